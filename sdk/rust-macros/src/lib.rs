@@ -1,0 +1,1 @@
+//! wasmill-sdk-macros
