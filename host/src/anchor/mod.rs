@@ -1,0 +1,140 @@
+//! The anchor: the one place that holds a pipeline's positions and changes them by compare-and-set, in
+//! one step with everything that must not be separated from them (delivery rules 1, 2, 4 and 6).
+//!
+//! [`Claim`] is what owning a partition means; [`Flight`] is one batch on its way; [`Anchor::commit`] is
+//! the only way to move a position. Adapters live in `postgres` and `cassandra`.
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::error::Error;
+use crate::record::{Batch, RowBatch};
+use crate::route::DeadLetter;
+
+/// Identity of one claim: a number that grows with every claim of the partition, and an id unique to this
+/// claim, so that a claimer whose reply was lost does not take another's claim for its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch {
+    /// Grows by one with every claim.
+    pub number: i64,
+    /// Unique to this claim.
+    pub id: uuid::Uuid,
+}
+
+/// A partition owned under an epoch, as it stood when it was claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The partition.
+    pub partition: i32,
+    /// Under which every later change is made.
+    pub epoch: Epoch,
+    /// Next offset to read.
+    pub next: i64,
+    /// Offsets below it may have been sent to written-ahead sinks by an earlier owner.
+    pub reserved: i64,
+    /// Last write time given to a record below `next`, microseconds; see [`crate::sink::AheadRows::stamps`].
+    pub hlc: i64,
+    /// Identity of the topic the position belongs to, where the broker tells one.
+    pub topic_id: Option<String>,
+}
+
+/// A stored position, read without claiming it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The partition.
+    pub partition: i32,
+    /// Next offset to read.
+    pub next: i64,
+    /// Identity of the topic the position belongs to.
+    pub topic_id: Option<String>,
+}
+
+/// Rows of one route on the anchor's own database.
+#[derive(Clone, Copy, Debug)]
+pub struct HereRows<'a> {
+    /// Index of the route in the manifest.
+    pub route: usize,
+    /// Merged per key unless the route appends.
+    pub rows: &'a RowBatch,
+}
+
+/// One step of a lane: the records `[from, to)` with everything that became of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Flight<'a> {
+    /// Under which claim.
+    pub claim: &'a Claim,
+    /// Position before the first record; must be the stored one.
+    pub from: i64,
+    /// Position after the last record.
+    pub to: i64,
+    /// Grant after this flight: the lane may send offsets below it ahead. Never lowered here.
+    pub reserved: i64,
+    /// Last write time given to a record below `to`.
+    pub hlc: i64,
+    /// Where dead letters find their bytes.
+    pub batch: &'a Batch,
+    /// Rows of the routes on this database.
+    pub rows: &'a [HereRows<'a>],
+    /// Records set aside.
+    pub dead: &'a [DeadLetter],
+}
+
+/// Why a flight did not commit. Unless it says otherwise, nothing of the flight is visible.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Another claim is newer, or the position moved: drop everything, do not claim at once (rule 6).
+    #[error("fenced: {0}")]
+    Fenced(Error),
+    /// The database refused the data of this flight (Postgres 22, 23, 54000): the lane halves the flight
+    /// until the record is alone; then rule 2(b) says whether it becomes a dead letter.
+    #[error("refused: {0}")]
+    Refused(Error),
+    /// The flight was rolled back for sure; the same flight may be repeated after a pause.
+    #[error("rolled back: {0}")]
+    RolledBack(Error),
+    /// Whether the flight is visible is not known: claim anew before anything is sent (rule 4).
+    #[error("outcome unknown: {0}")]
+    Unknown(Error),
+    /// A written-ahead sink failed; the anchor rolled back. The error's blame decides.
+    #[error("written ahead: {0}")]
+    Ahead(Error),
+    /// An operator has to act; rolled back.
+    #[error("stopped: {0}")]
+    Stop(Error),
+}
+
+/// Writes of the other sinks, run by the anchor between its own writes and its commit.
+pub type Ahead<'a> = LocalBoxFuture<'a, Result<(), Error>>;
+
+/// The place that holds the positions of one pipeline, seen through one connection.
+///
+/// Opened once a shard (lanes of a pipeline on a shard share it; flights of different partitions may be
+/// committed concurrently, those of one partition never are) and once by the supervisor, which uses only
+/// [`Anchor::stored`], [`Anchor::seed`] and [`Anchor::claim`]. Reconnects by itself: a call made while the
+/// database is away fails with an `Outside` error.
+pub trait Anchor: std::fmt::Debug {
+    /// The stored positions of the pipeline, ascending by partition; empty before its first deploy.
+    fn stored(&self) -> LocalBoxFuture<'_, Result<Vec<Stored>, Error>>;
+
+    /// Stores positions for partitions that have none (rule 7); a partition that has one keeps it.
+    /// All or none are stored, durably.
+    fn seed<'a>(&'a self, positions: &'a [Stored]) -> LocalBoxFuture<'a, Result<(), Error>>;
+
+    /// Takes partitions with a new epoch and returns them as they stand then, in the order asked. Waits
+    /// for a transaction that an earlier owner left open, at most 20 s. Cancel-safe: a claim whose reply
+    /// was lost is superseded by the next.
+    ///
+    /// # Errors
+    /// `Config` when a partition has no stored position: that is a data-loss stop, never a first start.
+    fn claim<'a>(&'a self, partitions: &'a [i32]) -> LocalBoxFuture<'a, Result<Vec<Claim>, Error>>;
+
+    /// Commits a flight: its own writes, then `ahead`, then the position. When it returns `Ok` all of it is
+    /// acknowledged (a lazy anchor may store the position a little later, see [`Anchor::settle`]).
+    fn commit<'a>(&'a self, flight: Flight<'a>, ahead: Ahead<'a>) -> LocalBoxFuture<'a, Result<(), CommitError>>;
+
+    /// Raises the grant of a lane without moving its position, checked on epoch and position.
+    fn reserve<'a>(&'a self, claim: &'a Claim, next: i64, reserved: i64) -> LocalBoxFuture<'a, Result<(), CommitError>>;
+
+    /// Stores a position that a lazy anchor still holds back; called when a lane is idle and before it
+    /// ends. Nothing to do for an anchor that stores at every commit.
+    fn settle<'a>(&'a self, claim: &'a Claim) -> LocalBoxFuture<'a, Result<(), CommitError>>;
+}

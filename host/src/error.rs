@@ -1,0 +1,160 @@
+//! The one error type of the library: what failed, the detail, what to do; whose fault it is and
+//! whether trying again helps. It never decides what happens next: the pipeline does, from [`Blame`]
+//! and [`Retry`]. `anyhow` is for the edges where a person reads.
+
+use std::fmt;
+
+/// Whose fault a failure is; decides who is told and what the pipeline does (delivery classes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The plugin trapped, ran past a limit, or returned something malformed.
+    Plugin,
+    /// The record itself: it does not decode, fit or was refused; it ends as a dead letter.
+    Data,
+    /// A manifest, a config, a table or a permission: an operator has to act, the pipeline stops.
+    Config,
+    /// A broker, a database, a disk, the network: the world comes back, we wait.
+    Outside,
+    /// An invariant of ours: stop, lose nothing.
+    Bug,
+}
+
+/// Whether doing the same again can succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// The same attempt fails the same way.
+    Never,
+    /// Worth repeating after a pause.
+    Backoff,
+}
+
+/// A failure with the three parts every person sees.
+///
+/// `Display` prints *what* and *detail* on one line; the hint is shown below it by the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    inner: Box<Parts>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
+    blame: Blame,
+    retry: Retry,
+    what: String,
+    detail: String,
+    hint: Option<String>,
+}
+
+/// The result of everything in this library that can fail for more than one reason.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure of the given blame; `Outside` is worth a retry, everything else is not.
+    ///
+    /// `what` is a lowercase fragment that names what was attempted, `detail` what came back.
+    pub fn new(blame: Blame, what: impl Into<String>, detail: impl fmt::Display) -> Self {
+        let retry = if blame == Blame::Outside { Retry::Backoff } else { Retry::Never };
+        Self {
+            inner: Box::new(Parts {
+                blame,
+                retry,
+                what: what.into(),
+                detail: detail.to_string(),
+                hint: None,
+            }),
+        }
+    }
+
+    /// An operator has to act.
+    pub fn config(what: impl Into<String>, detail: impl fmt::Display) -> Self {
+        Self::new(Blame::Config, what, detail)
+    }
+
+    /// The surroundings failed; trying again helps.
+    pub fn outside(what: impl Into<String>, detail: impl fmt::Display) -> Self {
+        Self::new(Blame::Outside, what, detail)
+    }
+
+    /// The plugin is at fault.
+    pub fn plugin(what: impl Into<String>, detail: impl fmt::Display) -> Self {
+        Self::new(Blame::Plugin, what, detail)
+    }
+
+    /// The record is at fault.
+    pub fn data(what: impl Into<String>, detail: impl fmt::Display) -> Self {
+        Self::new(Blame::Data, what, detail)
+    }
+
+    /// An invariant of ours does not hold.
+    pub fn bug(what: impl Into<String>, detail: impl fmt::Display) -> Self {
+        Self::new(Blame::Bug, what, detail)
+    }
+
+    /// Adds what to do about it, as an action.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hint = Some(hint.into());
+        self
+    }
+
+    /// Overrides whether a retry helps.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.inner.retry = retry;
+        self
+    }
+
+    /// Whose fault.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        self.inner.blame
+    }
+
+    /// Whether a retry helps.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        self.inner.retry
+    }
+
+    /// What was attempted.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.inner.what
+    }
+
+    /// What came back.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.inner.detail
+    }
+
+    /// What to do, where something can be done.
+    #[must_use]
+    pub fn hint_text(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.inner.what, self.inner.detail)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_outside_is_worth_a_retry_by_default() {
+        for blame in [Blame::Plugin, Blame::Data, Blame::Config, Blame::Bug] {
+            assert_eq!(Error::new(blame, "a", "b").retry(), Retry::Never);
+        }
+        let error = Error::outside("connect to postgres", "refused").hint("start it");
+        assert_eq!(error.retry(), Retry::Backoff);
+        assert_eq!(error.to_string(), "connect to postgres: refused");
+        assert_eq!(error.hint_text(), Some("start it"));
+    }
+}

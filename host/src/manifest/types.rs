@@ -1,0 +1,294 @@
+//! The checked manifest. Every index points into the array order of `describe`.
+
+use std::time::Duration;
+
+use crate::record::{Column, Type};
+
+/// A checked manifest together with what the component describes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Plugin name, `[a-z][a-z0-9-]{0,62}`.
+    pub name: String,
+    /// Plugin version.
+    pub version: semver::Version,
+    /// One line for people.
+    pub description: Option<String>,
+    /// SPDX expression.
+    pub license: Option<String>,
+    /// Names.
+    pub authors: Vec<String>,
+    /// SDK name and version as described.
+    pub sdk: String,
+    /// Inputs in index order, at least one.
+    pub inputs: Vec<Input>,
+    /// Routes in index order, at least one, at most 256.
+    pub routes: Vec<Route>,
+    /// Configuration values in index order.
+    pub config: Vec<ConfigItem>,
+    /// What one instance may use.
+    pub limits: Limits,
+    /// What becomes of records that fail.
+    pub errors: ErrorPolicy,
+    /// What the author asks the pipeline to guarantee.
+    pub delivery: Delivery,
+}
+
+/// One input: a topic and how its records decode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// Logical name, bound by the operator.
+    pub name: String,
+    /// Default topic.
+    pub topic: String,
+    /// Format of values.
+    pub format: Format,
+    /// Format of keys.
+    pub key_format: KeyFormat,
+    /// Where a new pipeline starts.
+    pub start: Start,
+    /// What a null value means.
+    pub tombstones: Tombstones,
+    /// Declared fields in index order.
+    pub fields: Vec<Field>,
+    /// Whether the guest gets key and value bytes.
+    pub raw: bool,
+    /// Whether the guest gets headers.
+    pub headers: bool,
+}
+
+/// A typed value decoded from each record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Name, type, nullable.
+    pub column: Column,
+    /// Where it comes from.
+    pub from: FieldSource,
+    /// Unit of a number that becomes a timestamp, date or time.
+    pub unit: Option<Unit>,
+}
+
+/// Where a field comes from; text form in parentheses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FieldSource {
+    /// A JSON pointer into the value, or `/NAME` of a capture for `text` (`value:/path`); the whole value
+    /// for an empty path (`value`).
+    Value(String),
+    /// The whole key (`key`).
+    Key,
+    /// A JSON pointer into a JSON key (`key:/path`).
+    KeyPath(String),
+    /// The last header of that name (`header:NAME`).
+    Header(String),
+    /// Topic name (`topic`), a text field.
+    Topic,
+    /// Partition (`partition`), an int32 field.
+    Partition,
+    /// Offset (`offset`), an int64 field.
+    Offset,
+    /// Record timestamp (`timestamp`), a timestamp field.
+    Timestamp,
+}
+
+/// Unit of an epoch number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Seconds (`s`).
+    Seconds,
+    /// Milliseconds (`ms`).
+    Millis,
+    /// Microseconds (`us`).
+    Micros,
+    /// Nanoseconds (`ns`); rounded down to microseconds.
+    Nanos,
+}
+
+/// Format of values.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    /// One JSON value a record.
+    Json,
+    /// One line of text a record.
+    Text(TextFormat),
+    /// Not decoded; only `raw` and non-value fields.
+    Bytes,
+}
+
+/// How a line of text decodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextFormat {
+    /// Regular expression with named captures; `None`: only the whole line is offered. Known to compile.
+    pub pattern: Option<String>,
+    /// Encoding label of the WHATWG standard; `utf-8` by default. Known to exist.
+    pub encoding: String,
+}
+
+/// Format of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyFormat {
+    /// UTF-8.
+    Text,
+    /// Raw bytes.
+    Bytes,
+    /// One JSON value.
+    Json,
+}
+
+/// Where a new pipeline starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// At the log start of each partition.
+    Earliest,
+    /// At the log end, as it is when the pipeline is first deployed.
+    Latest,
+}
+
+/// What a null value means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tombstones {
+    /// A dead letter.
+    DeadLetter,
+    /// Handed to the plugin: value fields null, marks bit 1.
+    Pass,
+}
+
+/// A named output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Name, bound by the operator.
+    pub name: String,
+    /// Columns in index order, at least one.
+    pub columns: Vec<Column>,
+    /// Where rows go by default.
+    pub target: Target,
+}
+
+/// What kind of place a route's rows go to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// A Postgres table.
+    Postgres(PostgresTable),
+    /// A Cassandra table.
+    Cassandra(CassandraTable),
+}
+
+/// A Postgres table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresTable {
+    /// `table` or `schema.table`; identifiers checked, never interpolated unquoted.
+    pub table: String,
+    /// Append or upsert.
+    pub mode: Mode,
+    /// Key columns (indices); empty for append.
+    pub key: Vec<usize>,
+    /// Column (index) whose older value changes nothing.
+    pub guard: Option<usize>,
+    /// Whether the host creates it.
+    pub create: Create,
+}
+
+/// A Cassandra table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CassandraTable {
+    /// `table` or `keyspace.table`.
+    pub table: String,
+    /// Partition key columns (indices), at least one.
+    pub partition_key: Vec<usize>,
+    /// Clustering key columns (indices).
+    pub clustering_key: Vec<usize>,
+    /// Time to live from the record's write time.
+    pub ttl: Option<Duration>,
+    /// `one`, `quorum`, `local-quorum` (default), `all`.
+    pub consistency: String,
+    /// Whether the host creates it.
+    pub create: Create,
+    /// The author accepts that one key may come from several partitions (order between them is by
+    /// timestamp only).
+    pub cross_partition_keys: bool,
+}
+
+/// How rows change a Postgres table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Insert every row.
+    Append,
+    /// Insert or update by key.
+    Upsert,
+}
+
+/// Whether the host creates a missing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Create {
+    /// Yes.
+    IfMissing,
+    /// No: a missing table stops the pipeline with the DDL that creates it.
+    Never,
+}
+
+/// A value the operator may set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigItem {
+    /// Name.
+    pub name: String,
+    /// Type: boolean, int64, float64 or text.
+    pub ty: Type,
+    /// Default as described, `None`: the operator has to set it.
+    pub default: Option<serde_json::Value>,
+    /// Never printed.
+    pub secret: bool,
+}
+
+/// What one instance may use. Defaults in parentheses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory, bytes (64 MiB).
+    pub memory: u64,
+    /// Time in the guest a call (1 s), in ticks of 10 ms.
+    pub run_time: Duration,
+    /// Rows of one record (10,000).
+    pub rows_per_record: u32,
+    /// Bytes a call returns (16 MiB).
+    pub output_bytes: u64,
+    /// Memory past which an instance is not reused (half of `memory`).
+    pub recycle_after: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 64 << 20,
+            run_time: Duration::from_secs(1),
+            rows_per_record: 10_000,
+            output_bytes: 16 << 20,
+            recycle_after: 32 << 20,
+        }
+    }
+}
+
+/// What becomes of records that fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ErrorPolicy {
+    /// For records at fault.
+    pub data: DataPolicy,
+    /// Stop when more than `rate.0` of the last `rate.1` records became dead letters.
+    pub max_rate: Option<(f64, u32)>,
+}
+
+/// What becomes of a record at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataPolicy {
+    /// Set aside with its bytes and reason.
+    DeadLetter,
+    /// Counted as dead and dropped.
+    Skip,
+    /// The pipeline stops before it.
+    Stop,
+}
+
+/// What the author asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// Refuse to run with less.
+    ExactlyOnce,
+    /// Repeats are fine.
+    AtLeastOnce,
+}
