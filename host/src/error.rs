@@ -53,7 +53,11 @@ impl Error {
     ///
     /// `what` is a lowercase fragment that names what was attempted, `detail` what came back.
     pub fn new(blame: Blame, what: impl Into<String>, detail: impl fmt::Display) -> Self {
-        let retry = if blame == Blame::Outside { Retry::Backoff } else { Retry::Never };
+        let retry = if blame == Blame::Outside {
+            Retry::Backoff
+        } else {
+            Retry::Never
+        };
         Self {
             inner: Box::new(Parts {
                 blame,

@@ -129,10 +129,19 @@ pub trait Anchor: std::fmt::Debug {
 
     /// Commits a flight: its own writes, then `ahead`, then the position. When it returns `Ok` all of it is
     /// acknowledged (a lazy anchor may store the position a little later, see [`Anchor::settle`]).
-    fn commit<'a>(&'a self, flight: Flight<'a>, ahead: Ahead<'a>) -> LocalBoxFuture<'a, Result<(), CommitError>>;
+    fn commit<'a>(
+        &'a self,
+        flight: Flight<'a>,
+        ahead: Ahead<'a>,
+    ) -> LocalBoxFuture<'a, Result<(), CommitError>>;
 
     /// Raises the grant of a lane without moving its position, checked on epoch and position.
-    fn reserve<'a>(&'a self, claim: &'a Claim, next: i64, reserved: i64) -> LocalBoxFuture<'a, Result<(), CommitError>>;
+    fn reserve<'a>(
+        &'a self,
+        claim: &'a Claim,
+        next: i64,
+        reserved: i64,
+    ) -> LocalBoxFuture<'a, Result<(), CommitError>>;
 
     /// Stores a position that a lazy anchor still holds back; called when a lane is idle and before it
     /// ends. Nothing to do for an anchor that stores at every commit.

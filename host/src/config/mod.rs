@@ -6,6 +6,6 @@
 mod types;
 
 pub use types::{
-    CassandraConnection, Ceilings, Config, HostConfig, InputBinding, KafkaCluster, Membership, PipelineConfig,
-    PostgresConnection, RouteBinding, Secret,
+    CassandraConnection, Ceilings, Config, HostConfig, InputBinding, KafkaCluster, Membership,
+    PipelineConfig, PostgresConnection, RouteBinding, Secret,
 };

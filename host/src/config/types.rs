@@ -155,6 +155,10 @@ pub struct Ceilings {
 
 impl Default for Ceilings {
     fn default() -> Self {
-        Self { memory: 256 << 20, run_time: Duration::from_secs(10), output_bytes: 64 << 20 }
+        Self {
+            memory: 256 << 20,
+            run_time: Duration::from_secs(10),
+            output_bytes: 64 << 20,
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod types;
 
 pub use types::{
-    CassandraTable, ConfigItem, Create, DataPolicy, Delivery, ErrorPolicy, Field, FieldSource, Format, Input, KeyFormat,
-    Limits, Manifest, Mode, PostgresTable, Route, Start, Target, TextFormat, Tombstones, Unit,
+    CassandraTable, ConfigItem, Create, DataPolicy, Delivery, ErrorPolicy, Field, FieldSource,
+    Format, Input, KeyFormat, Limits, Manifest, Mode, PostgresTable, Route, Start, Target,
+    TextFormat, Tombstones, Unit,
 };

@@ -74,7 +74,10 @@ pub trait Instance: std::fmt::Debug {
     ///
     /// # Errors
     /// See [`RunFailure`]; after anything but `Fatal` the instance must be dropped.
-    fn run<'a>(&'a mut self, input: GuestBatch<'a>) -> LocalBoxFuture<'a, Result<Output, RunFailure>>;
+    fn run<'a>(
+        &'a mut self,
+        input: GuestBatch<'a>,
+    ) -> LocalBoxFuture<'a, Result<Output, RunFailure>>;
 
     /// Whether the instance has grown past its recycle mark and should be dropped after this batch.
     fn outgrown(&self) -> bool;
@@ -87,5 +90,8 @@ pub trait Plugin: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`RunFailure::Fatal`] when `init` refuses; a trap or limit as in [`Instance::run`].
-    fn instantiate(&self, run_time_factor: u32) -> LocalBoxFuture<'_, Result<Box<dyn Instance>, RunFailure>>;
+    fn instantiate(
+        &self,
+        run_time_factor: u32,
+    ) -> LocalBoxFuture<'_, Result<Box<dyn Instance>, RunFailure>>;
 }

@@ -56,7 +56,11 @@ impl Batch {
     /// An empty batch of a partition that starts at position `from`.
     #[must_use]
     pub fn new(partition: i32, from: i64) -> Self {
-        Self { partition, from, ..Self::default() }
+        Self {
+            partition,
+            from,
+            ..Self::default()
+        }
     }
 
     /// Empties the batch for reuse, keeping its capacity.
@@ -153,10 +157,18 @@ impl Batch {
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         let marks = self.marks[index];
-        let start = if index == 0 { 0 } else { self.ends[2 * index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[2 * index - 1] as usize
+        };
         let middle = self.ends[2 * index] as usize;
         let stop = self.ends[2 * index + 1] as usize;
-        let headers = if index == 0 { 0 } else { self.header_ends[index - 1] as usize };
+        let headers = if index == 0 {
+            0
+        } else {
+            self.header_ends[index - 1] as usize
+        };
         Record {
             key: (marks & Mark::NULL_KEY == 0).then(|| &self.data[start..middle]),
             value: (marks & Mark::NULL_VALUE == 0).then(|| &self.data[middle..stop]),
@@ -176,8 +188,16 @@ impl Batch {
     /// record before ends (or at [`Batch::from`]) and ends after the last one.
     #[must_use]
     pub fn positions(&self, range: &Range<usize>) -> Range<i64> {
-        let from = if range.start == 0 { self.from } else { self.offsets[range.start - 1] + 1 };
-        let to = if range.end == 0 { from } else { self.offsets[range.end - 1] + 1 };
+        let from = if range.start == 0 {
+            self.from
+        } else {
+            self.offsets[range.start - 1] + 1
+        };
+        let to = if range.end == 0 {
+            from
+        } else {
+            self.offsets[range.end - 1] + 1
+        };
         from..to
     }
 }
@@ -191,7 +211,14 @@ mod tests {
     use super::*;
 
     fn record<'a>(offset: i64, key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Record<'a> {
-        Record { key, value, timestamp: 5, offset, headers: b"", marks: 0 }
+        Record {
+            key,
+            value,
+            timestamp: 5,
+            offset,
+            headers: b"",
+            marks: 0,
+        }
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub enum CellError {
 
 /// Appends a value cell.
 pub fn put(out: &mut Vec<u8>, value: &[u8]) {
-    let length = i32::try_from(value.len()).expect("a cell is far below 2 GiB: batches and outputs are capped");
+    let length = i32::try_from(value.len())
+        .expect("a cell is far below 2 GiB: batches and outputs are capped");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(value);
 }
@@ -107,7 +108,9 @@ impl<'a> Reader<'a> {
     /// [`CellError::Short`] at the end of the bytes, [`CellError::Reserved`] for a length below −6.
     pub fn cell(&mut self) -> Result<Cell<'a>, CellError> {
         let Some((head, tail)) = self.rest.split_first_chunk::<4>() else {
-            return Err(CellError::Short { missing: 4 - self.rest.len() });
+            return Err(CellError::Short {
+                missing: 4 - self.rest.len(),
+            });
         };
         let length = i32::from_be_bytes(*head);
         let cell = match length {
@@ -119,9 +122,12 @@ impl<'a> Reader<'a> {
             SOURCE_HEADERS => Cell::SourceHeaders,
             reserved if reserved < 0 => return Err(CellError::Reserved(reserved)),
             length => {
-                let length = usize::try_from(length).expect("not negative: the arms above took those");
+                let length =
+                    usize::try_from(length).expect("not negative: the arms above took those");
                 let Some((value, rest)) = tail.split_at_checked(length) else {
-                    return Err(CellError::Short { missing: length - tail.len() });
+                    return Err(CellError::Short {
+                        missing: length - tail.len(),
+                    });
                 };
                 self.rest = rest;
                 return Ok(Cell::Value(value));
@@ -137,7 +143,12 @@ impl<'a> Reader<'a> {
 /// # Errors
 /// What stands there and the type it does not fit.
 pub fn check(ty: &Type, bytes: &[u8]) -> Result<(), CellError> {
-    let unfit = |reason: String| Err(CellError::Unfit { ty: ty.to_string(), reason });
+    let unfit = |reason: String| {
+        Err(CellError::Unfit {
+            ty: ty.to_string(),
+            reason,
+        })
+    };
     if let Some(size) = ty.fixed_size()
         && bytes.len() != size
     {
@@ -145,7 +156,9 @@ pub fn check(ty: &Type, bytes: &[u8]) -> Result<(), CellError> {
     }
     match ty {
         Type::Boolean if bytes[0] > 1 => unfit(format!("byte {}", bytes[0])),
-        Type::Text | Type::Json if std::str::from_utf8(bytes).is_err() => unfit("text that is not UTF-8".to_owned()),
+        Type::Text | Type::Json if std::str::from_utf8(bytes).is_err() => {
+            unfit("text that is not UTF-8".to_owned())
+        }
         _ => Ok(()),
     }
 }

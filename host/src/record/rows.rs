@@ -102,14 +102,16 @@ impl RowBatch {
     /// Ends the row whose cells were appended since the last one. Sources ascend.
     pub fn finish_row(&mut self, source: u32, op: Op) {
         debug_assert!(self.sources.last().is_none_or(|last| *last <= source));
-        self.ends.push(u32::try_from(self.cells.len()).expect("output is capped far below 4 GiB"));
+        self.ends
+            .push(u32::try_from(self.cells.len()).expect("output is capped far below 4 GiB"));
         self.sources.push(source);
         self.ops.push(op);
     }
 
     /// Drops cells appended since the last finished row.
     pub fn abandon_row(&mut self) {
-        self.cells.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        self.cells
+            .truncate(self.ends.last().map_or(0, |end| *end as usize));
     }
 
     /// Drops every row after the first `rows`.
@@ -129,7 +131,11 @@ impl RowBatch {
     /// The row at `index`; panics past the end like a slice.
     #[must_use]
     pub fn row(&self, index: usize) -> RowRef<'_> {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        };
         RowRef {
             cells: &self.cells[start..self.ends[index] as usize],
             source: self.sources[index],
@@ -145,8 +151,12 @@ impl RowBatch {
     /// The rows (indices) whose source lies in the records `range` (batch indices).
     #[must_use]
     pub fn rows_of(&self, range: &Range<usize>) -> Range<usize> {
-        let first = self.sources.partition_point(|source| (*source as usize) < range.start);
-        let last = self.sources.partition_point(|source| (*source as usize) < range.end);
+        let first = self
+            .sources
+            .partition_point(|source| (*source as usize) < range.start);
+        let last = self
+            .sources
+            .partition_point(|source| (*source as usize) < range.end);
         first..last
     }
 }
@@ -159,7 +169,11 @@ mod tests {
     fn rows_are_found_by_their_source() {
         let mut rows = RowBatch::default();
         for (source, cells) in [(0, "a"), (2, "bb"), (2, "c"), (5, "d")] {
-            rows.push(RowRef { cells: cells.as_bytes(), source, op: Op::Write });
+            rows.push(RowRef {
+                cells: cells.as_bytes(),
+                source,
+                op: Op::Write,
+            });
         }
         assert_eq!(rows.rows_of(&(0..2)), 0..1);
         assert_eq!(rows.rows_of(&(2..3)), 1..3);

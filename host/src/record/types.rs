@@ -92,7 +92,8 @@ impl Type {
             return None;
         }
         let inside = |prefix: &str, close: char| {
-            text.strip_prefix(prefix).and_then(|rest| rest.trim_end().strip_suffix(close))
+            text.strip_prefix(prefix)
+                .and_then(|rest| rest.trim_end().strip_suffix(close))
         };
         Some(match text {
             "boolean" => Self::Boolean,
@@ -193,16 +194,30 @@ mod tests {
 
     #[test]
     fn text_and_type_round_trip() {
-        for text in ["boolean", "decimal(10,2)", "list<text>", "map<text,list<decimal(38,0)>>", "set<uuid>"] {
+        for text in [
+            "boolean",
+            "decimal(10,2)",
+            "list<text>",
+            "map<text,list<decimal(38,0)>>",
+            "set<uuid>",
+        ] {
             assert_eq!(text.parse::<Type>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in
-            ["", "int", "decimal(0,0)", "decimal(39,0)", "decimal(3,4)", "list<>", "list<headers>", "map<text>", "list<text"]
-        {
+        for text in [
+            "",
+            "int",
+            "decimal(0,0)",
+            "decimal(39,0)",
+            "decimal(3,4)",
+            "list<>",
+            "list<headers>",
+            "map<text>",
+            "list<text",
+        ] {
             assert!(text.parse::<Type>().is_err(), "{text}");
         }
         let deep = format!("{}text{}", "list<".repeat(9), ">".repeat(9));

@@ -44,7 +44,13 @@ pub struct Outlet {
 pub fn channel() -> (Inlet, Outlet) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let level = Arc::new(Level::default());
-    (Inlet { sender, level: Arc::clone(&level) }, Outlet { receiver, level })
+    (
+        Inlet {
+            sender,
+            level: Arc::clone(&level),
+        },
+        Outlet { receiver, level },
+    )
 }
 
 impl Inlet {
@@ -55,13 +61,16 @@ impl Inlet {
     pub fn send(&self, batch: Batch) -> Result<(), Box<Batch>> {
         self.level.records.fetch_add(batch.len(), Ordering::Relaxed);
         self.level.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
-        self.sender.send(batch).map_err(|refused| Box::new(refused.0))
+        self.sender
+            .send(batch)
+            .map_err(|refused| Box::new(refused.0))
     }
 
     /// Whether the partition should be paused.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.level.records.load(Ordering::Relaxed) >= HIGH_RECORDS || self.level.bytes.load(Ordering::Relaxed) >= HIGH_BYTES
+        self.level.records.load(Ordering::Relaxed) >= HIGH_RECORDS
+            || self.level.bytes.load(Ordering::Relaxed) >= HIGH_BYTES
     }
 
     /// Whether a paused partition may be resumed.
@@ -104,7 +113,14 @@ mod tests {
         let (inlet, mut outlet) = channel();
         let value = vec![0; HIGH_BYTES];
         let mut batch = Batch::new(0, 0);
-        batch.push(Record { key: None, value: Some(&value), timestamp: 0, offset: 0, headers: b"", marks: 0 });
+        batch.push(Record {
+            key: None,
+            value: Some(&value),
+            timestamp: 0,
+            offset: 0,
+            headers: b"",
+            marks: 0,
+        });
         assert!(inlet.has_room() && !inlet.is_full());
         inlet.send(batch).unwrap();
         assert!(inlet.is_full() && !inlet.has_room());
