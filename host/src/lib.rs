@@ -1,5 +1,6 @@
 //! Wasmill: a stream processor.
 pub mod anchor;
+pub mod clock;
 pub mod config;
 pub mod decode;
 pub mod error;
@@ -9,3 +10,4 @@ pub mod record;
 pub mod route;
 pub mod sink;
 pub mod source;
+pub mod task;

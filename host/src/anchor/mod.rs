@@ -2,7 +2,11 @@
 //! one step with everything that must not be separated from them (delivery rules 1, 2, 4 and 6).
 //!
 //! [`Claim`] is what owning a partition means; [`Flight`] is one batch on its way; [`Anchor::commit`] is
-//! the only way to move a position. Adapters live in `postgres` and `cassandra`.
+//! the only way to move a position. Adapters live in `postgres` and `cassandra`; [`MemoryAnchor`] holds nothing past the process.
+
+mod memory;
+
+pub use memory::MemoryAnchor;
 
 use futures_util::future::LocalBoxFuture;
 

@@ -60,6 +60,8 @@ pub enum SourceCommand {
         partition: i32,
         /// Next offset to read.
         position: i64,
+        /// Answered with whether the broker took it, which shows that this member still owns the partition.
+        taken: Option<tokio::sync::oneshot::Sender<bool>>,
     },
     /// Leave the group and end the thread. Partitions still held are reported as `Revoked` first.
     Shutdown,
