@@ -143,6 +143,12 @@ impl RowBatch {
         }
     }
 
+    /// Index in the batch of the record the row at `index` came from.
+    #[must_use]
+    pub fn source(&self, index: usize) -> u32 {
+        self.sources[index]
+    }
+
     /// All rows in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RowRef<'_>> {
         (0..self.len()).map(|index| self.row(index))

@@ -1,0 +1,80 @@
+//! The Kafka adapter: membership, fetch and the topic catalog. `rdkafka` appears nowhere else.
+
+mod catalog;
+mod membership;
+mod native;
+mod source;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+pub use catalog::topic_info;
+pub use source::{KafkaSource, KafkaSourceSettings};
+
+use crate::config::{KafkaCluster, Secret};
+use crate::error::Error;
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// `host:port,…`.
+    pub brokers: String,
+    /// TLS and SASL properties of librdkafka.
+    pub security: BTreeMap<String, Secret<String>>,
+    /// Group session time-out.
+    pub session_timeout: Duration,
+    /// `client.id`.
+    pub client_id: String,
+}
+
+impl KafkaSettings {
+    /// From the config of a cluster.
+    #[must_use]
+    pub fn new(cluster: &KafkaCluster, client_id: &str) -> Self {
+        Self {
+            brokers: cluster.brokers.clone(),
+            security: cluster.security.clone(),
+            session_timeout: cluster.session_timeout,
+            client_id: client_id.to_owned(),
+        }
+    }
+
+    fn client_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", &self.client_id)
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "500")
+            .set("socket.keepalive.enable", "true")
+            .set("log_level", "3");
+        for (key, value) in &self.security {
+            config.set(key, value.expose());
+        }
+        config
+    }
+}
+
+/// What an error of the client means: authorisation and configuration stop, everything else is waited for.
+fn client_error(what: &str, error: &KafkaError) -> Error {
+    let code = error.rdkafka_error_code();
+    match code {
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Error::config(what, error).hint("create the topic first, or bind the input to the right one")
+        }
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed,
+        ) => Error::config(what, error).hint("grant Read and Describe on the topic and Read on the group"),
+        Some(RDKafkaErrorCode::FencedInstanceId) => Error::config(what, error)
+            .hint("another host joined under the same host.id: give each host its own"),
+        _ if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) => {
+            Error::config(what, error).hint("see the [kafka] section of the config")
+        }
+        _ => Error::outside(what, error),
+    }
+}

@@ -1,0 +1,227 @@
+//! Flights of a lane: which rows of a processed batch go into one commit, and with which write times.
+//!
+//! [`FlightBuilder`] cuts a range of records out of a [`Processed`] batch, merges its rows per key and stamps
+//! its records. The range is the whole batch unless the database refused something in it.
+
+use std::ops::Range;
+
+use super::counters::Totals;
+use super::plan::{Binding, Plan};
+use super::process::Processed;
+use crate::record::{Batch, RowBatch};
+use crate::route::DeadLetter;
+use crate::sink::Merger;
+
+/// How the rows of one route are prepared.
+#[derive(Clone, Debug)]
+struct RouteShape {
+    merge: Option<(Vec<usize>, Option<usize>)>,
+    columns: usize,
+    discard: bool,
+}
+
+/// Cuts, merges and stamps.
+#[derive(Debug)]
+pub(super) struct FlightBuilder {
+    shapes: Vec<RouteShape>,
+    merger: Merger,
+    /// Rows of the current flight by route index.
+    pub(super) rows: Vec<RowBatch>,
+    /// Dead letters of the current flight.
+    pub(super) dead: Vec<DeadLetter>,
+    /// Write time of each record of the batch by index.
+    pub(super) stamps: Vec<i64>,
+}
+
+impl FlightBuilder {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let shapes: Vec<_> = plan
+            .routes
+            .iter()
+            .map(|route| RouteShape {
+                merge: route.merges().then(|| (route.key(), route.guard())),
+                columns: route.route.columns.len(),
+                discard: route.binding == Binding::Discard,
+            })
+            .collect();
+        Self {
+            rows: vec![RowBatch::default(); shapes.len()],
+            shapes,
+            merger: Merger::default(),
+            dead: Vec::new(),
+            stamps: Vec::new(),
+        }
+    }
+
+    /// Gives every record of a batch its write time, chained from the last one given.
+    ///
+    /// `ts(o) = max(ts(o−1) + 2, record time)`: never backwards in a partition, the same at every replay,
+    /// close to the record's own time. Always even: sinks add one for a write (delivery.md §3). A record
+    /// set aside for lying ahead of the clock only counts.
+    pub(super) fn stamp(&mut self, batch: &Batch, hlc: i64, ahead: impl Fn(usize) -> bool) {
+        self.stamps.clear();
+        let mut last = hlc & !1;
+        for (index, millis) in batch.timestamps().iter().enumerate() {
+            let own = if *millis < 0 || ahead(index) {
+                0
+            } else {
+                millis.saturating_mul(1000) & !1
+            };
+            last = own.max(last + 2);
+            self.stamps.push(last);
+        }
+    }
+
+    /// The last write time given to a record below `end`.
+    pub(super) fn hlc(&self, end: usize, before: i64) -> i64 {
+        if end == 0 { before } else { self.stamps[end - 1] }
+    }
+
+    /// Prepares the records `range` of a processed batch; returns what they count for.
+    pub(super) fn build(&mut self, processed: &Processed, range: &Range<usize>) -> Totals {
+        self.dead.clear();
+        let in_range = |dead: &&DeadLetter| range.contains(&(dead.source as usize));
+        self.dead
+            .extend(processed.dead.iter().filter(in_range).cloned());
+        let mut totals = Totals {
+            received: range.len() as u64,
+            dead: self.dead.len() as u64,
+            emitted: emitted(&processed.rows, range),
+            rows: Vec::with_capacity(self.shapes.len()),
+            flights: 1,
+            ..Totals::default()
+        };
+        totals.filtered = totals.received - totals.dead - totals.emitted;
+        for ((shape, rows), into) in self
+            .shapes
+            .iter()
+            .zip(&processed.rows)
+            .zip(&mut self.rows)
+        {
+            into.clear();
+            let range = rows.rows_of(range);
+            totals.rows.push(range.len() as u64);
+            if shape.discard {
+                continue;
+            }
+            match &shape.merge {
+                Some((key, guard)) => {
+                    self.merger
+                        .merge(rows, range, key, shape.columns, *guard, into);
+                }
+                None => range.for_each(|row| into.push(rows.row(row))),
+            }
+        }
+        totals
+    }
+}
+
+/// Records of `range` with at least one row on any route: a walk over the ascending sources of all routes.
+fn emitted(rows: &[RowBatch], range: &Range<usize>) -> u64 {
+    let mut cursors: Vec<Range<usize>> = rows.iter().map(|rows| rows.rows_of(range)).collect();
+    let mut count = 0;
+    loop {
+        let next = cursors
+            .iter()
+            .zip(rows)
+            .filter(|(cursor, _)| !cursor.is_empty())
+            .map(|(cursor, rows)| rows.source(cursor.start))
+            .min();
+        let Some(source) = next else { return count };
+        count += 1;
+        for (cursor, rows) in cursors.iter_mut().zip(rows) {
+            while !cursor.is_empty() && rows.source(cursor.start) == source {
+                cursor.start += 1;
+            }
+        }
+    }
+}
+
+/// Takes the rows of one record out of every route; rare, so it rebuilds.
+pub(super) fn remove_record(processed: &mut Processed, source: u32) {
+    for rows in &mut processed.rows {
+        let hit = rows.rows_of(&(source as usize..source as usize + 1));
+        if hit.is_empty() {
+            continue;
+        }
+        let mut kept = RowBatch::default();
+        for row in rows.iter().filter(|row| row.source != source) {
+            kept.push(row);
+        }
+        *rows = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Op, Record, RowRef};
+
+    fn rows(sources: &[u32]) -> RowBatch {
+        let mut rows = RowBatch::default();
+        for source in sources {
+            rows.push(RowRef {
+                cells: b"",
+                source: *source,
+                op: Op::Write,
+            });
+        }
+        rows
+    }
+
+    #[test]
+    fn a_record_with_rows_on_several_routes_counts_once() {
+        let routes = [rows(&[0, 0, 3]), rows(&[0, 2, 3, 9])];
+        assert_eq!(emitted(&routes, &(0..10)), 4);
+        assert_eq!(emitted(&routes, &(1..3)), 1);
+    }
+
+    #[test]
+    fn removing_a_record_leaves_the_others_in_order() {
+        let mut processed = Processed {
+            rows: vec![rows(&[0, 1, 1, 2])],
+            ..Processed::default()
+        };
+        remove_record(&mut processed, 1);
+        let left: Vec<u32> = processed.rows[0].iter().map(|row| row.source).collect();
+        assert_eq!(left, [0, 2]);
+    }
+
+    #[test]
+    fn stamps_never_go_back_and_do_not_depend_on_the_split() {
+        let times = [5_i64, 1, -1, 9, 9, 2];
+        let batch = |range: Range<usize>| {
+            let mut batch = Batch::new(0, range.start as i64);
+            for index in range {
+                batch.push(Record {
+                    key: None,
+                    value: None,
+                    timestamp: times[index],
+                    offset: index as i64,
+                    headers: b"",
+                    marks: 0,
+                });
+            }
+            batch
+        };
+        let mut builder = FlightBuilder {
+            shapes: Vec::new(),
+            merger: Merger::default(),
+            rows: Vec::new(),
+            dead: Vec::new(),
+            stamps: Vec::new(),
+        };
+        builder.stamp(&batch(0..6), 0, |_| false);
+        let whole = builder.stamps.clone();
+        assert!(whole.windows(2).all(|pair| pair[1] >= pair[0] + 2));
+        assert!(whole.iter().all(|stamp| stamp % 2 == 0));
+        for cut in 1..6 {
+            builder.stamp(&batch(0..cut), 0, |_| false);
+            let mut split = builder.stamps.clone();
+            let hlc = builder.hlc(cut, 0);
+            builder.stamp(&batch(cut..6), hlc, |_| false);
+            split.extend(&builder.stamps);
+            assert_eq!(split, whole);
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The plan of a pipeline: manifest and config together, checked against each other before anything runs.
+//! It says which route is bound to what, which database is the anchor, and what is guaranteed at each sink
+//! and why; `explain` prints it. Pure: it opens nothing.
+
+use std::fmt;
+
+use crate::config::{Config, PipelineConfig, RouteBinding};
+use crate::error::Error;
+use crate::manifest::{Input, Limits, Manifest, Mode, Route, Target};
+
+/// What will run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The pipeline's name: its identity in anchors and groups.
+    pub pipeline: String,
+    /// `name@version` of the plugin.
+    pub plugin: String,
+    /// Digest of the component.
+    pub digest: String,
+    /// The input.
+    pub input: InputPlan,
+    /// Where positions are kept.
+    pub anchor: AnchorPlan,
+    /// Routes in index order.
+    pub routes: Vec<RoutePlan>,
+    /// What an instance may use, after config and ceilings.
+    pub limits: Limits,
+}
+
+/// The input of a plan.
+#[derive(Clone, Debug)]
+pub struct InputPlan {
+    /// The manifest's input.
+    pub input: Input,
+    /// Name of the Kafka cluster.
+    pub kafka: String,
+    /// Topic, after binding.
+    pub topic: String,
+    /// Consumer group.
+    pub group: String,
+}
+
+/// Where positions are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnchorPlan {
+    /// In the Postgres database of this name, in the transaction of the rows.
+    Postgres(String),
+    /// In the Cassandra keyspace of the connection of this name, by light-weight transaction.
+    Cassandra(String),
+    /// In memory: nothing is written anywhere.
+    Memory,
+}
+
+/// A route and what it is bound to.
+#[derive(Clone, Debug)]
+pub struct RoutePlan {
+    /// The manifest's route, its table replaced by the bound one.
+    pub route: Route,
+    /// What it is bound to.
+    pub binding: Binding,
+    /// What is promised there.
+    pub guarantee: Guarantee,
+    /// Why not more, or how.
+    pub why: &'static str,
+}
+
+/// What a route is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// A table of the anchor's database: rows travel in the flight.
+    Here,
+    /// Another sink, written ahead; the connection's name.
+    Ahead(String),
+    /// Counted, not written.
+    Discard,
+}
+
+/// What is promised at a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Readers see every record's effect once, at every instant.
+    ExactlyOnce,
+    /// The sink ends as a failure-free run would have left it; right after a failure it may lag or lead.
+    ConvergesExactlyOnce,
+    /// Nothing is written.
+    Nothing,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ExactlyOnce => "exactly once",
+            Self::ConvergesExactlyOnce => "converges to exactly once",
+            Self::Nothing => "discarded",
+        })
+    }
+}
+
+impl fmt::Display for AnchorPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(name) => write!(f, "postgres.{name}"),
+            Self::Cassandra(name) => write!(f, "cassandra.{name}"),
+            Self::Memory => f.write_str("memory (nothing survives a restart)"),
+        }
+    }
+}
+
+impl RoutePlan {
+    /// Key columns (indices) of the bound table; empty where rows are appended or discarded.
+    #[must_use]
+    pub fn key(&self) -> Vec<usize> {
+        match &self.route.target {
+            Target::Postgres(table) => table.key.clone(),
+            Target::Cassandra(table) => {
+                [table.partition_key.clone(), table.clustering_key.clone()].concat()
+            }
+        }
+    }
+
+    /// Guard column (index).
+    #[must_use]
+    pub fn guard(&self) -> Option<usize> {
+        match &self.route.target {
+            Target::Postgres(table) => table.guard,
+            Target::Cassandra(_) => None,
+        }
+    }
+
+    /// Whether rows are merged per key before they are written.
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        match &self.route.target {
+            Target::Postgres(table) => table.mode == Mode::Upsert,
+            Target::Cassandra(_) => true,
+        }
+    }
+
+    /// The bound table.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        match &self.route.target {
+            Target::Postgres(table) => &table.table,
+            Target::Cassandra(table) => &table.table,
+        }
+    }
+
+    /// `postgres` or `cassandra`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match &self.route.target {
+            Target::Postgres(_) => "postgres",
+            Target::Cassandra(_) => "cassandra",
+        }
+    }
+}
+
+impl Plan {
+    /// Plans a pipeline.
+    ///
+    /// # Errors
+    /// A `Config` error for anything that does not fit together: an unbound route or input, a capability that
+    /// was asked for and not granted, limits past a ceiling, two Postgres databases, more than one input, a
+    /// guarantee that cannot be kept.
+    pub fn new(
+        pipeline: &PipelineConfig,
+        config: &Config,
+        manifest: &Manifest,
+        digest: String,
+    ) -> Result<Self, Error> {
+        let what = || format!("plan pipeline {:?}", pipeline.name);
+        check_names(pipeline, manifest)?;
+        let input = plan_input(pipeline, config, manifest)?;
+        let mut routes = bind_routes(pipeline, manifest)?;
+        let anchor = choose_anchor(&pipeline.name, &routes)?;
+        for (plan, _) in &mut routes {
+            guarantee(plan, &anchor);
+        }
+        let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
+        if input.input.headers && !pipeline.grants.iter().any(|grant| grant == "headers") {
+            return Err(Error::config(
+                what(),
+                format!("input {:?} asks for headers", input.input.name),
+            )
+            .hint(format!(
+                "set grants = [\"headers\"] in [pipeline.{}]",
+                pipeline.name
+            )));
+        }
+        Ok(Self {
+            pipeline: pipeline.name.clone(),
+            plugin: format!("{}@{}", manifest.name, manifest.version),
+            digest,
+            input,
+            anchor,
+            routes,
+            limits: limits(pipeline, config, manifest)?,
+        })
+    }
+
+    /// Whether some route is written ahead of the anchor's commit.
+    #[must_use]
+    pub fn writes_ahead(&self) -> bool {
+        self.routes
+            .iter()
+            .any(|plan| matches!(plan.binding, Binding::Ahead(_)))
+    }
+}
+
+/// Every binding names something of the manifest.
+fn check_names(pipeline: &PipelineConfig, manifest: &Manifest) -> Result<(), Error> {
+    let unknown = |kind: &str, name: &str, known: Vec<&str>| {
+        Error::config(
+            format!("plan pipeline {:?}", pipeline.name),
+            format!(
+                "bind.{kind}.{name} names no {kind} of plugin {:?}",
+                manifest.name
+            ),
+        )
+        .hint(format!("it has: {}", known.join(", ")))
+    };
+    for name in pipeline.inputs.keys() {
+        if !manifest.inputs.iter().any(|input| input.name == *name) {
+            let known = manifest.inputs.iter().map(|i| i.name.as_str()).collect();
+            return Err(unknown("input", name, known));
+        }
+    }
+    for name in pipeline.routes.keys() {
+        if !manifest.routes.iter().any(|route| route.name == *name) {
+            let known = manifest.routes.iter().map(|r| r.name.as_str()).collect();
+            return Err(unknown("route", name, known));
+        }
+    }
+    Ok(())
+}
+
+fn plan_input(
+    pipeline: &PipelineConfig,
+    config: &Config,
+    manifest: &Manifest,
+) -> Result<InputPlan, Error> {
+    let what = || format!("plan pipeline {:?}", pipeline.name);
+    let [input] = manifest.inputs.as_slice() else {
+        return Err(Error::config(
+            what(),
+            format!(
+                "plugin {:?} has {} inputs; a pipeline reads one in this version",
+                manifest.name,
+                manifest.inputs.len()
+            ),
+        )
+        .hint("split the plugin, one input each"));
+    };
+    let binding = pipeline.inputs.get(&input.name);
+    let kafka = match binding {
+        Some(binding) => binding.kafka.clone(),
+        None => only(
+            config.kafka.keys(),
+            &what(),
+            &format!("input {:?}", input.name),
+            "kafka",
+        )?,
+    };
+    let topic = binding
+        .and_then(|b| b.topic.clone())
+        .unwrap_or_else(|| input.topic.clone());
+    Ok(InputPlan {
+        input: input.clone(),
+        kafka,
+        topic,
+        group: format!("wasmill.{}", pipeline.name),
+    })
+}
+
+/// The only connection of a kind, where a binding names none.
+fn only<'a>(
+    mut names: impl Iterator<Item = &'a String>,
+    what: &str,
+    who: &str,
+    kind: &str,
+) -> Result<String, Error> {
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(name.clone()),
+        (None, _) => Err(
+            Error::config(what, format!("{who} needs a {kind} connection, none is configured"))
+                .hint(format!("add a [{kind}.NAME] section")),
+        ),
+        (Some(_), Some(_)) => {
+            Err(Error::config(what, format!("{who} is not bound and there are several {kind} connections"))
+                .hint("bind it: see bind in the guide"))
+        }
+    }
+}
+
+/// Routes with the connection they are bound to (`None`: discarded).
+fn bind_routes(
+    pipeline: &PipelineConfig,
+    manifest: &Manifest,
+) -> Result<Vec<(RoutePlan, Option<String>)>, Error> {
+    manifest
+        .routes
+        .iter()
+        .map(|route| {
+            let mut route = route.clone();
+            let (binding, connection) = match pipeline.routes.get(&route.name) {
+                Some(RouteBinding::Discard) => (Binding::Discard, None),
+                Some(RouteBinding::Connection { connection, table }) => {
+                    if let Some(bound) = table {
+                        match &mut route.target {
+                            Target::Postgres(table) => table.table.clone_from(bound),
+                            Target::Cassandra(table) => table.table.clone_from(bound),
+                        }
+                    }
+                    (Binding::Ahead(connection.clone()), Some(connection.clone()))
+                }
+                None => {
+                    return Err(Error::config(
+                        format!("plan pipeline {:?}", pipeline.name),
+                        format!("route {:?} is not bound", route.name),
+                    )
+                    .hint(format!(
+                        "set bind.route.{} = {{connection = \"…\"}} or \"discard\" in [pipeline.{}]",
+                        route.name, pipeline.name
+                    )));
+                }
+            };
+            let plan = RoutePlan {
+                route,
+                binding,
+                guarantee: Guarantee::Nothing,
+                why: "the operator bound it to discard: rows are counted, not written",
+            };
+            Ok((plan, connection))
+        })
+        .collect()
+}
+
+/// Postgres where a route goes there, else Cassandra, else memory.
+fn choose_anchor(
+    pipeline: &str,
+    routes: &[(RoutePlan, Option<String>)],
+) -> Result<AnchorPlan, Error> {
+    let mut anchor = AnchorPlan::Memory;
+    for (plan, connection) in routes {
+        let Some(connection) = connection else {
+            continue;
+        };
+        let postgres = matches!(plan.route.target, Target::Postgres(_));
+        anchor = match anchor {
+            AnchorPlan::Postgres(other) if postgres && other != *connection => {
+                return Err(Error::config(
+                    format!("plan pipeline {pipeline:?}"),
+                    format!("routes go to two Postgres databases, {other:?} and {connection:?}"),
+                )
+                .hint("one pipeline commits in one database: split it in two pipelines"));
+            }
+            AnchorPlan::Postgres(name) => AnchorPlan::Postgres(name),
+            _ if postgres => AnchorPlan::Postgres(connection.clone()),
+            AnchorPlan::Cassandra(other) if other != *connection => {
+                return Err(Error::config(
+                    format!("plan pipeline {pipeline:?}"),
+                    format!(
+                        "routes go to two Cassandra connections, {other:?} and {connection:?}, \
+                         and none to Postgres that could hold the position"
+                    ),
+                )
+                .hint("split it in two pipelines"));
+            }
+            _ => AnchorPlan::Cassandra(connection.clone()),
+        };
+    }
+    Ok(anchor)
+}
+
+/// What holds at the route's sink, given the anchor (delivery.md §1).
+fn guarantee(plan: &mut RoutePlan, anchor: &AnchorPlan) {
+    if plan.binding == Binding::Discard {
+        return;
+    }
+    match (&plan.route.target, anchor) {
+        (Target::Postgres(_), _) => {
+            plan.binding = Binding::Here;
+            plan.guarantee = Guarantee::ExactlyOnce;
+            plan.why = "rows, dead letters and the position commit in one transaction";
+        }
+        (Target::Cassandra(_), AnchorPlan::Postgres(_)) => {
+            plan.guarantee = Guarantee::ConvergesExactlyOnce;
+            plan.why = "written ahead with timestamps that are a function of the record; the position commits after, in Postgres";
+        }
+        (Target::Cassandra(_), _) => {
+            plan.guarantee = Guarantee::ConvergesExactlyOnce;
+            plan.why = "written ahead with timestamps that are a function of the record; the position follows by light-weight transaction";
+        }
+    }
+}
+
+/// The manifest's limits, tightened by the pipeline, within the ceilings.
+fn limits(
+    pipeline: &PipelineConfig,
+    config: &Config,
+    manifest: &Manifest,
+) -> Result<Limits, Error> {
+    let what = || format!("plan pipeline {:?}", pipeline.name);
+    let mut limits = manifest.limits;
+    if let Some(memory) = pipeline.memory {
+        if memory > limits.memory {
+            return Err(Error::config(
+                what(),
+                format!(
+                    "limits.memory = {memory} is more than the plugin asks for ({})",
+                    limits.memory
+                ),
+            )
+            .hint("a config may tighten a limit, never widen it"));
+        }
+        limits.memory = memory;
+        limits.recycle_after = limits.recycle_after.min(memory);
+    }
+    if let Some(run_time) = pipeline.run_time {
+        if run_time > limits.run_time {
+            return Err(Error::config(
+                what(),
+                format!(
+                    "limits.run_time = {run_time:?} is more than the plugin asks for ({:?})",
+                    limits.run_time
+                ),
+            )
+            .hint("a config may tighten a limit, never widen it"));
+        }
+        limits.run_time = run_time;
+    }
+    let past = |limit: &str, asked: String, ceiling: String| {
+        Error::config(
+            what(),
+            format!(
+                "plugin {:?} asks for {limit} {asked}, the ceiling is {ceiling}",
+                manifest.name
+            ),
+        )
+        .hint(format!(
+            "tighten limits in [pipeline.{}] or raise [ceilings]",
+            pipeline.name
+        ))
+    };
+    let ceilings = &config.ceilings;
+    if limits.memory > ceilings.memory {
+        return Err(past(
+            "memory",
+            limits.memory.to_string(),
+            ceilings.memory.to_string(),
+        ));
+    }
+    if limits.run_time > ceilings.run_time {
+        return Err(past(
+            "run_time",
+            format!("{:?}", limits.run_time),
+            format!("{:?}", ceilings.run_time),
+        ));
+    }
+    if limits.output_bytes > ceilings.output_bytes {
+        return Err(past(
+            "output_bytes",
+            limits.output_bytes.to_string(),
+            ceilings.output_bytes.to_string(),
+        ));
+    }
+    Ok(limits)
+}

@@ -1,0 +1,242 @@
+//! From a batch to rows and dead letters: decode, run, check, and bisect to the guilty record.
+//!
+//! [`Processor`] owns a lane's instance of the plugin and reuses its buffers. It writes nothing anywhere, so
+//! what it returns may be dropped and made again.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::decode::Decoder;
+use crate::error::Error;
+use crate::plugin::{GuestBatch, Instance, Plugin, RunFailure};
+use crate::record::{Batch, Fields, RowBatch};
+use crate::route::{DeadClass, DeadLetter, RouteTable, code};
+
+/// How much longer a call may run when it is repeated after going past its run time.
+const PATIENCE: u32 = 4;
+/// Records a guest call takes at most: past it nothing is gained (plugins.md §1).
+const CALL_RECORDS: usize = 1024;
+/// Bytes of cells a guest call takes at most, so that they stay in the second-level cache.
+const CALL_BYTES: usize = 256 << 10;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Processed {
+    /// The records.
+    pub(super) batch: Batch,
+    /// Checked rows by route index, not merged.
+    pub(super) rows: Vec<RowBatch>,
+    /// Records set aside, ascending.
+    pub(super) dead: Vec<DeadLetter>,
+}
+
+/// Decodes and runs batches of one lane.
+#[derive(Debug)]
+pub(super) struct Processor {
+    topic: Arc<str>,
+    decoder: Decoder,
+    routes: Arc<RouteTable>,
+    plugin: Arc<dyn Plugin>,
+    instance: Option<Box<dyn Instance>>,
+    fields: Fields,
+}
+
+/// How a call on a range of records failed.
+struct CallFailed {
+    code: &'static str,
+    error: Error,
+    /// Whether the instance had run nothing before.
+    fresh: bool,
+}
+
+impl Processor {
+    pub(super) fn new(
+        topic: Arc<str>,
+        decoder: Decoder,
+        routes: Arc<RouteTable>,
+        plugin: Arc<dyn Plugin>,
+    ) -> Self {
+        Self {
+            topic,
+            decoder,
+            routes,
+            plugin,
+            instance: None,
+            fields: Fields::default(),
+        }
+    }
+
+    /// Processes a batch into `reuse`, whose buffers are kept.
+    ///
+    /// # Errors
+    /// Only what stops the pipeline: `fatal` from the plugin, a refused `init`, run time exceeded twice.
+    pub(super) async fn process(
+        &mut self,
+        batch: Batch,
+        mut reuse: Processed,
+    ) -> Result<Processed, Error> {
+        // Lets a commit that was started before put its first bytes on the wire.
+        tokio::task::yield_now().await;
+        reuse.rows.resize_with(self.routes.len(), RowBatch::default);
+        reuse.rows.iter_mut().for_each(RowBatch::clear);
+        reuse.dead.clear();
+        self.fields.clear();
+        self.decoder
+            .decode(&batch, &self.topic, &mut self.fields, &mut reuse.dead);
+        reuse.batch = batch;
+        let mut start = 0;
+        while start < self.fields.len() {
+            let end = self.call_end(start);
+            self.run_range(start..end, &mut reuse).await?;
+            start = end;
+        }
+        reuse.dead.sort_by_key(|dead| dead.source);
+        if self
+            .instance
+            .as_ref()
+            .is_some_and(|instance| instance.outgrown())
+        {
+            self.instance = None;
+        }
+        Ok(reuse)
+    }
+
+    /// Where a call that starts at a kept record ends.
+    fn call_end(&self, start: usize) -> usize {
+        let begin = if start == 0 {
+            0
+        } else {
+            self.fields.ends[start - 1] as usize
+        };
+        let limit = begin + CALL_BYTES;
+        let by_bytes = self
+            .fields
+            .ends
+            .partition_point(|end| *end as usize <= limit);
+        by_bytes
+            .clamp(start + 1, start + CALL_RECORDS)
+            .min(self.fields.len())
+    }
+
+    /// Runs kept records `range`; a range that fails on a fresh instance is halved until the guilty record is
+    /// alone, which becomes a dead letter.
+    async fn run_range(&mut self, range: Range<usize>, into: &mut Processed) -> Result<(), Error> {
+        let mut waiting = vec![range];
+        while let Some(range) = waiting.pop() {
+            let Err(failed) = self.call(range.clone(), into).await? else {
+                continue;
+            };
+            self.instance = None;
+            tracing::warn!(
+                records = range.len(), code = failed.code, error = %failed.error,
+                "plugin call failed, narrowing it down"
+            );
+            if !failed.fresh {
+                waiting.push(range);
+            } else if range.len() > 1 {
+                let middle = range.start + range.len() / 2;
+                waiting.push(middle..range.end);
+                waiting.push(range.start..middle);
+            } else {
+                into.dead.push(DeadLetter {
+                    source: self.fields.kept[range.start],
+                    class: DeadClass::Plugin,
+                    code: failed.code.into(),
+                    reason: failed.error.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// One call. The outer error stops the pipeline, the inner one is the plugin's fault on these records;
+    /// then nothing of the call is kept.
+    async fn call(
+        &mut self,
+        range: Range<usize>,
+        into: &mut Processed,
+    ) -> Result<Result<(), CallFailed>, Error> {
+        let mut factor = 1;
+        loop {
+            let fresh = self.instance.is_none();
+            let outcome = self.run(&range, factor, &into.batch).await;
+            let failed = |code, error| Ok(Err(CallFailed { code, error, fresh }));
+            let output = match outcome {
+                Ok(output) => output,
+                Err(RunFailure::Fatal(error)) => return Err(error),
+                Err(RunFailure::Trap(error)) => return failed(code::TRAP, error),
+                Err(RunFailure::Limit(error)) => return failed(code::LIMIT, error),
+                Err(RunFailure::RunTime(error)) if factor == 1 => {
+                    tracing::warn!(error = %error, "plugin ran past its time, once more with a larger limit");
+                    self.instance = None;
+                    factor = PATIENCE;
+                    continue;
+                }
+                Err(RunFailure::RunTime(error)) => {
+                    return Err(self.too_slow(&range, &into.batch, &error));
+                }
+            };
+            if factor > 1 {
+                // Back to an instance with the ordinary limit.
+                self.instance = None;
+            }
+            let input = GuestBatch {
+                input: 0,
+                batch: &into.batch,
+                fields: &self.fields,
+                range: range.clone(),
+            };
+            let rows_before: Vec<usize> = into.rows.iter().map(RowBatch::len).collect();
+            let dead_before = into.dead.len();
+            let checked = self
+                .routes
+                .check(&output, &input, &mut into.rows, &mut into.dead);
+            return match checked {
+                Ok(()) => Ok(Ok(())),
+                Err(error) => {
+                    for (rows, before) in into.rows.iter_mut().zip(rows_before) {
+                        rows.truncate(before);
+                    }
+                    into.dead.truncate(dead_before);
+                    failed(code::BAD_OUTPUT, error)
+                }
+            };
+        }
+    }
+
+    async fn run(
+        &mut self,
+        range: &Range<usize>,
+        factor: u32,
+        batch: &Batch,
+    ) -> Result<crate::plugin::Output, RunFailure> {
+        let mut instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => self.plugin.instantiate(factor).await?,
+        };
+        let input = GuestBatch {
+            input: 0,
+            batch,
+            fields: &self.fields,
+            range: range.clone(),
+        };
+        let output = instance.run(input).await?;
+        self.instance = Some(instance);
+        Ok(output)
+    }
+
+    /// Run time depends on the machine, so it never decides a dead letter: the pipeline stops and says where.
+    fn too_slow(&self, range: &Range<usize>, batch: &Batch, error: &Error) -> Error {
+        let first = batch.offsets()[self.fields.kept[range.start] as usize];
+        let last = batch.offsets()[self.fields.kept[range.end - 1] as usize];
+        Error::config(
+            format!(
+                "run the plugin on {} partition {} offsets {first} to {last}",
+                self.topic,
+                batch.partition()
+            ),
+            error.detail(),
+        )
+        .hint("raise limits.run_time in the manifest, or fix the loop that does not end")
+    }
+}

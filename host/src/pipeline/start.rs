@@ -1,0 +1,168 @@
+//! Where a pipeline starts: decided once, from what the anchor stores and what the topic holds, never
+//! guessed (delivery.md rule 7). Pure.
+
+use crate::anchor::Stored;
+use crate::error::Error;
+use crate::manifest::Start;
+use crate::source::TopicInfo;
+
+/// Positions to store before the first fetch: all partitions of a new pipeline, the added ones of a known
+/// pipeline, none when everything is in place.
+///
+/// # Errors
+/// A data-loss stop: the topic was recreated, a position lies outside the log, or one is missing in between.
+pub(super) fn seeds(
+    topic: &str,
+    stored: &[Stored],
+    info: &TopicInfo,
+    start: Start,
+) -> Result<Vec<Stored>, Error> {
+    let number = |partition: usize| i32::try_from(partition).expect("partitions are counted in i32");
+    let seed = |partition: usize, next: i64| Stored {
+        partition: number(partition),
+        next,
+        topic_id: info.id.clone(),
+    };
+    if stored.is_empty() {
+        return Ok(info
+            .watermarks
+            .iter()
+            .enumerate()
+            .map(|(partition, (low, high))| match start {
+                Start::Earliest => seed(partition, *low),
+                Start::Latest => seed(partition, *high),
+            })
+            .collect());
+    }
+    let known = stored.iter().map(|s| s.partition + 1).max().unwrap_or(0);
+    for (partition, (low, high)) in info.watermarks.iter().enumerate() {
+        let Some(position) = stored.iter().find(|s| s.partition == number(partition)) else {
+            if number(partition) < known {
+                return Err(loss(
+                    topic,
+                    number(partition),
+                    "the anchor holds no position for it although it holds later ones".to_owned(),
+                ));
+            }
+            continue;
+        };
+        check_identity(topic, position, info)?;
+        if position.next < *low {
+            return Err(loss(
+                topic,
+                number(partition),
+                format!(
+                    "position {} is below the log start {low}: {} records are gone",
+                    position.next,
+                    low - position.next
+                ),
+            ));
+        }
+        if position.next > *high {
+            return Err(loss(
+                topic,
+                number(partition),
+                format!("position {} is past the log end {high}", position.next),
+            ));
+        }
+    }
+    if usize::try_from(known).unwrap_or(usize::MAX) > info.watermarks.len() {
+        return Err(loss(
+            topic,
+            known - 1,
+            format!("the topic has only {} partitions", info.watermarks.len()),
+        ));
+    }
+    // Partitions added since the deploy start at 0: nothing was ever skipped in them.
+    Ok((usize::try_from(known).unwrap_or(0)..info.watermarks.len())
+        .map(|partition| seed(partition, 0))
+        .collect())
+}
+
+fn check_identity(topic: &str, position: &Stored, info: &TopicInfo) -> Result<(), Error> {
+    match (&position.topic_id, &info.id) {
+        (Some(stored), Some(now)) if stored != now => Err(loss(
+            topic,
+            position.partition,
+            format!("the topic was recreated: its id is {now}, the position belongs to {stored}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn loss(topic: &str, partition: i32, detail: String) -> Error {
+    Error::config(format!("data loss: {topic} partition {partition}"), detail).hint(
+        "nothing was skipped and nothing will be: find out what happened to the topic or the anchor, then set the \
+         position on purpose or give the pipeline a new name",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    fn info(id: &str, watermarks: &[(i64, i64)]) -> TopicInfo {
+        TopicInfo {
+            id: Some(id.to_owned()),
+            watermarks: watermarks.to_vec(),
+        }
+    }
+
+    fn stored(partition: i32, next: i64) -> Stored {
+        Stored {
+            partition,
+            next,
+            topic_id: Some("a".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_new_pipeline_starts_where_it_says() {
+        let info = info("a", &[(5, 9), (0, 0)]);
+        let at = |start| -> Vec<i64> {
+            seeds("t", &[], &info, start)
+                .unwrap()
+                .iter()
+                .map(|s| s.next)
+                .collect()
+        };
+        assert_eq!(at(Start::Earliest), [5, 0]);
+        assert_eq!(at(Start::Latest), [9, 0]);
+    }
+
+    #[test]
+    fn a_known_pipeline_goes_on_and_added_partitions_start_at_zero() {
+        let seeded = seeds(
+            "t",
+            &[stored(0, 7)],
+            &info("a", &[(5, 9), (0, 3)]),
+            Start::Latest,
+        )
+        .unwrap();
+        assert_eq!(
+            seeded,
+            [Stored {
+                partition: 1,
+                next: 0,
+                topic_id: Some("a".into())
+            }]
+        );
+    }
+
+    #[test]
+    fn loss_is_never_papered_over() {
+        let check = |stored: &[Stored], info: &TopicInfo| {
+            seeds("t", stored, info, Start::Earliest)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(check(&[stored(0, 4)], &info("a", &[(5, 9)])).contains("1 records are gone"));
+        assert!(check(&[stored(0, 10)], &info("a", &[(5, 9)])).contains("past the log end 9"));
+        assert!(check(&[stored(0, 7)], &info("b", &[(5, 9)])).contains("recreated"));
+        assert!(
+            check(&[stored(1, 0)], &info("a", &[(0, 0), (0, 0)])).contains("holds no position")
+        );
+        assert!(check(&[stored(0, 0), stored(1, 0)], &info("a", &[(0, 0)])).contains("only 1"));
+    }
+}
