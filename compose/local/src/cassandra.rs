@@ -98,9 +98,14 @@ impl Cassandra {
     /// # Errors
     /// What to install.
     pub fn available() -> Result<(), Missing> {
-        let cached = Cache::open().is_ok_and(|cache| cache.found(&entry(CASSANDRA_VERSION)).is_some());
+        let cached =
+            Cache::open().is_ok_and(|cache| cache.found(&entry(CASSANDRA_VERSION)).is_some());
         java(CASSANDRA_VERSION)?;
-        if cached || maven::found() { Ok(()) } else { Err(no_maven(CASSANDRA_VERSION)) }
+        if cached || maven::found() {
+            Ok(())
+        } else {
+            Err(no_maven(CASSANDRA_VERSION))
+        }
     }
 
     /// Starts one and waits until it answers: some 7 seconds, the very first time as long as a
@@ -202,7 +207,8 @@ impl Cassandra {
     /// # Errors
     /// As [`Self::start`]; it is down then.
     pub fn restart(&mut self) -> Result<(), StartError> {
-        self.halt().map_err(StartError::io("stopping", &self.java.program))?;
+        self.halt()
+            .map_err(StartError::io("stopping", &self.java.program))?;
         self.launch()
     }
 
@@ -218,25 +224,48 @@ impl Cassandra {
         let folder = self.folder.path();
         let class_path = class_path(&self.jars)?;
         // measures objects; Cassandra refuses to run without it
-        let agent = class_path.split(':').find(|jar| jar.contains("/jamm-")).unwrap_or_default();
+        let agent = class_path
+            .split(':')
+            .find(|jar| jar.contains("/jamm-"))
+            .unwrap_or_default();
         let mut command = self.java.command(64, self.heap_mb);
-        command.args(["-Xss384k", "-XX:MaxDirectMemorySize=256m", "-Djdk.attach.allowAttachSelf=true"]);
+        command.args([
+            "-Xss384k",
+            "-XX:MaxDirectMemorySize=256m",
+            "-Djdk.attach.allowAttachSelf=true",
+        ]);
         command.arg(format!("-javaagent:{agent}"));
         command.args(FLAGS.lines());
         command.arg("-Dio.netty.tryReflectionSetAccessible=true");
         command.arg(format!("-Djava.io.tmpdir={}", folder.join("tmp").display()));
-        command.arg(format!("-Dlogback.configurationFile={}", folder.join("logback.xml").display()));
-        command.arg(format!("-Dcassandra.config=file://{}", folder.join("cassandra.yaml").display()));
-        command.arg(format!("-Dcassandra.storagedir={}", folder.join("data").display()));
+        command.arg(format!(
+            "-Dlogback.configurationFile={}",
+            folder.join("logback.xml").display()
+        ));
+        command.arg(format!(
+            "-Dcassandra.config=file://{}",
+            folder.join("cassandra.yaml").display()
+        ));
+        command.arg(format!(
+            "-Dcassandra.storagedir={}",
+            folder.join("data").display()
+        ));
         command.args(["-Dcassandra-foreground=yes", "-Dcassandra.initial_token=0"]);
         // a ring of one has nobody to wait for
-        command.args(["-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=0"]);
+        command.args([
+            "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+            "-Dcassandra.ring_delay_ms=0",
+        ]);
         command.arg("-Dcassandra.superuser_setup_delay_ms=0");
-        command.arg("-cp").arg(&class_path).arg("org.apache.cassandra.service.CassandraDaemon");
+        command
+            .arg("-cp")
+            .arg(&class_path)
+            .arg("org.apache.cassandra.service.CassandraDaemon");
         let address = self.port.address();
         // the line is logged just before the port is bound
         self.server.start(command, |_pid, log| {
-            log.contains("Starting listening for CQL clients") && TcpStream::connect(address).is_ok()
+            log.contains("Starting listening for CQL clients")
+                && TcpStream::connect(address).is_ok()
         })
     }
 }
@@ -244,7 +273,11 @@ impl Cassandra {
 impl Drop for Cassandra {
     fn drop(&mut self) {
         // data that go with it need no flush
-        let ended = if self.folder.is_temporary() { self.kill() } else { self.halt() };
+        let ended = if self.folder.is_temporary() {
+            self.kill()
+        } else {
+            self.halt()
+        };
         if let Err(error) = ended {
             tracing::warn!(%error, "Cassandra could not be ended");
         }
@@ -287,14 +320,21 @@ fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, St
     }
     cache.entry(&entry(version), |part| {
         progress.say(&format!("fetching {} (67 MB)…", name(version)));
-        maven::fetch(&name(version), &POM.replace("@VERSION@", version), part, Unpack::No)
+        maven::fetch(
+            &name(version),
+            &POM.replace("@VERSION@", version),
+            part,
+            Unpack::No,
+        )
     })
 }
 
 fn yaml(port: u16, storage: u16, sync: CommitLogSync) -> String {
     let sync = match sync {
         CommitLogSync::Batch => "commitlog_sync: batch".to_owned(),
-        CommitLogSync::Group => "commitlog_sync: group\ncommitlog_sync_group_window: 10ms".to_owned(),
+        CommitLogSync::Group => {
+            "commitlog_sync: group\ncommitlog_sync_group_window: 10ms".to_owned()
+        }
         CommitLogSync::Periodic(period) => {
             let ms = period.as_millis().max(1);
             format!("commitlog_sync: periodic\ncommitlog_sync_period: {ms}ms")
@@ -312,8 +352,14 @@ mod tests {
     #[test]
     fn the_configuration_is_filled_in() {
         let text = yaml(5, 6, CommitLogSync::Periodic(Duration::from_secs(1)));
-        assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@')));
-        assert!(text.contains("native_transport_port: 5\n") && text.contains("\nstorage_port: 6\n"));
+        assert!(
+            !text
+                .lines()
+                .any(|line| !line.starts_with('#') && line.contains('@'))
+        );
+        assert!(
+            text.contains("native_transport_port: 5\n") && text.contains("\nstorage_port: 6\n")
+        );
         assert!(text.contains("commitlog_sync_period: 1000ms\n"));
         assert!(yaml(5, 6, CommitLogSync::Batch).contains("\ncommitlog_sync: batch\n"));
     }

@@ -87,7 +87,11 @@ impl Kafka {
     pub fn available() -> Result<(), Missing> {
         let cached = Cache::open().is_ok_and(|cache| cache.found(&entry(KAFKA_VERSION)).is_some());
         java(KAFKA_VERSION)?;
-        if cached || maven::found() { Ok(()) } else { Err(no_maven(KAFKA_VERSION)) }
+        if cached || maven::found() {
+            Ok(())
+        } else {
+            Err(no_maven(KAFKA_VERSION))
+        }
     }
 
     /// Starts one and waits until it answers: some 3 seconds, the very first time as long as a
@@ -190,7 +194,8 @@ impl Kafka {
     /// # Errors
     /// As [`Self::start`]; it is down then.
     pub fn restart(&mut self) -> Result<(), StartError> {
-        self.halt().map_err(StartError::io("stopping", &self.java.program))?;
+        self.halt()
+            .map_err(StartError::io("stopping", &self.java.program))?;
         self.launch()
     }
 
@@ -208,7 +213,10 @@ impl Kafka {
         // says when the broker takes requests
         command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
         command.arg(format!("-Dkafka.logs.dir={}", self.folder.path().display()));
-        command.arg("-cp").arg(class_path(&self.jars)?).arg("kafka.Kafka");
+        command
+            .arg("-cp")
+            .arg(class_path(&self.jars)?)
+            .arg("kafka.Kafka");
         command.arg(self.folder.path().join("server.properties"));
         let address = self.port.address();
         self.server.start(command, |_pid, log| {
@@ -220,7 +228,11 @@ impl Kafka {
 impl Drop for Kafka {
     fn drop(&mut self) {
         // data that go with it need no flush
-        let ended = if self.folder.is_temporary() { self.kill() } else { self.halt() };
+        let ended = if self.folder.is_temporary() {
+            self.kill()
+        } else {
+            self.halt()
+        };
         if let Err(error) = ended {
             tracing::warn!(%error, "Kafka could not be ended");
         }
@@ -263,20 +275,36 @@ fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, St
     }
     cache.entry(&entry(version), |part| {
         progress.say(&format!("fetching {} (43 MB)…", name(version)));
-        maven::fetch(&name(version), &POM.replace("@VERSION@", version), part, Unpack::No)
+        maven::fetch(
+            &name(version),
+            &POM.replace("@VERSION@", version),
+            part,
+            Unpack::No,
+        )
     })
 }
 
 /// A storage folder as Kafka's own tool formats it, made once a version: a Java start less each time.
-fn formatted(cache: &Cache, version: &str, java: &Java, jars: &Path) -> Result<PathBuf, StartError> {
+fn formatted(
+    cache: &Cache,
+    version: &str,
+    java: &Java,
+    jars: &Path,
+) -> Result<PathBuf, StartError> {
     let entry = cache.entry(&format!("kafka-{version}-formatted"), |part| {
         let file = part.join("server.properties");
         let any = SocketAddr::from(([127, 0, 0, 1], 1));
-        write(&file, &properties(&part.join("data"), any, 2, &KafkaOptions::default()))?;
+        write(
+            &file,
+            &properties(&part.join("data"), any, 2, &KafkaOptions::default()),
+        )?;
         let mut tool = java.command(64, 128);
         tool.args(logging("error"));
-        tool.arg("-cp").arg(class_path(jars)?).arg("kafka.tools.StorageTool");
-        tool.args(["format", "--cluster-id", &random_id()?, "--config"]).arg(&file);
+        tool.arg("-cp")
+            .arg(class_path(jars)?)
+            .arg("kafka.tools.StorageTool");
+        tool.args(["format", "--cluster-id", &random_id()?, "--config"])
+            .arg(&file);
         prepare("Kafka's storage tool", tool).map(drop)
     })?;
     Ok(entry.join("data"))
@@ -301,7 +329,10 @@ fn format(template: &Path, data: &Path) -> Result<(), StartError> {
 
 fn properties(data: &Path, address: SocketAddr, controller: u16, options: &KafkaOptions) -> String {
     let mut text = PROPERTIES
-        .replace("@ADVERTISED@", &options.advertised.unwrap_or(address).to_string())
+        .replace(
+            "@ADVERTISED@",
+            &options.advertised.unwrap_or(address).to_string(),
+        )
         .replace("@CONTROLLER_PORT@", &controller.to_string())
         .replace("@PORT@", &address.port().to_string())
         .replace("@DATA@", &data.display().to_string().replace('\\', "\\\\"));
@@ -332,7 +363,11 @@ fn random_id() -> Result<String, StartError> {
     bytes[0] &= 0x7f;
     let bits = u128::from_be_bytes(bytes);
     let digit = |n: u32| {
-        let index = if n == 21 { bits << 4 } else { bits >> (122 - 6 * n) } & 63;
+        let index = if n == 21 {
+            bits << 4
+        } else {
+            bits >> (122 - 6 * n)
+        } & 63;
         char::from(DIGITS[usize::try_from(index).expect("six bits")])
     };
     Ok((0..22).map(digit).collect())
@@ -350,7 +385,10 @@ mod tests {
         assert!(ids.iter().all(|id| id.len() == 22 && !id.starts_with('-')));
         assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
         // the last digit carries two bits, so the four low ones are zero
-        assert!(ids.iter().all(|id| "AQgw".contains(id.chars().last().unwrap())));
+        assert!(
+            ids.iter()
+                .all(|id| "AQgw".contains(id.chars().last().unwrap()))
+        );
     }
 
     #[test]
@@ -361,7 +399,11 @@ mod tests {
             ..KafkaOptions::default()
         };
         let text = properties(Path::new("/d"), ([127, 0, 0, 1], 5).into(), 6, &options);
-        assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@') && !line.contains("1@127")));
+        assert!(
+            !text.lines().any(|line| !line.starts_with('#')
+                && line.contains('@')
+                && !line.contains("1@127"))
+        );
         assert!(text.contains("advertised.listeners=PLAINTEXT://127.0.0.1:9\n"));
         assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:5,CONTROLLER://127.0.0.1:6\n"));
         assert!(text.ends_with("num.partitions=7\n"));

@@ -31,7 +31,10 @@ use crate::{
 /// Interrupt is Postgres' fast shutdown (a checkpoint), quit its immediate one (recovery at the next start).
 const HABITS: Habits = Habits {
     ready_within: Duration::from_secs(60),
-    polite: &[(Signal::Interrupt, Duration::from_secs(15)), (Signal::Quit, Duration::from_secs(5))],
+    polite: &[
+        (Signal::Interrupt, Duration::from_secs(15)),
+        (Signal::Quit, Duration::from_secs(5)),
+    ],
     death: Signal::Quit,
 };
 
@@ -57,7 +60,8 @@ pub enum Listen {
 /// What a Postgres should be like.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// Whether a commit waits for the disk. `false` is twice as fast and for throw-away data only.
+    /// Whether a commit waits for the disk. With `false` it waits for the operating system only:
+    /// commits survive [`Postgres::kill`] but not a power cut. For throw-away data.
     pub durable: bool,
     /// How clients reach it.
     pub listen: Listen,
@@ -156,7 +160,13 @@ impl Postgres {
     #[must_use]
     pub fn socket_url(&self) -> String {
         let port = self.port.as_ref().map_or(SOCKET_PORT, Port::number);
-        let folder = self.sockets.path().display().to_string().replace('\\', "\\\\").replace('\'', "\\'");
+        let folder = self
+            .sockets
+            .path()
+            .display()
+            .to_string()
+            .replace('\\', "\\\\")
+            .replace('\'', "\\'");
         format!("host='{folder}' port={port} user=postgres dbname=postgres")
     }
 
@@ -245,7 +255,10 @@ impl Postgres {
         loop {
             let mut command = program(&self.bin.join("postgres"), self.user);
             command.args(&self.arguments);
-            match self.server.start(command, |pid, _log| is_ready(&status, pid)) {
+            match self
+                .server
+                .start(command, |pid, _log| is_ready(&status, pid))
+            {
                 Err(StartError::Exited { log, .. })
                     if log.contains("shared memory block") && started.elapsed() < PREDECESSOR =>
                 {
@@ -260,7 +273,11 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // data that go with it need no checkpoint
-        let ended = if self.folder.is_temporary() { self.kill() } else { self.halt() };
+        let ended = if self.folder.is_temporary() {
+            self.kill()
+        } else {
+            self.halt()
+        };
         if let Err(error) = ended {
             tracing::warn!(%error, "Postgres could not be ended");
         }
@@ -284,7 +301,8 @@ impl Sockets {
             .prefix("wasmill-")
             .tempdir_in(short)
             .map_err(StartError::io("creating a socket folder in", short))?;
-        user.give(made.path()).map_err(StartError::io("changing the owner of", made.path()))?;
+        user.give(made.path())
+            .map_err(StartError::io("changing the owner of", made.path()))?;
         Ok(Sockets::Short(made))
     }
 
@@ -299,7 +317,9 @@ impl Sockets {
 /// The server writes its state to the eighth line of postmaster.pid (src/include/utils/pidfile.h);
 /// a file of a killed predecessor has another process id in the first.
 fn is_ready(status: &Path, pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(status) else { return false };
+    let Ok(text) = fs::read_to_string(status) else {
+        return false;
+    };
     let mut lines = text.lines().map(str::trim);
     lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
 }
@@ -307,7 +327,15 @@ fn is_ready(status: &Path, pid: u32) -> bool {
 fn arguments(options: &PostgresOptions, data: &Path, sockets: &Path, port: u16) -> Vec<OsString> {
     let mut parameters: Vec<(&str, String)> = vec![
         ("port", port.to_string()),
-        ("listen_addresses", if options.listen == Listen::Loopback { "127.0.0.1" } else { "" }.to_owned()),
+        (
+            "listen_addresses",
+            if options.listen == Listen::Loopback {
+                "127.0.0.1"
+            } else {
+                ""
+            }
+            .to_owned(),
+        ),
         ("unix_socket_permissions", "0700".into()),
         ("max_connections", options.max_connections.to_string()),
         ("shared_buffers", "64MB".into()),
@@ -315,11 +343,15 @@ fn arguments(options: &PostgresOptions, data: &Path, sockets: &Path, port: u16) 
         ("log_min_messages", "warning".into()),
     ];
     if !options.durable {
-        for name in ["fsync", "full_page_writes", "synchronous_commit"] {
-            parameters.push((name, "off".into()));
-        }
+        // commits still reach the operating system, so that `kill` loses none
+        parameters.push(("fsync", "off".into()));
     }
-    parameters.extend(options.parameters.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    parameters.extend(
+        options
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone())),
+    );
     let mut arguments: Vec<OsString> = vec!["-D".into(), data.into(), "-k".into(), sockets.into()];
     for (name, value) in parameters {
         arguments.push("-c".into());
@@ -335,12 +367,21 @@ fn template(cache: &Cache, bin: &Path, version: &str, user: User) -> Result<Path
     key.update(version.as_bytes());
     key.update(bin.as_os_str().as_encoded_bytes());
     key.update(format!("{user:?}"));
-    let key: String = key.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let key: String = key
+        .finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let entry = cache.entry(&format!("postgres-data-{key}"), |part| {
         let data = part.join("data");
-        user.create_dir(&data).map_err(StartError::io("creating", &data))?;
+        user.create_dir(&data)
+            .map_err(StartError::io("creating", &data))?;
         let mut initdb = program(&bin.join("initdb"), user);
-        initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8"]);
+        initdb
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8"]);
         // small log segments make small copies; the template itself need not survive a power cut
         initdb.args(["--no-locale", "--wal-segsize=4", "--no-sync"]);
         prepare("initdb", initdb).map(drop)
@@ -357,7 +398,12 @@ fn version(bin: &Path) -> Result<String, StartError> {
 /// A program of Postgres, run as `user` and untouched by the variables that configure clients.
 fn program(path: &Path, user: User) -> Command {
     let mut command = Command::new(path);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC")
+        .current_dir("/");
     user.run(&mut command);
     command
 }
@@ -382,8 +428,14 @@ mod tests {
     #[test]
     fn only_throw_away_servers_skip_the_disk() {
         let words = |durable| {
-            let options = PostgresOptions { durable, ..PostgresOptions::default() };
-            format!("{:?}", arguments(&options, Path::new("/d"), Path::new("/s"), 1))
+            let options = PostgresOptions {
+                durable,
+                ..PostgresOptions::default()
+            };
+            format!(
+                "{:?}",
+                arguments(&options, Path::new("/d"), Path::new("/s"), 1)
+            )
         };
         assert!(words(false).contains("fsync=off"));
         assert!(!words(true).contains("off"));

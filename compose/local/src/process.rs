@@ -75,8 +75,16 @@ impl Process {
         #[cfg(not(target_os = "linux"))]
         let _unused = death;
         let child = on_spawner(command)?;
-        let watchdog = if cfg!(target_os = "linux") { None } else { Some(watch(child.id())?) };
-        Ok(Process { child, ended: None, watchdog })
+        let watchdog = if cfg!(target_os = "linux") {
+            None
+        } else {
+            Some(watch(child.id())?)
+        };
+        Ok(Process {
+            child,
+            ended: None,
+            watchdog,
+        })
     }
 
     /// The process id.
@@ -136,7 +144,11 @@ impl Process {
         status.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("process {} outlived SIGKILL by {} s", self.id(), AFTER_KILL.as_secs()),
+                format!(
+                    "process {} outlived SIGKILL by {} s",
+                    self.id(),
+                    AFTER_KILL.as_secs()
+                ),
             )
         })
     }
@@ -192,7 +204,11 @@ pub(crate) enum Whole {
 
 /// Runs `command` to its end and collects what it wrote. It dies with this process.
 pub(crate) fn output(mut command: Command) -> io::Result<Output> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
     #[cfg(target_os = "linux")]
     die_with_parent(&mut command, Signal::Kill);
     on_spawner(command)?.wait_with_output()
@@ -206,7 +222,9 @@ pub(crate) fn effective_user() -> u32 {
 
 /// Whether the process exists and is not a zombie that waits for its parent.
 pub(crate) fn runs(pid: u32) -> bool {
-    let Ok(pid_t) = libc::pid_t::try_from(pid) else { return false };
+    let Ok(pid_t) = libc::pid_t::try_from(pid) else {
+        return false;
+    };
     // SAFETY: signal 0 only asks whether the process exists; no memory is touched.
     let exists = unsafe { libc::kill(pid_t, 0) } == 0
         || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
@@ -222,7 +240,11 @@ fn send(pid: u32, signal: Signal) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     // gone in the meantime is what most signals want
-    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+    if error.raw_os_error() == Some(libc::ESRCH) {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 fn wait_gone(pids: &[u32], patience: Duration) {
@@ -234,7 +256,9 @@ fn wait_gone(pids: &[u32], patience: Duration) {
 
 /// All processes below `pid`, as /proc has them now; none where there is no /proc.
 fn descendants(pid: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let all: Vec<(u32, u32)> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -244,7 +268,11 @@ fn descendants(pid: u32) -> Vec<u32> {
     let mut at = 0;
     while at < found.len() {
         let parent = found[at];
-        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        found.extend(
+            all.iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(pid, _)| *pid),
+        );
         at += 1;
     }
     found.split_off(1)
@@ -259,7 +287,10 @@ struct Stat {
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
-    Some(Stat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        parent: fields.next()?.parse().ok()?,
+    })
 }
 
 #[cfg(target_os = "linux")]
@@ -288,8 +319,17 @@ fn die_with_parent(command: &mut Command, death: Signal) {
 /// A shell that kills `pid` when our end of its pipe closes, that is when we die.
 fn watch(pid: u32) -> io::Result<Child> {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "cat > /dev/null; kill -9 \"$1\"", "watchdog", &pid.to_string()]);
-    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    shell.args([
+        "-c",
+        "cat > /dev/null; kill -9 \"$1\"",
+        "watchdog",
+        &pid.to_string(),
+    ]);
+    shell
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
     on_spawner(shell)
 }
 
@@ -307,13 +347,18 @@ fn on_spawner(command: Command) -> io::Result<Child> {
         let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
         if spawner.is_none() {
             let (jobs, todo) = channel();
-            thread::Builder::new().name("local-spawner".into()).spawn(move || serve(&todo))?;
+            thread::Builder::new()
+                .name("local-spawner".into())
+                .spawn(move || serve(&todo))?;
             *spawner = Some(jobs);
         }
         let jobs = spawner.as_ref().expect("set just above");
-        jobs.send(Job { command, reply }).map_err(|_gone| io::Error::other("the spawning thread ended"))?;
+        jobs.send(Job { command, reply })
+            .map_err(|_gone| io::Error::other("the spawning thread ended"))?;
     }
-    answer.recv().map_err(|_gone| io::Error::other("the spawning thread ended"))?
+    answer
+        .recv()
+        .map_err(|_gone| io::Error::other("the spawning thread ended"))?
 }
 
 fn serve(jobs: &Receiver<Job>) {
@@ -366,7 +411,10 @@ mod tests {
             return;
         }
         let mut child = Process::spawn(shell("setsid sleep 60 & wait"), Signal::Kill).unwrap();
-        assert!(eventually(|| descendants(child.id()).len() == 1), "the shell starts one sleep");
+        assert!(
+            eventually(|| descendants(child.id()).len() == 1),
+            "the shell starts one sleep"
+        );
         let sleeper = descendants(child.id())[0];
         child.end(&[]).unwrap();
         assert!(!runs(child.id()) && !runs(sleeper));
@@ -377,7 +425,9 @@ mod tests {
         let mut child = Process::spawn(shell("exec sleep 60"), Signal::Kill).unwrap();
         child.signal(Signal::Freeze, Whole::Family).unwrap();
         let started = Instant::now();
-        child.end(&[(Signal::Terminate, Duration::from_secs(30))]).unwrap();
+        child
+            .end(&[(Signal::Terminate, Duration::from_secs(30))])
+            .unwrap();
         assert!(started.elapsed() < Duration::from_secs(10));
     }
 
@@ -394,6 +444,9 @@ mod tests {
     fn output_is_collected() {
         let output = output(shell("echo out; echo err >&2; exit 3")).unwrap();
         assert_eq!(output.status.code(), Some(3));
-        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!(
+            (&output.stdout[..], &output.stderr[..]),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
     }
 }

@@ -46,7 +46,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(name: String, habits: &'static Habits, log: PathBuf) -> Server {
-        Server { name, habits, log, process: None }
+        Server {
+            name,
+            habits,
+            log,
+            process: None,
+        }
     }
 
     /// Starts `command`, its output to the log, and waits until `ready` says so. `ready` is given the
@@ -61,29 +66,50 @@ impl Server {
             .append(true)
             .open(&self.log)
             .map_err(StartError::io("opening the log", &self.log))?;
-        let length = log.metadata().map_err(StartError::io("looking at the log", &self.log))?.len();
-        let copy = log.try_clone().map_err(StartError::io("sharing the log", &self.log))?;
+        let length = log
+            .metadata()
+            .map_err(StartError::io("looking at the log", &self.log))?
+            .len();
+        let copy = log
+            .try_clone()
+            .map_err(StartError::io("sharing the log", &self.log))?;
         command.stdout(copy).stderr(log);
         let program = PathBuf::from(command.get_program());
         let started = Instant::now();
-        let mut process =
-            Process::spawn(command, self.habits.death).map_err(StartError::io("running", &program))?;
+        let mut process = Process::spawn(command, self.habits.death)
+            .map_err(StartError::io("running", &program))?;
         loop {
             let log = self.log_since(length);
             if ready(process.id(), &log) {
                 break;
             }
-            if let Some(status) = process.ended().map_err(StartError::io("waiting for", &program))? {
-                return Err(StartError::Exited { what: self.name.clone(), status, log: tail(&log) });
+            if let Some(status) = process
+                .ended()
+                .map_err(StartError::io("waiting for", &program))?
+            {
+                return Err(StartError::Exited {
+                    what: self.name.clone(),
+                    status,
+                    log: tail(&log),
+                });
             }
             if started.elapsed() > self.habits.ready_within {
                 let after = self.habits.ready_within;
-                return Err(StartError::NotReady { what: self.name.clone(), after, log: tail(&log) });
+                return Err(StartError::NotReady {
+                    what: self.name.clone(),
+                    after,
+                    log: tail(&log),
+                });
             }
             thread::sleep(POLL);
         }
         let ms = started.elapsed().as_millis();
-        tracing::info!(server = self.name, pid = process.id(), ms, "local server ready");
+        tracing::info!(
+            server = self.name,
+            pid = process.id(),
+            ms,
+            "local server ready"
+        );
         self.process = Some(process);
         Ok(())
     }
@@ -107,7 +133,10 @@ impl Server {
     pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
         match &mut self.process {
             Some(process) => process.signal(signal, Whole::Family),
-            None => Err(io::Error::new(io::ErrorKind::NotConnected, format!("{} is down", self.name))),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                format!("{} is down", self.name),
+            )),
         }
     }
 
@@ -117,7 +146,9 @@ impl Server {
     }
 
     fn end(&mut self, steps: &[(Signal, Duration)]) -> io::Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
+        let Some(mut process) = self.process.take() else {
+            return Ok(());
+        };
         let started = Instant::now();
         let status = process.end(steps)?;
         let ms = started.elapsed().as_millis();
@@ -156,7 +187,11 @@ pub(crate) fn prepare(what: &str, command: Command) -> Result<String, StartError
         return Ok(text);
     }
     text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Err(StartError::Exited { what: what.to_owned(), status: output.status, log: tail(&text) })
+    Err(StartError::Exited {
+        what: what.to_owned(),
+        status: output.status,
+        log: tail(&text),
+    })
 }
 
 /// Writes a file, naming it when that fails.

@@ -25,8 +25,8 @@ use rdkafka::{
 };
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use wasmill_local::{
-    Cassandra, CassandraOptions, Folder, Kafka, KafkaOptions, Listen, Missing, Postgres, PostgresOptions,
-    PostgresSource,
+    Cassandra, CassandraOptions, Folder, Kafka, KafkaOptions, Listen, Missing, Postgres,
+    PostgresOptions, PostgresSource,
 };
 
 /// Whether the server can be had; loud when not.
@@ -49,7 +49,10 @@ fn timed<T>(what: &str, action: impl FnOnce() -> T) -> T {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn is_gone(pid: u32) -> bool {
@@ -59,7 +62,9 @@ fn is_gone(pid: u32) -> bool {
 // ---- Postgres
 
 async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     client
 }
@@ -74,18 +79,30 @@ fn number(url: &str, sql: &str) -> i64 {
 
 fn postgres_keeps_its_data(options: &PostgresOptions) {
     let mut postgres = timed("postgres start", || Postgres::start(options).unwrap());
-    let (url, first, folder) = (postgres.url(), postgres.pid().unwrap(), postgres.folder().to_owned());
-    statement(&url, "create table t (n bigint); insert into t select generate_series(1, 1000)");
+    let (url, first, folder) = (
+        postgres.url(),
+        postgres.pid().unwrap(),
+        postgres.folder().to_owned(),
+    );
+    statement(
+        &url,
+        "create table t (n bigint); insert into t select generate_series(1, 1000)",
+    );
 
     timed("postgres kill", || postgres.kill().unwrap());
     assert!(is_gone(first) && postgres.pid().is_none());
-    timed("postgres restart after kill", || postgres.restart().unwrap());
+    timed("postgres restart after kill", || {
+        postgres.restart().unwrap()
+    });
     assert_eq!(postgres.url(), url, "the same address");
     assert_ne!(postgres.pid(), Some(first));
     assert_eq!(number(&url, "select count(*) from t"), 1000);
 
     timed("postgres restart", || postgres.restart().unwrap());
-    assert_eq!(number(&postgres.socket_url(), "select count(*) from t"), 1000);
+    assert_eq!(
+        number(&postgres.socket_url(), "select count(*) from t"),
+        1000
+    );
 
     let last = postgres.pid().unwrap();
     timed("postgres stop", || postgres.stop().unwrap());
@@ -97,7 +114,10 @@ fn postgres_over_tcp_survives_kills() {
     if !here(Postgres::available()) {
         return;
     }
-    postgres_keeps_its_data(&PostgresOptions { listen: Listen::Loopback, ..PostgresOptions::default() });
+    postgres_keeps_its_data(&PostgresOptions {
+        listen: Listen::Loopback,
+        ..PostgresOptions::default()
+    });
 }
 
 #[test]
@@ -105,7 +125,10 @@ fn postgres_over_a_socket_survives_kills() {
     if !here(Postgres::available()) {
         return;
     }
-    postgres_keeps_its_data(&PostgresOptions { durable: false, ..PostgresOptions::default() });
+    postgres_keeps_its_data(&PostgresOptions {
+        durable: false,
+        ..PostgresOptions::default()
+    });
 }
 
 #[test]
@@ -119,9 +142,13 @@ fn postgres_can_be_killed_with_connections_at_work() {
     let runtime = runtime();
     for round in 1..=5 {
         let client = runtime.block_on(connect(&url));
-        runtime.block_on(client.batch_execute("insert into t values (1)")).unwrap();
+        runtime
+            .block_on(client.batch_execute("insert into t values (1)"))
+            .unwrap();
         // a transaction that is open when the server dies is undone
-        runtime.block_on(client.batch_execute("begin; insert into t values (2)")).unwrap();
+        runtime
+            .block_on(client.batch_execute("begin; insert into t values (2)"))
+            .unwrap();
         postgres.kill().unwrap();
         assert!(runtime.block_on(client.batch_execute("commit")).is_err());
         postgres.restart().unwrap();
@@ -139,7 +166,11 @@ fn postgres_freezes_and_thaws() {
         let client = connect(&postgres.url()).await;
         postgres.pause().unwrap();
         let mut answer = Box::pin(client.query_one("select 1::bigint", &[]));
-        assert!(tokio::time::timeout(Duration::from_millis(300), &mut answer).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(300), &mut answer)
+                .await
+                .is_err()
+        );
         postgres.resume().unwrap();
         assert_eq!(answer.await.unwrap().get::<_, i64>(0), 1);
     });
@@ -154,10 +185,15 @@ fn postgres_keeps_a_named_folder() {
     let root = tempfile::tempdir_in("/tmp").unwrap();
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(root.path(), readable).unwrap();
-    let options =
-        PostgresOptions { folder: Folder::Kept(root.path().join("db")), ..PostgresOptions::default() };
+    let options = PostgresOptions {
+        folder: Folder::Kept(root.path().join("db")),
+        ..PostgresOptions::default()
+    };
     let first = Postgres::start(&options).unwrap();
-    statement(&first.url(), "create table t (n bigint); insert into t values (7)");
+    statement(
+        &first.url(),
+        "create table t (n bigint); insert into t values (7)",
+    );
     let second = Postgres::start(&options).unwrap_err();
     assert!(second.to_string().contains("another process"), "{second}");
     first.stop().unwrap();
@@ -182,9 +218,21 @@ fn postgres_can_be_fetched() {
         listen: Listen::Loopback,
         ..PostgresOptions::default()
     };
-    let postgres = timed("fetched postgres start", || Postgres::start(&options).unwrap());
-    assert!(postgres.version().contains("18.4"), "{}", postgres.version());
-    assert_eq!(number(&postgres.url(), "select current_setting('server_version_num')::bigint"), 180_004);
+    let postgres = timed("fetched postgres start", || {
+        Postgres::start(&options).unwrap()
+    });
+    assert!(
+        postgres.version().contains("18.4"),
+        "{}",
+        postgres.version()
+    );
+    assert_eq!(
+        number(
+            &postgres.url(),
+            "select current_setting('server_version_num')::bigint"
+        ),
+        180_004
+    );
     postgres.stop().unwrap();
 }
 
@@ -193,12 +241,18 @@ fn a_wrong_parameter_is_postgres_own_error() {
     if !here(Postgres::available()) {
         return;
     }
-    let options =
-        PostgresOptions { parameters: vec![("no_such".into(), "1".into())], ..PostgresOptions::default() };
+    let options = PostgresOptions {
+        parameters: vec![("no_such".into(), "1".into())],
+        ..PostgresOptions::default()
+    };
     let error = Postgres::start(&options).unwrap_err();
     assert!(error.to_string().contains("no_such"), "{error}");
     let nowhere = PostgresSource::Bin("/nonexistent".into());
-    let error = Postgres::start(&PostgresOptions { source: nowhere, ..PostgresOptions::default() }).unwrap_err();
+    let error = Postgres::start(&PostgresOptions {
+        source: nowhere,
+        ..PostgresOptions::default()
+    })
+    .unwrap_err();
     assert!(error.hint().contains("install Postgres"), "{error}");
 }
 
@@ -214,7 +268,9 @@ impl rdkafka::consumer::ConsumerContext for Quiet {}
 
 fn client(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("reconnect.backoff.max.ms", "500");
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("reconnect.backoff.max.ms", "500");
     config
 }
 
@@ -228,22 +284,33 @@ fn produce(bootstrap: &str, values: std::ops::Range<u32>) {
         for value in values {
             let value = value.to_string();
             let record = FutureRecord::<(), _>::to("t").partition(0).payload(&value);
-            producer.send(record, Duration::from_secs(30)).await.unwrap();
+            producer
+                .send(record, Duration::from_secs(30))
+                .await
+                .unwrap();
         }
     });
 }
 
 fn consume(bootstrap: &str, count: usize) -> Vec<u32> {
-    let consumer: BaseConsumer<Quiet> =
-        client(bootstrap).set("group.id", "g").create_with_context(Quiet).unwrap();
+    let consumer: BaseConsumer<Quiet> = client(bootstrap)
+        .set("group.id", "g")
+        .create_with_context(Quiet)
+        .unwrap();
     let mut from = TopicPartitionList::new();
-    from.add_partition_offset("t", 0, rdkafka::Offset::Beginning).unwrap();
+    from.add_partition_offset("t", 0, rdkafka::Offset::Beginning)
+        .unwrap();
     consumer.assign(&from).unwrap();
     let started = Instant::now();
     let mut values = Vec::new();
     while values.len() < count && started.elapsed() < Duration::from_secs(30) {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            values.push(std::str::from_utf8(message.payload().unwrap()).unwrap().parse().unwrap());
+            values.push(
+                std::str::from_utf8(message.payload().unwrap())
+                    .unwrap()
+                    .parse()
+                    .unwrap(),
+            );
         }
     }
     values
@@ -254,15 +321,27 @@ fn kafka_survives_kills() {
     if !here(Kafka::available()) {
         return;
     }
-    let options = KafkaOptions { heap_mb: 96, ..KafkaOptions::default() };
+    let options = KafkaOptions {
+        heap_mb: 96,
+        ..KafkaOptions::default()
+    };
     let mut kafka = timed("kafka start", || Kafka::start(&options).unwrap());
-    let (bootstrap, first, folder) = (kafka.bootstrap(), kafka.pid().unwrap(), kafka.folder().to_owned());
+    let (bootstrap, first, folder) = (
+        kafka.bootstrap(),
+        kafka.pid().unwrap(),
+        kafka.folder().to_owned(),
+    );
 
     let admin: AdminClient<Quiet> = client(&bootstrap).create_with_context(Quiet).unwrap();
     let topic = NewTopic::new("t", 1, TopicReplication::Fixed(1));
-    let made = runtime().block_on(admin.create_topics(&[topic], &AdminOptions::new())).unwrap();
+    let made = runtime()
+        .block_on(admin.create_topics(&[topic], &AdminOptions::new()))
+        .unwrap();
     assert_eq!(made, [Ok("t".to_owned())]);
-    let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).unwrap();
+    let metadata = admin
+        .inner()
+        .fetch_metadata(None, Duration::from_secs(10))
+        .unwrap();
     assert_eq!(metadata.brokers().len(), 1);
     assert!(metadata.topics().iter().any(|topic| topic.name() == "t"));
     produce(&bootstrap, 0..100);
@@ -286,12 +365,23 @@ fn kafka_survives_kills() {
 // ---- Cassandra
 
 async fn session(contact_point: &str) -> Session {
-    SessionBuilder::new().known_node(contact_point).build().await.unwrap()
+    SessionBuilder::new()
+        .known_node(contact_point)
+        .build()
+        .await
+        .unwrap()
 }
 
 async fn count(session: &Session) -> i64 {
-    let rows = session.query_unpaged("select count(*) from k.t", &[]).await.unwrap();
-    rows.into_rows_result().unwrap().single_row::<(i64,)>().unwrap().0
+    let rows = session
+        .query_unpaged("select count(*) from k.t", &[])
+        .await
+        .unwrap();
+    rows.into_rows_result()
+        .unwrap()
+        .single_row::<(i64,)>()
+        .unwrap()
+        .0
 }
 
 #[test]
@@ -299,7 +389,10 @@ fn cassandra_survives_kills() {
     if !here(Cassandra::available()) {
         return;
     }
-    let options = CassandraOptions { heap_mb: 256, ..CassandraOptions::default() };
+    let options = CassandraOptions {
+        heap_mb: 256,
+        ..CassandraOptions::default()
+    };
     let mut cassandra = timed("cassandra start", || Cassandra::start(&options).unwrap());
     let (contact, first) = (cassandra.contact_point(), cassandra.pid().unwrap());
     let folder = cassandra.folder().to_owned();
@@ -318,14 +411,24 @@ fn cassandra_survives_kills() {
 
     timed("cassandra kill", || cassandra.kill().unwrap());
     assert!(is_gone(first) && cassandra.pid().is_none());
-    timed("cassandra restart after kill", || cassandra.restart().unwrap());
+    timed("cassandra restart after kill", || {
+        cassandra.restart().unwrap()
+    });
     assert_eq!(cassandra.contact_point(), contact, "the same address");
-    assert_eq!(runtime().block_on(async { count(&session(&contact).await).await }), 200);
+    assert_eq!(
+        runtime().block_on(async { count(&session(&contact).await).await }),
+        200
+    );
 
     timed("cassandra halt", || cassandra.halt().unwrap());
     assert!(TcpStream::connect(cassandra.address()).is_err());
-    timed("cassandra restart after halt", || cassandra.restart().unwrap());
-    assert_eq!(runtime().block_on(async { count(&session(&contact).await).await }), 200);
+    timed("cassandra restart after halt", || {
+        cassandra.restart().unwrap()
+    });
+    assert_eq!(
+        runtime().block_on(async { count(&session(&contact).await).await }),
+        200
+    );
 
     let last = cassandra.pid().unwrap();
     timed("cassandra stop", || cassandra.stop().unwrap());
