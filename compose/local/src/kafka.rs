@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     net::{SocketAddr, TcpStream},
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,8 +20,8 @@ use crate::{
     port::Port,
     process::Signal,
     progress::Progress,
-    run_folder::{Folder, RunFolder},
-    server::{Habits, Server, prepare, write},
+    run_folder::{Folder, RunFolder, copy_tree},
+    server::{Habits, LocalServer, Plan, prepare, write},
     user::User,
 };
 
@@ -34,6 +35,7 @@ const HABITS: Habits = Habits {
     ready_within: Duration::from_secs(120),
     polite: &[(Signal::Terminate, Duration::from_secs(20))],
     death: Signal::Kill,
+    too_early: None,
 };
 
 /// What a Kafka should be like.
@@ -66,17 +68,13 @@ impl Default for KafkaOptions {
     }
 }
 
-/// A Kafka of one node. Dropping it stops it.
+/// A Kafka of one node; a [`LocalServer`].
 #[derive(Debug)]
 pub struct Kafka {
-    // fields drop in this order: the process goes before its folder
-    server: Server,
-    java: Java,
-    jars: PathBuf,
-    heap_mb: u32,
+    // fields drop in this order: the process goes before its ports
+    server: LocalServer,
     port: Port,
     _controller: Port,
-    folder: RunFolder,
 }
 
 impl Kafka {
@@ -105,26 +103,41 @@ impl Kafka {
         let cache = Cache::open()?;
         let jars = jars(&cache, version, &options.progress)?;
         let folder = RunFolder::open(&options.folder, &cache, User::Same)?;
-        let data = folder.path().join("data");
-        if !data.join("meta.properties").is_file() {
-            format(&formatted(&cache, version, &java, &jars)?, &data)?;
-        }
+        let data =
+            folder.data(|data| identify(&formatted(&cache, version, &java, &jars)?, data))?;
         let (port, controller) = (Port::free(&cache)?, Port::free(&cache)?);
+        let file = folder.path().join("server.properties");
         write(
-            &folder.path().join("server.properties"),
+            &file,
             &properties(&data, port.address(), controller.number(), options),
         )?;
-        let mut kafka = Kafka {
-            server: Server::new(name(version), &HABITS, folder.path().join("log")),
-            java,
-            jars,
-            heap_mb: options.heap_mb,
+        let class_path = class_path(&jars)?;
+        let (address, heap_mb, logs) = (port.address(), options.heap_mb, folder.path().to_owned());
+        let plan = Plan {
+            name: name(version),
+            habits: &HABITS,
+            command: Box::new(move || {
+                let mut command = java.command(64, heap_mb);
+                command.args(logging("warn"));
+                // says when the broker takes requests
+                command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
+                command.arg(format!("-Dkafka.logs.dir={}", logs.display()));
+                command
+                    .arg("-cp")
+                    .arg(&class_path)
+                    .arg("kafka.Kafka")
+                    .arg(&file);
+                command
+            }),
+            ready: Box::new(move |_pid, log| {
+                log.contains("Kafka Server started") && TcpStream::connect(address).is_ok()
+            }),
+        };
+        Ok(Kafka {
+            server: LocalServer::start(plan, folder)?,
             port,
             _controller: controller,
-            folder,
-        };
-        kafka.launch()?;
-        Ok(kafka)
+        })
     }
 
     /// `127.0.0.1:port`, for `bootstrap.servers`. The same after a restart.
@@ -139,103 +152,26 @@ impl Kafka {
         self.port.address()
     }
 
-    /// The file the server logs to.
-    #[must_use]
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    /// Process id of the server, `None` while it is down.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
-    }
-
-    /// The folder of its data, properties and log.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Stops it in good order and keeps its data for [`Self::restart`].
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn halt(&mut self) -> io::Result<()> {
-        self.server.halt()
-    }
-
-    /// Kills it at once, as `kill -9` does. What it acknowledged is kept: the system writes it.
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn kill(&mut self) -> io::Result<()> {
-        self.server.kill()
-    }
-
-    /// Freezes it: connections stay open and nothing answers, until [`Self::resume`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn pause(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Freeze)
-    }
-
-    /// Ends a [`Self::pause`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn resume(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Thaw)
-    }
-
-    /// Starts it again on the same data and port, after stopping it in good order if it runs.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; it is down then.
-    pub fn restart(&mut self) -> Result<(), StartError> {
-        self.halt()
-            .map_err(StartError::io("stopping", &self.java.program))?;
-        self.launch()
-    }
-
-    /// Stops it in good order and removes its temporary folder.
+    /// Stops it in good order; a temporary folder goes, a kept one stays.
     ///
     /// # Errors
     /// A process that cannot be ended.
     pub fn stop(mut self) -> io::Result<()> {
-        self.halt()
-    }
-
-    fn launch(&mut self) -> Result<(), StartError> {
-        let mut command = self.java.command(64, self.heap_mb);
-        command.args(logging("warn"));
-        // says when the broker takes requests
-        command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
-        command.arg(format!("-Dkafka.logs.dir={}", self.folder.path().display()));
-        command
-            .arg("-cp")
-            .arg(class_path(&self.jars)?)
-            .arg("kafka.Kafka");
-        command.arg(self.folder.path().join("server.properties"));
-        let address = self.port.address();
-        self.server.start(command, |_pid, log| {
-            log.contains("Kafka Server started") && TcpStream::connect(address).is_ok()
-        })
+        self.server.halt()
     }
 }
 
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        // data that go with it need no flush
-        let ended = if self.folder.is_temporary() {
-            self.kill()
-        } else {
-            self.halt()
-        };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "Kafka could not be ended");
-        }
+impl Deref for Kafka {
+    type Target = LocalServer;
+
+    fn deref(&self) -> &LocalServer {
+        &self.server
+    }
+}
+
+impl DerefMut for Kafka {
+    fn deref_mut(&mut self) -> &mut LocalServer {
+        &mut self.server
     }
 }
 
@@ -311,8 +247,8 @@ fn formatted(
 }
 
 /// Copies the formatted folder and gives the copy identities of its own.
-fn format(template: &Path, data: &Path) -> Result<(), StartError> {
-    crate::run_folder::copy_tree(template, data, User::Same)?;
+fn identify(template: &Path, data: &Path) -> Result<(), StartError> {
+    copy_tree(template, data, User::Same)?;
     let file = data.join("meta.properties");
     let text = fs::read_to_string(&file).map_err(StartError::io("reading", &file))?;
     let mut renamed = String::new();

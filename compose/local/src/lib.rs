@@ -22,6 +22,9 @@
 //! installs nothing into the system. None of the servers asks for a password: they are for data that
 //! may be read by whoever can log in to this machine.
 //!
+//! [`Postgres`], [`Kafka`] and [`Cassandra`] know how to be reached; what can be done to any of them is
+//! [`LocalServer`]'s:
+//!
 //! | word | meaning |
 //! |---|---|
 //! | `stop` | end in good order; the temporary folder goes |
@@ -35,6 +38,7 @@ mod cache;
 mod cassandra;
 mod environment;
 mod error;
+mod family;
 mod java;
 mod kafka;
 mod maven;
@@ -54,3 +58,4 @@ pub use postgres::{Listen, Postgres, PostgresOptions};
 pub use postgres_binaries::PostgresSource;
 pub use progress::Progress;
 pub use run_folder::Folder;
+pub use server::LocalServer;

@@ -8,10 +8,10 @@ use std::{
     ffi::OsString,
     fs, io,
     net::SocketAddr,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -24,7 +24,7 @@ use crate::{
     process::Signal,
     progress::Progress,
     run_folder::{Folder, RunFolder, copy_tree},
-    server::{Habits, Server, prepare},
+    server::{Habits, LocalServer, Plan, prepare},
     user::User,
 };
 
@@ -36,10 +36,9 @@ const HABITS: Habits = Habits {
         (Signal::Quit, Duration::from_secs(5)),
     ],
     death: Signal::Quit,
+    // "pre-existing shared memory block is still in use": processes of a killed server are still there
+    too_early: Some("shared memory block"),
 };
-
-/// How long a start waits for the processes of a killed predecessor to let go of its memory.
-const PREDECESSOR: Duration = Duration::from_secs(10);
 
 /// The longest socket path that fits the address of every system (104 bytes on macOS, 108 on Linux).
 const SOCKET_PATH: usize = 100;
@@ -91,17 +90,13 @@ impl Default for PostgresOptions {
     }
 }
 
-/// A Postgres with the superuser and the database `postgres`. Dropping it stops it.
+/// A Postgres with the superuser and the database `postgres`; a [`LocalServer`].
 #[derive(Debug)]
 pub struct Postgres {
-    // fields drop in this order: the process goes before its folder
-    server: Server,
-    bin: PathBuf,
-    user: User,
-    arguments: Vec<OsString>,
+    // fields drop in this order: the process goes before its socket
+    server: LocalServer,
     port: Option<Port>,
     sockets: Sockets,
-    folder: RunFolder,
 }
 
 impl Postgres {
@@ -124,27 +119,31 @@ impl Postgres {
         let bin = postgres_binaries::find(&options.source, &cache, &options.progress)?;
         let version = version(&bin)?;
         let folder = RunFolder::open(&options.folder, &cache, user)?;
-        let data = folder.path().join("data");
-        if !data.join("PG_VERSION").is_file() {
-            copy_tree(&template(&cache, &bin, &version, user)?, &data, user)?;
-        }
+        let data =
+            folder.data(|data| copy_tree(&template(&cache, &bin, &version, user)?, data, user))?;
         let port = match options.listen {
             Listen::Socket => None,
             Listen::Loopback => Some(Port::free(&cache)?),
         };
         let sockets = Sockets::open(folder.path(), user)?;
         let number = port.as_ref().map_or(SOCKET_PORT, Port::number);
-        let mut postgres = Postgres {
-            server: Server::new(version, &HABITS, folder.path().join("log")),
-            arguments: arguments(options, &data, sockets.path(), number),
-            bin,
-            user,
+        let arguments = arguments(options, &data, sockets.path(), number);
+        let status = data.join("postmaster.pid");
+        let plan = Plan {
+            name: version,
+            habits: &HABITS,
+            command: Box::new(move || {
+                let mut command = program(&bin.join("postgres"), user);
+                command.args(&arguments);
+                command
+            }),
+            ready: Box::new(move |pid, _log| is_ready(&status, pid)),
+        };
+        Ok(Postgres {
+            server: LocalServer::start(plan, folder)?,
             port,
             sockets,
-            folder,
-        };
-        postgres.launch()?;
-        Ok(postgres)
+        })
     }
 
     /// How to connect: `postgres://…` over TCP when it listens there, else [`Self::socket_url`].
@@ -176,111 +175,26 @@ impl Postgres {
         self.port.as_ref().map(Port::address)
     }
 
-    /// Name and version, such as `postgres (PostgreSQL) 17.2`.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.server.name
-    }
-
-    /// The file the server logs to.
-    #[must_use]
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    /// Process id of the server, `None` while it is down.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
-    }
-
-    /// The folder of its data, log and socket.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Stops it in good order and keeps its data for [`Self::restart`].
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn halt(&mut self) -> io::Result<()> {
-        self.server.halt()
-    }
-
-    /// Kills all its processes at once, as a crash of the machine's process table would.
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn kill(&mut self) -> io::Result<()> {
-        self.server.kill()
-    }
-
-    /// Freezes it: connections stay open and nothing answers, until [`Self::resume`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn pause(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Freeze)
-    }
-
-    /// Ends a [`Self::pause`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn resume(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Thaw)
-    }
-
-    /// Starts it again on the same data and address, after stopping it in good order if it runs.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; it is down then.
-    pub fn restart(&mut self) -> Result<(), StartError> {
-        self.halt().map_err(StartError::io("stopping", &self.bin))?;
-        self.launch()
-    }
-
-    /// Stops it in good order and removes its temporary folder.
+    /// Stops it in good order; a temporary folder goes, a kept one stays.
     ///
     /// # Errors
     /// A process that cannot be ended.
     pub fn stop(mut self) -> io::Result<()> {
-        self.halt()
-    }
-
-    fn launch(&mut self) -> Result<(), StartError> {
-        let status = self.folder.path().join("data/postmaster.pid");
-        let started = Instant::now();
-        loop {
-            let mut command = program(&self.bin.join("postgres"), self.user);
-            command.args(&self.arguments);
-            match self
-                .server
-                .start(command, |pid, _log| is_ready(&status, pid))
-            {
-                Err(StartError::Exited { log, .. })
-                    if log.contains("shared memory block") && started.elapsed() < PREDECESSOR =>
-                {
-                    thread::sleep(Duration::from_millis(50));
-                }
-                result => return result,
-            }
-        }
+        self.server.halt()
     }
 }
 
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        // data that go with it need no checkpoint
-        let ended = if self.folder.is_temporary() {
-            self.kill()
-        } else {
-            self.halt()
-        };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "Postgres could not be ended");
-        }
+impl Deref for Postgres {
+    type Target = LocalServer;
+
+    fn deref(&self) -> &LocalServer {
+        &self.server
+    }
+}
+
+impl DerefMut for Postgres {
+    fn deref_mut(&mut self) -> &mut LocalServer {
+        &mut self.server
     }
 }
 

@@ -26,6 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::family::{self, descendants};
+
 /// How often an ending child is looked at; the end of a server is seen this late at most.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -228,7 +230,7 @@ pub(crate) fn runs(pid: u32) -> bool {
     // SAFETY: signal 0 only asks whether the process exists; no memory is touched.
     let exists = unsafe { libc::kill(pid_t, 0) } == 0
         || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
-    exists && stat(pid).is_none_or(|stat| stat.state != 'Z')
+    exists && !family::is_zombie(pid)
 }
 
 fn send(pid: u32, signal: Signal) -> io::Result<()> {
@@ -252,45 +254,6 @@ fn wait_gone(pids: &[u32], patience: Duration) {
     while pids.iter().any(|pid| runs(*pid)) && started.elapsed() < patience {
         thread::sleep(POLL);
     }
-}
-
-/// All processes below `pid`, as /proc has them now; none where there is no /proc.
-fn descendants(pid: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let all: Vec<(u32, u32)> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Some((pid, stat(pid)?.parent)))
-        .collect();
-    let mut found = vec![pid];
-    let mut at = 0;
-    while at < found.len() {
-        let parent = found[at];
-        found.extend(
-            all.iter()
-                .filter(|(_, of)| *of == parent)
-                .map(|(pid, _)| *pid),
-        );
-        at += 1;
-    }
-    found.split_off(1)
-}
-
-struct Stat {
-    state: char,
-    parent: u32,
-}
-
-/// State and parent from /proc/PID/stat (proc(5)): the fields follow the last `)` of the name.
-fn stat(pid: u32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
-    Some(Stat {
-        state: fields.next()?.chars().next()?,
-        parent: fields.next()?.parse().ok()?,
-    })
 }
 
 #[cfg(target_os = "linux")]

@@ -55,6 +55,21 @@ impl RunFolder {
         self.temporary.is_some()
     }
 
+    /// The folder `data` in it; where there is none, `make` makes it under the name it is given. One
+    /// that was not finished is never used.
+    pub(crate) fn data(
+        &self,
+        make: impl FnOnce(&Path) -> Result<(), StartError>,
+    ) -> Result<PathBuf, StartError> {
+        let (data, unfinished) = (self.path.join("data"), self.path.join("data.unfinished"));
+        if !data.exists() {
+            remove(&unfinished).map_err(StartError::io("removing", &unfinished))?;
+            make(&unfinished)?;
+            fs::rename(&unfinished, &data).map_err(StartError::io("putting in place", &data))?;
+        }
+        Ok(data)
+    }
+
     fn temporary(runs: &Path, user: User) -> Result<RunFolder, StartError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // between making a lock file and locking it, a sweeper must not look
