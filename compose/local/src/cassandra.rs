@@ -259,7 +259,10 @@ fn command(java: &Java, heap_mb: u32, class_path: &str, home: &Path) -> Command 
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
         "-Dcassandra.ring_delay_ms=0",
     ]);
-    command.arg("-Dcassandra.superuser_setup_delay_ms=0");
+    command.args([
+        "-Dcassandra.superuser_setup_delay_ms=0",
+        "-Dcassandra.shutdown_announce_in_ms=0",
+    ]);
     command
         .arg("-cp")
         .arg(class_path)

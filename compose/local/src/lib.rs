@@ -19,7 +19,7 @@
 //! that one ends. Everything here blocks; call it from a plain thread or `spawn_blocking`.
 //!
 //! **What it never does.** It prints nothing (see [`Progress`]), listens on nothing but loopback and
-//! installs nothing into the system. None of the servers asks for a password: they are for data that
+//! installs nothing into the system. It knows Unix only. None of the servers asks for a password: they are for data that
 //! may be read by whoever can log in to this machine.
 //!
 //! [`Postgres`], [`Kafka`] and [`Cassandra`] know how to be reached; what can be done to any of them is

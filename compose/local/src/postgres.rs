@@ -60,7 +60,7 @@ pub enum Listen {
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     /// Whether a commit waits for the disk. With `false` it waits for the operating system only:
-    /// commits survive [`Postgres::kill`] but not a power cut. For throw-away data.
+    /// commits survive [`LocalServer::kill`] but not a power cut. For throw-away data.
     pub durable: bool,
     /// How clients reach it.
     pub listen: Listen,

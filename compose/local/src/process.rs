@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::family::{self, descendants};
+use crate::family::{Member, descendants};
 
 /// How often an ending child is looked at; the end of a server is seen this late at most.
 const POLL: Duration = Duration::from_millis(5);
@@ -112,7 +112,10 @@ impl Process {
         }
         let family = match whole {
             Whole::Leader => Vec::new(),
-            Whole::Family => descendants(self.id()),
+            Whole::Family => descendants(self.id())
+                .iter()
+                .map(|member| member.pid)
+                .collect(),
         };
         for pid in std::iter::once(self.id()).chain(family) {
             send(pid, signal)?;
@@ -155,9 +158,9 @@ impl Process {
         })
     }
 
-    fn kill_family(&self, family: &[u32]) -> io::Result<()> {
-        for pid in family.iter().filter(|pid| runs(**pid)) {
-            send(*pid, Signal::Kill)?;
+    fn kill_family(&self, family: &[Member]) -> io::Result<()> {
+        for member in family.iter().filter(|member| member.runs()) {
+            send(member.pid, Signal::Kill)?;
         }
         wait_gone(family, AFTER_KILL);
         Ok(())
@@ -222,17 +225,6 @@ pub(crate) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Whether the process exists and is not a zombie that waits for its parent.
-pub(crate) fn runs(pid: u32) -> bool {
-    let Ok(pid_t) = libc::pid_t::try_from(pid) else {
-        return false;
-    };
-    // SAFETY: signal 0 only asks whether the process exists; no memory is touched.
-    let exists = unsafe { libc::kill(pid_t, 0) } == 0
-        || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
-    exists && !family::is_zombie(pid)
-}
-
 fn send(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: kill touches no memory. `pid` is a child of ours that has not been reaped, or a
@@ -249,9 +241,9 @@ fn send(pid: u32, signal: Signal) -> io::Result<()> {
     }
 }
 
-fn wait_gone(pids: &[u32], patience: Duration) {
+fn wait_gone(family: &[Member], patience: Duration) {
     let started = Instant::now();
-    while pids.iter().any(|pid| runs(*pid)) && started.elapsed() < patience {
+    while family.iter().any(|member| member.runs()) && started.elapsed() < patience {
         thread::sleep(POLL);
     }
 }
@@ -379,8 +371,9 @@ mod tests {
             "the shell starts one sleep"
         );
         let sleeper = descendants(child.id())[0];
+        assert!(sleeper.runs());
         child.end(&[]).unwrap();
-        assert!(!runs(child.id()) && !runs(sleeper));
+        assert!(child.ended().unwrap().is_some() && !sleeper.runs());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Kafka: what was acknowledged is there after kills and restarts, in order.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, ClientContext, Message, TopicPartitionList,
@@ -9,7 +12,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     producer::{FutureProducer, FutureRecord},
 };
-use wasmill_local::{Kafka, KafkaOptions};
+use wasmill_local::{Kafka, KafkaOptions, Progress, StartError};
 
 use crate::{here, is_gone, runtime, timed};
 
@@ -69,6 +72,35 @@ fn consume(bootstrap: &str, count: usize) -> Vec<u32> {
         }
     }
     values
+}
+
+#[test]
+fn a_version_that_does_not_exist_is_mavens_own_error() {
+    if !here(Kafka::available()) {
+        return;
+    }
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&said);
+    let options = KafkaOptions {
+        version: "0.0.0-none".into(),
+        progress: Progress::new(move |line| heard.lock().unwrap().push(line.to_owned())),
+        ..KafkaOptions::default()
+    };
+    let error = Kafka::start(&options).unwrap_err();
+    // without Maven, whose jars of the usual version are in the cache, it is what to install
+    match &error {
+        StartError::Fetch { what, detail } => {
+            assert_eq!(what, "Apache Kafka 0.0.0-none");
+            assert!(detail.contains("[ERROR]"), "{detail}");
+            assert_eq!(
+                *said.lock().unwrap(),
+                ["fetching Apache Kafka 0.0.0-none (43 MB)…"]
+            );
+        }
+        StartError::Missing(missing) => assert!(missing.hint.contains("install Maven")),
+        other => panic!("{other}"),
+    }
+    assert!(error.hint().contains("Maven"), "{}", error.hint());
 }
 
 #[test]
