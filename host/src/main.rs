@@ -1,2 +1,5 @@
-//! The command line.
-fn main() {}
+//! The binary `wasmill`: see the library's `cli`.
+
+fn main() -> std::process::ExitCode {
+    wasmill::cli::main()
+}

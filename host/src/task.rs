@@ -106,6 +106,18 @@ pub fn local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask
     }
 }
 
+/// Runs a blocking call off the current runtime and waits for it.
+///
+/// # Errors
+/// A bug, when it panicked.
+pub async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|error| Error::bug("blocking call", error))
+}
+
 /// The message of a panic.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     panic

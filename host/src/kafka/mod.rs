@@ -1,6 +1,7 @@
 //! The Kafka adapter: membership, fetch and the topic catalog. `rdkafka` appears nowhere else.
 
 mod catalog;
+mod feed;
 mod membership;
 mod native;
 mod source;
@@ -12,6 +13,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 pub use catalog::topic_info;
+pub use feed::Feed;
 pub use source::{KafkaSource, KafkaSourceSettings};
 
 use crate::config::{KafkaCluster, Secret};

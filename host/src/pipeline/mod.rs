@@ -85,7 +85,7 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let anchor = surroundings.anchor().await?;
-    supervisor::prepare(&settings, &*surroundings, &*anchor).await?;
+    supervisor::prepare(&settings, &surroundings, &*anchor).await?;
     let (thread, commands, events) =
         supervisor::start_source(&settings.plan.pipeline, surroundings.source()?)?;
     let supervisor = supervisor::Supervisor::new(settings, surroundings, shards, commands)?;

@@ -61,11 +61,12 @@ pub(super) struct Supervisor {
 /// Stores the positions a pipeline needs before its first fetch, and refuses to start on a loss.
 pub(super) async fn prepare(
     settings: &PipelineSettings,
-    surroundings: &dyn Surroundings,
+    surroundings: &Arc<dyn Surroundings>,
     anchor: &dyn Anchor,
 ) -> Result<(), Error> {
     let input = &settings.plan.input;
-    let info = surroundings.topic()?;
+    let asked = Arc::clone(surroundings);
+    let info = task::blocking(move || asked.topic()).await??;
     let stored = anchor.stored().await?;
     let seeds = start::seeds(&input.topic, &stored, &info, input.input.start)?;
     if !seeds.is_empty() {

@@ -99,6 +99,13 @@ impl Batch {
         self.header_ends.push(end(&self.header_data));
     }
 
+    /// Appends the records of the batch that follows this one in the partition (one copy of its bytes).
+    pub fn append(&mut self, next: &Self) {
+        for record in next.iter() {
+            self.push(record);
+        }
+    }
+
     /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -6,8 +6,10 @@
 mod batch;
 pub mod cells;
 mod rows;
+mod text;
 mod types;
 
 pub use batch::{Batch, Mark, Record};
 pub use rows::{Fields, Op, RowBatch, RowRef};
+pub use text::TextTable;
 pub use types::{Column, ParseTypeError, Type};

@@ -18,6 +18,10 @@ const HIGH_RECORDS: usize = 16_384;
 const HIGH_BYTES: usize = 4 << 20;
 /// Room again below this share of the marks.
 const LOW_SHARE: usize = 4;
+/// Batches are joined up to this many records …
+const JOIN_RECORDS: usize = 1024;
+/// … and this many bytes (the copy is paid only by batches that were small to begin with).
+const JOIN_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 struct Level {
@@ -37,6 +41,8 @@ pub struct Inlet {
 pub struct Outlet {
     receiver: mpsc::UnboundedReceiver<Batch>,
     level: Arc<Level>,
+    /// Taken from the channel, too large to join the batch before it.
+    held: Option<Batch>,
 }
 
 /// A new, empty way from a source to a lane.
@@ -49,7 +55,11 @@ pub fn channel() -> (Inlet, Outlet) {
             sender,
             level: Arc::clone(&level),
         },
-        Outlet { receiver, level },
+        Outlet {
+            receiver,
+            level,
+            held: None,
+        },
     )
 }
 
@@ -82,18 +92,41 @@ impl Inlet {
 }
 
 impl Outlet {
-    /// The next batch; `None` when the source has dropped the inlet and everything was read. Cancel-safe.
+    /// The next batch, joined with those that wait behind it as long as it stays small: a lane that commits
+    /// slowly then commits more at once. `None` when the source has dropped the inlet and everything was
+    /// read. Cancel-safe.
     pub async fn recv(&mut self) -> Option<Batch> {
-        let batch = self.receiver.recv().await?;
-        self.take(&batch);
-        Some(batch)
+        let batch = match self.held.take() {
+            Some(batch) => batch,
+            None => self.receiver.recv().await?,
+        };
+        Some(self.joined(batch))
     }
 
-    /// The next batch, if one waits.
+    /// The next batch, if one waits; joined like [`Outlet::recv`].
     pub fn try_recv(&mut self) -> Option<Batch> {
-        let batch = self.receiver.try_recv().ok()?;
+        let batch = match self.held.take() {
+            Some(batch) => batch,
+            None => self.receiver.try_recv().ok()?,
+        };
+        Some(self.joined(batch))
+    }
+
+    fn joined(&mut self, mut batch: Batch) -> Batch {
+        while batch.len() < JOIN_RECORDS {
+            let Ok(next) = self.receiver.try_recv() else {
+                break;
+            };
+            let fits = batch.len() + next.len() <= JOIN_RECORDS
+                && batch.bytes() + next.bytes() <= JOIN_BYTES;
+            if !fits {
+                self.held = Some(next);
+                break;
+            }
+            batch.append(&next);
+        }
         self.take(&batch);
-        Some(batch)
+        batch
     }
 
     fn take(&self, batch: &Batch) {
@@ -128,5 +161,35 @@ mod tests {
         assert!(inlet.has_room() && !inlet.is_full());
         drop(outlet);
         assert!(inlet.send(Batch::new(0, 1)).is_err());
+    }
+
+    #[test]
+    fn small_batches_are_joined_and_large_ones_are_not() {
+        let (inlet, mut outlet) = channel();
+        let send = |range: std::ops::Range<i64>| {
+            let mut batch = Batch::new(0, range.start);
+            for offset in range {
+                batch.push(Record {
+                    key: None,
+                    value: Some(b"v"),
+                    timestamp: 0,
+                    offset,
+                    headers: b"",
+                    marks: 0,
+                });
+            }
+            inlet.send(batch).unwrap();
+        };
+        send(0..10);
+        send(10..30);
+        send(30..1040);
+        send(1040..1041);
+        let first = outlet.try_recv().unwrap();
+        assert_eq!((first.from(), first.to(), first.len()), (0, 30, 30));
+        assert_eq!(first.record(29).offset, 29);
+        let second = outlet.try_recv().unwrap();
+        assert_eq!((second.from(), second.to()), (30, 1041));
+        assert!(outlet.try_recv().is_none());
+        assert!(inlet.has_room());
     }
 }

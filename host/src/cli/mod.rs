@@ -1,0 +1,162 @@
+//! The command line: one file a command; this one parses and dispatches.
+//!
+//! Every command returns an exit code of the published list (see [`exit_code`]); every error is shown with
+//! what failed, the detail and what to do. Data goes to standard output, everything else to standard error.
+
+mod demo;
+mod explain;
+mod plugin;
+mod report;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::error::{Blame, Error};
+
+/// A stream processor: Kafka records through WebAssembly plugins into Postgres and Cassandra, exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wasmill",
+    version,
+    propagate_version = true,
+    after_help = "Examples:\n  wasmill demo                            see it work on this machine, nothing to configure\n  wasmill plugin new orders               start a plugin\n  wasmill plugin build                    build it into one .wasm\n  wasmill run -c wasmill.toml             run a host\n\nExit codes: 0 done, 1 failed (outside), 2 usage, 3 config or manifest, 4 plugin, 5 refused, 70 a bug in Wasmill"
+)]
+struct Arguments {
+    /// Print one JSON document on standard output instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// What is logged on standard error: error, warn, info, debug, or a filter such as wasmill=debug.
+    #[arg(long, global = true, env = "WASMILL_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    /// Log one JSON object a line.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything on this machine: real records through real plugins into real tables.
+    Demo(demo::Demo),
+    /// Run a host.
+    Run(run::Run),
+    /// What is guaranteed at each sink of a pipeline, and why.
+    Explain(explain::Explain),
+    /// Write, build, test and look at plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command speaks.
+#[derive(Clone, Copy, Debug)]
+struct Voice {
+    json: bool,
+}
+
+/// Parses the arguments, runs the command and returns the process's exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; clap knows the difference and prints to the right place.
+            error.print().ok();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let voice = Voice {
+        json: arguments.json,
+    };
+    let default = match arguments.command {
+        Command::Run(_) => "info",
+        _ => "warn",
+    };
+    crate::telemetry::log_to_stderr(arguments.log.as_deref().unwrap_or(default), arguments.log_json);
+    let outcome = match arguments.command {
+        Command::Demo(command) => command.execute(voice),
+        Command::Run(command) => command.execute(voice),
+        Command::Explain(command) => command.execute(voice),
+        Command::Plugin(command) => command.execute(voice),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "wasmill", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report::failure(&failure, voice);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// What a command can end with.
+#[derive(Debug)]
+enum Failure {
+    /// One error with its three parts.
+    Error(Error),
+    /// Problems of a TOML file, already rendered with lines and carets.
+    Problems(crate::toml_check::Problems),
+    /// Something was compared and differs: shown already.
+    Mismatch(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<crate::toml_check::Problems> for Failure {
+    fn from(problems: crate::toml_check::Problems) -> Self {
+        Self::Problems(problems)
+    }
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Error(error) => exit_code(error.blame()),
+            Self::Problems(_) => exit_code(Blame::Config),
+            Self::Mismatch(_) => 1,
+        }
+    }
+}
+
+/// The published exit codes: 0 done, 1 failed (outside), 2 usage, 3 the config or manifest is wrong, 4 the
+/// plugin is at fault, 5 refused, 70 a bug in Wasmill.
+fn exit_code(blame: Blame) -> u8 {
+    match blame {
+        Blame::Outside | Blame::Data => 1,
+        Blame::Config => 3,
+        Blame::Plugin => 4,
+        Blame::Bug => 70,
+    }
+}
+
+/// A path given by a person, or the default.
+fn or_default(path: Option<PathBuf>, default: &str) -> PathBuf {
+    path.unwrap_or_else(|| PathBuf::from(default))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

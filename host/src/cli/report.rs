@@ -1,0 +1,57 @@
+//! How commands speak to a person or, with `--json`, to a program.
+
+#![expect(clippy::print_stdout, reason = "standard output is where a command's result goes")]
+
+use std::io::IsTerminal as _;
+
+use super::{Failure, Voice};
+
+/// Prints a result as JSON.
+pub(super) fn json(value: &serde_json::Value) {
+    println!("{value:#}");
+}
+
+/// Prints a line of a result.
+pub(super) fn line(text: impl std::fmt::Display) {
+    println!("{text}");
+}
+
+/// Prints why a command failed: what, detail, what to do.
+pub(super) fn failure(failure: &Failure, voice: Voice) {
+    if voice.json {
+        let document = match failure {
+            Failure::Error(error) => serde_json::json!({
+                "error": {"what": error.what(), "detail": error.detail(), "hint": error.hint_text(),
+                          "blame": format!("{:?}", error.blame()).to_lowercase()}
+            }),
+            Failure::Problems(problems) => serde_json::json!({"error": {"problems": problems.to_string()}}),
+            Failure::Mismatch(detail) => serde_json::json!({"error": {"detail": detail}}),
+        };
+        json(&document);
+        return;
+    }
+    match failure {
+        Failure::Error(error) => {
+            eprintln!("{} {error}", paint("error:", "1;31"));
+            if let Some(hint) = error.hint_text() {
+                eprintln!("{} {hint}", paint(" hint:", "1;36"));
+            }
+        }
+        Failure::Problems(problems) => eprintln!("{problems}"),
+        Failure::Mismatch(detail) => eprintln!("{} {detail}", paint("error:", "1;31")),
+    }
+}
+
+/// Colour on a terminal that wants it.
+pub(super) fn paint(text: &str, code: &str) -> String {
+    if colour() {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Whether standard error shows colour: a terminal, and no `NO_COLOR`.
+pub(super) fn colour() -> bool {
+    std::io::stderr().is_terminal() && !crate::config::environment_has("NO_COLOR")
+}

@@ -1,0 +1,31 @@
+//! `wasmill run`: a host, until it is told to stop.
+
+use std::path::PathBuf;
+
+use super::{Failure, Voice, or_default, report};
+use crate::assemble::Host;
+use crate::config::Config;
+
+/// Run a host.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wasmill run                             reads ./wasmill.toml\n  wasmill run -c /etc/wasmill.toml --log-json\n\nSIGTERM or Ctrl-C drains (at most 25 s) and exits 0; a second one aborts, which loses nothing either."
+)]
+pub(super) struct Run {
+    /// The host's config.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Run {
+    pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
+        let config = Config::load(&or_default(self.config, "wasmill.toml"))?;
+        let host = Host::start(&config)?;
+        let outcome = host.run_until_signal();
+        let totals = host.totals();
+        if voice.json {
+            report::json(&serde_json::json!({ "pipelines": totals }));
+        }
+        Ok(outcome?)
+    }
+}
