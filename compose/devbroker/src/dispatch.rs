@@ -8,6 +8,7 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
+use crate::guard;
 use crate::handlers::{
     admin, fetch, group_offsets, inspect, list_offsets, membership, metadata, produce, transactions,
 };
@@ -104,8 +105,8 @@ impl Request {
     }
 
     fn read<T: Decodable>(&self) -> Result<T, Unanswerable> {
-        T::decode(&mut self.body.clone(), self.version)
-            .map_err(|error| Unanswerable::Malformed(self.api, self.version, error.to_string()))
+        guard::decode(&self.body, self.version)
+            .map_err(|error| Unanswerable::Malformed(self.api, self.version, error))
     }
 
     fn answer<T: Encodable>(&self, response: &T) -> Result<Option<Bytes>, Unanswerable> {
@@ -115,10 +116,14 @@ impl Request {
     /// Length, header and body.
     fn answer_in<T: Encodable>(&self, response: &T, version: i16) -> Result<Bytes, Unanswerable> {
         let failed = |error: String| Unanswerable::Answer(self.api, version, error);
-        let mut frame = BytesMut::new();
+        let header = ResponseHeader::default().with_correlation_id(self.correlation_id);
+        // Fetch answers are megabytes: make room once.
+        let size = response
+            .compute_size(version)
+            .map_err(|error| failed(error.to_string()))?;
+        let mut frame = BytesMut::with_capacity(size + 16);
         frame.put_u32(0);
-        ResponseHeader::default()
-            .with_correlation_id(self.correlation_id)
+        header
             .encode(&mut frame, self.api.response_header_version(version))
             .and_then(|()| response.encode(&mut frame, version))
             .map_err(|error| failed(error.to_string()))?;

@@ -27,14 +27,16 @@
 //! ```
 //! One lock guards all state; it is taken by handlers and by the handle's helpers, never across a wait.
 //!
-//! Limits: requests up to 100 MiB; the lengths of arrays inside a request are trusted, so a client that lies about
-//! them can make the process run out of memory. That is one more reason for loopback only.
+//! Limits: requests up to 100 MiB; 10,000 partitions a topic; array lengths inside a request are checked against its
+//! size before anything is allocated for them. A request that cannot be understood closes its connection and is
+//! logged. All else is bounded by memory only: what is produced stays until its topic is deleted or its start moves.
 
 mod batch;
 mod broker;
 mod dispatch;
 mod group;
 mod groups;
+mod guard;
 mod handlers;
 mod log;
 mod offsets;
