@@ -8,6 +8,25 @@ const SESSION: Duration = Duration::from_secs(6);
 const REBALANCE: Duration = Duration::from_secs(20);
 const MS: Duration = Duration::from_millis(1);
 
+/// A dynamic member without an id yet.
+fn newcomer(fresh: &str, ticket: Ticket, metadata: &'static [u8]) -> Join {
+    Join {
+        member_id: String::new(),
+        instance: None,
+        client: Client::default(),
+        session: SESSION,
+        rebalance: REBALANCE,
+        protocol_type: "consumer".into(),
+        protocols: vec![Protocol {
+            name: "sticky".into(),
+            metadata: Bytes::from_static(metadata),
+        }],
+        fresh_id: fresh.into(),
+        id_first: false,
+        ticket,
+    }
+}
+
 /// A group, a clock and a source of tickets.
 struct Table {
     group: Group,
@@ -50,17 +69,7 @@ impl Table {
         let join = Join {
             member_id: member_id.into(),
             instance: instance.map(Into::into),
-            client: Client::default(),
-            session: SESSION,
-            rebalance: REBALANCE,
-            protocol_type: "consumer".into(),
-            protocols: vec![Protocol {
-                name: "sticky".into(),
-                metadata: Bytes::from_static(metadata),
-            }],
-            fresh_id: fresh.into(),
-            id_first: false,
-            ticket,
+            ..newcomer(fresh, ticket, metadata)
         };
         self.group.join(self.now, join);
         ticket
@@ -180,19 +189,8 @@ fn a_dynamic_member_may_have_to_ask_for_its_id_first() {
     let mut table = Table::new();
     let ticket = table.ticket();
     let join = Join {
-        member_id: String::new(),
-        instance: None,
-        client: Client::default(),
-        session: SESSION,
-        rebalance: REBALANCE,
-        protocol_type: "consumer".into(),
-        protocols: vec![Protocol {
-            name: "sticky".into(),
-            metadata: Bytes::new(),
-        }],
-        fresh_id: "a".into(),
         id_first: true,
-        ticket,
+        ..newcomer("a", ticket, b"v1")
     };
     table.group.join(table.now, join);
     assert_eq!(
@@ -415,20 +413,13 @@ fn lost_answers_are_given_again() {
 fn a_member_with_other_protocols_is_refused() {
     let mut table = Table::stable(&[("a", None)]);
     let ticket = table.ticket();
+    let protocols = vec![Protocol {
+        name: "range".into(),
+        metadata: Bytes::new(),
+    }];
     let join = Join {
-        member_id: String::new(),
-        instance: None,
-        client: Client::default(),
-        session: SESSION,
-        rebalance: REBALANCE,
-        protocol_type: "consumer".into(),
-        protocols: vec![Protocol {
-            name: "range".into(),
-            metadata: Bytes::new(),
-        }],
-        fresh_id: "b".into(),
-        id_first: false,
-        ticket,
+        protocols,
+        ..newcomer("b", ticket, b"v1")
     };
     table.group.join(table.now, join);
     let refused = Joined::Refused(ResponseError::InconsistentGroupProtocol);

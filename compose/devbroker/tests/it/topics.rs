@@ -141,6 +141,18 @@ fn stopping_frees_the_port() {
 }
 
 #[test]
+fn starting_and_stopping_inside_a_runtime_is_fine() {
+    let end = block_on(async {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.create_topic("t", 1).unwrap();
+        let end = broker.log_end("t", 0);
+        broker.stop();
+        end
+    });
+    assert_eq!(end, Some(0));
+}
+
+#[test]
 fn helpers_say_why_they_refuse() {
     let broker = Broker::start(Options::default()).unwrap();
     assert_eq!(

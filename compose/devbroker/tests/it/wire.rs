@@ -49,7 +49,7 @@ fn answer(stream: &mut TcpStream) -> Vec<u8> {
 fn what_is_not_a_request_closes_the_connection_only() {
     let broker = broker_with("t", 1);
     let metadata = framed(3, 1, &1_i32.to_be_bytes());
-    let cases: [(&str, Vec<u8>); 8] = [
+    let cases: [(&str, Vec<u8>); 10] = [
         (
             "a web browser",
             b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
@@ -60,6 +60,14 @@ fn what_is_not_a_request_closes_the_connection_only() {
         ("a request of brokers among themselves", framed(4, 0, &[])),
         ("a version never advertised", framed(0, 99, &[])),
         ("a body that ends early", metadata),
+        (
+            "an array as long as the world",
+            framed(3, 1, &i32::MAX.to_be_bytes()),
+        ),
+        (
+            "a compact array as long as the world",
+            framed(3, 9, &[0, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]),
+        ),
         (
             "a negative array length",
             framed(3, 1, &(-7_i32).to_be_bytes()),
