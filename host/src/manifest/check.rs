@@ -86,26 +86,28 @@ struct Draft<'a> {
 fn outlined(report: &Report<'_>) -> Option<Outline> {
     let table = report.parse()?;
     let draft = read(Section::root(report, table.get_ref()));
-    for entry in &draft.config {
-        config_item(&draft.root, entry, None);
-    }
-    draft.inputs.into_iter().for_each(DraftInput::finish);
-    draft.routes.into_iter().for_each(DraftRoute::finish);
-    draft.root.finish();
-    Some(draft.outline)
+    Some(finish_alone(draft))
 }
 
 fn checked(report: &Report<'_>, describe_json: &str) -> Option<Manifest> {
     let described = describe::read(describe_json, report);
     let table = report.parse()?;
     let draft = read(Section::root(report, table.get_ref()));
-    let Some(described) = described else {
-        draft.inputs.into_iter().for_each(DraftInput::finish);
-        draft.routes.into_iter().for_each(DraftRoute::finish);
-        draft.root.finish();
-        return None;
-    };
-    Some(join(draft, described))
+    if let Some(described) = described {
+        return Some(join(draft, described));
+    }
+    finish_alone(draft);
+    None
+}
+
+fn finish_alone(draft: Draft<'_>) -> Outline {
+    for entry in &draft.config {
+        config_item(&draft.root, entry, None);
+    }
+    draft.inputs.into_iter().for_each(DraftInput::finish);
+    draft.routes.into_iter().for_each(DraftRoute::finish);
+    draft.root.finish();
+    draft.outline
 }
 
 fn read(root: Section<'_>) -> Draft<'_> {
@@ -278,6 +280,16 @@ fn rate(text: &str) -> Option<(f64, u32)> {
 }
 
 fn delivery(root: &Section<'_>) -> Delivery {
+    if let Some(entry) = root.entry("delivery")
+        && matches!(entry.value.value, DeValue::Table(_))
+    {
+        root.report().add(
+            Problem::at(entry.key.span, "delivery is a word, not a section")
+                .label("not a section")
+                .hint("write delivery = \"exactly-once\" above the first section"),
+        );
+        return Delivery::ExactlyOnce;
+    }
     let words = [
         ("exactly-once", Delivery::ExactlyOnce),
         ("at-least-once", Delivery::AtLeastOnce),

@@ -16,7 +16,7 @@ mod render;
 mod section;
 pub(crate) mod units;
 
-pub(crate) use problems::Report;
+pub(crate) use problems::{MAX_TEXT, Report};
 pub use problems::{Problem, Problems};
 pub use render::Look;
-pub(crate) use section::{At, Entry, Section};
+pub(crate) use section::{At, Entry, Section, kind_of};

@@ -83,18 +83,6 @@ impl Problems {
     pub fn found(&self) -> &[Problem] {
         &self.found
     }
-
-    /// One problem about a file whose text is not there to be shown.
-    pub(crate) fn without_text(name: &str, problem: Problem) -> Self {
-        Self {
-            name: name.to_owned(),
-            text: String::new(),
-            found: vec![Problem {
-                span: None,
-                ..problem
-            }],
-        }
-    }
 }
 
 impl fmt::Debug for Problems {

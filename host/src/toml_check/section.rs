@@ -80,11 +80,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Where the section's name stands; `None` for the whole file.
-    pub(crate) fn place(&self) -> Option<Range<usize>> {
-        self.at.clone()
-    }
-
     /// The report, for findings of the caller's own.
     pub(crate) fn report(&self) -> &'a Report<'a> {
         self.report
@@ -377,6 +372,18 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Stars out a value, however deep, whenever the text is shown.
+    pub(crate) fn hide(&self, one: &Entry<'_>) {
+        match one.value.value {
+            DeValue::Table(table) => {
+                for (key, value) in table.iter() {
+                    self.hide(&entry(key, value));
+                }
+            }
+            _ => self.report.hide(one.value.span.clone()),
+        }
+    }
+
     /// Marks keys that other code reads.
     pub(crate) fn knows(&self, keys: &[&'static str]) {
         self.known.borrow_mut().extend(keys);
@@ -390,7 +397,7 @@ impl<'a> Section<'a> {
                 continue;
             }
             if self.hide_unknown {
-                self.report.hide(one.value.span.clone());
+                self.hide(&one);
             }
             let place = self.shown();
             self.report.add(
