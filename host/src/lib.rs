@@ -13,3 +13,4 @@ pub mod route;
 pub mod sink;
 pub mod source;
 pub mod task;
+pub mod toml_check;
