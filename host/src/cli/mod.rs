@@ -125,6 +125,15 @@ impl From<crate::toml_check::Problems> for Failure {
     }
 }
 
+impl From<crate::config::LoadError> for Failure {
+    fn from(error: crate::config::LoadError) -> Self {
+        match error {
+            crate::config::LoadError::Unreadable(error) => Self::Error(error),
+            crate::config::LoadError::Wrong(problems) => Self::Problems(problems),
+        }
+    }
+}
+
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
