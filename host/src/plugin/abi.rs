@@ -4,7 +4,10 @@
 //! Inputs are borrowed slices, so lowering a batch is one memcpy a list.
 
 #![allow(missing_docs, reason = "generated: the WIT files carry the text")]
-#![allow(unreachable_pub, reason = "generated: every item is pub inside a private module")]
+#![allow(
+    unreachable_pub,
+    reason = "generated: every item is pub inside a private module"
+)]
 
 wasmtime::component::bindgen!({
     path: "../wit/since-v0.1",

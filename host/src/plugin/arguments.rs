@@ -86,7 +86,8 @@ impl Arguments {
             if settings.raw {
                 self.data.extend_from_slice(record.key.unwrap_or_default());
                 self.ends.push(end(&self.data));
-                self.data.extend_from_slice(record.value.unwrap_or_default());
+                self.data
+                    .extend_from_slice(record.value.unwrap_or_default());
                 self.ends.push(end(&self.data));
             }
             if settings.headers {
@@ -117,7 +118,10 @@ mod tests {
 
     fn batch() -> Batch {
         let mut batch = Batch::new(7, 100);
-        for (index, value) in [Some(&b"aa"[..]), None, Some(b"b"), Some(b"")].into_iter().enumerate() {
+        for (index, value) in [Some(&b"aa"[..]), None, Some(b"b"), Some(b"")]
+            .into_iter()
+            .enumerate()
+        {
             let offset = 100 + 2 * i64::try_from(index).unwrap_or_default();
             batch.push(Record {
                 key: Some(b"k"),
@@ -134,7 +138,9 @@ mod tests {
     fn fields(kept: &[u32]) -> Fields {
         let mut fields = Fields::default();
         for index in kept {
-            fields.cells.extend_from_slice(format!("cell{index}").as_bytes());
+            fields
+                .cells
+                .extend_from_slice(format!("cell{index}").as_bytes());
             fields.ends.push(end(&fields.cells));
             fields.kept.push(*index);
         }
@@ -161,7 +167,10 @@ mod tests {
         assert_eq!(lists.field_ends, [5, 10]);
         assert_eq!(lists.offsets, [102, 104]);
         assert_eq!(lists.offsets.as_ptr(), batch.offsets()[1..].as_ptr());
-        assert_eq!((lists.data.len(), lists.ends.len(), lists.partition), (0, 0, 7));
+        assert_eq!(
+            (lists.data.len(), lists.ends.len(), lists.partition),
+            (0, 0, 7)
+        );
         assert!(lists.headers.is_none());
     }
 
@@ -185,7 +194,10 @@ mod tests {
             assert_eq!(lists.data, b"kaakk");
             assert_eq!(lists.ends, [1, 3, 4, 4, 5, 5]);
             let headers = lists.headers.expect("asked for");
-            assert_eq!((headers.data, headers.ends), (&[0; 12][..], &[4, 8, 12][..]));
+            assert_eq!(
+                (headers.data, headers.ends),
+                (&[0; 12][..], &[4, 8, 12][..])
+            );
         }
     }
 }

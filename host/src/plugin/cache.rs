@@ -184,7 +184,10 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         Cache::open(parent.path()).unwrap();
         let folder = parent.path().join("native");
-        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o770)).unwrap();
         let error = Cache::open(parent.path()).unwrap_err();
         assert!(error.detail().contains("others may change it"), "{error}");

@@ -47,7 +47,10 @@ impl Compiled {
             )
             .hint("build it with the SDK that this version of Wasmill brings along")
         };
-        let linked = engine.linker().instantiate_pre(&component).map_err(misfit)?;
+        let linked = engine
+            .linker()
+            .instantiate_pre(&component)
+            .map_err(misfit)?;
         let plugin = TransformPluginPre::new(linked).map_err(misfit)?;
         Ok(Self {
             engine: engine.clone(),

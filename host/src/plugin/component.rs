@@ -17,7 +17,8 @@ const IMPORTS: [&str; 3] = ["log", "metrics", "types"];
 /// Interfaces a transform plugin has to export.
 const EXPORTS: [&str; 2] = ["describe", "transform"];
 
-const BUILD_HINT: &str = "build it with `wasmill plugin build`, which turns a Rust plugin crate into a component";
+const BUILD_HINT: &str =
+    "build it with `wasmill plugin build`, which turns a Rust plugin crate into a component";
 
 /// A component's outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +60,11 @@ impl Facts {
             custom: Vec::new(),
         };
         facts.walk(bytes).map_err(|error| {
-            Error::plugin("read the plugin", format!("the component is damaged: {error}"))
-                .hint("upload the file again, or build it again")
+            Error::plugin(
+                "read the plugin",
+                format!("the component is damaged: {error}"),
+            )
+            .hint("upload the file again, or build it again")
         })?;
         Ok(facts)
     }
@@ -103,7 +107,11 @@ impl Facts {
             check_import(import)?;
         }
         for wanted in EXPORTS {
-            if !self.exports.iter().any(|export| is_of_track(export, wanted)) {
+            if !self
+                .exports
+                .iter()
+                .any(|export| is_of_track(export, wanted))
+            {
                 return Err(missing_export(wanted, &self.exports));
             }
         }
@@ -150,17 +158,21 @@ fn check_import(import: &str) -> Result<()> {
         "link the plugin",
         format!("it imports `{import}`, which this host does not offer"),
     );
-    Err(if import.starts_with("wasi:") || import.starts_with("wasi_") {
-        refused.hint(
-            "plugins have no WASI (no files, clock, environment or random numbers): build for \
+    Err(
+        if import.starts_with("wasi:") || import.starts_with("wasi_") {
+            refused.hint(
+                "plugins have no WASI (no files, clock, environment or random numbers): build for \
              wasm32-unknown-unknown with `wasmill plugin build`, and look for the dependency that \
              needs it with `cargo tree`",
-        )
-    } else if split(import).is_some() {
-        refused.hint("the plugin was built for a newer Wasmill: upgrade the host, or build with its SDK")
-    } else {
-        refused.hint("a plugin may import only wasmill:plugin/log, metrics and types")
-    })
+            )
+        } else if split(import).is_some() {
+            refused.hint(
+                "the plugin was built for a newer Wasmill: upgrade the host, or build with its SDK",
+            )
+        } else {
+            refused.hint("a plugin may import only wasmill:plugin/log, metrics and types")
+        },
+    )
 }
 
 fn missing_export(wanted: &str, exports: &[String]) -> Error {

@@ -35,9 +35,9 @@ impl Compiled {
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().meter.tick()));
         store.set_epoch_deadline(1);
         store.set_hostcall_fuel(LONGEST);
-        let text = self.call_describe(&mut store).map_err(|error| {
-            failure::classify(Step::Describe, error, store.data()).into_error()
-        })?;
+        let text = self
+            .call_describe(&mut store)
+            .map_err(|error| failure::classify(Step::Describe, error, store.data()).into_error())?;
         match serde_json::from_str(&text) {
             Ok(serde_json::Value::Object(_)) => Ok(text),
             Ok(_) => Err(not_json("it is JSON, but not an object")),

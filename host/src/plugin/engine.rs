@@ -163,8 +163,11 @@ impl Ticker {
                 }
             })
             .map_err(|error| {
-                Error::config("start the plugin engine", format!("no thread for its ticks: {error}"))
-                    .hint("raise the limit on threads (`ulimit -u`)")
+                Error::config(
+                    "start the plugin engine",
+                    format!("no thread for its ticks: {error}"),
+                )
+                .hint("raise the limit on threads (`ulimit -u`)")
             })?;
         Ok(Self {
             stop: Some(stop),
@@ -200,6 +203,9 @@ mod tests {
         drop(engine);
         assert!(weak.upgrade().is_some());
         drop(clone);
-        assert!(weak.upgrade().is_none(), "the ticker still holds the engine");
+        assert!(
+            weak.upgrade().is_none(),
+            "the ticker still holds the engine"
+        );
     }
 }

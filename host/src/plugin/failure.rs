@@ -61,8 +61,9 @@ pub(super) fn classify(step: Step, error: wasmtime::Error, state: &HostState) ->
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return RunFailure::Fatal(
-            Error::config(step.what(), format!("no slot is free: {text}"))
-                .hint("run fewer pipelines on this host, or spread their partitions over more hosts"),
+            Error::config(step.what(), format!("no slot is free: {text}")).hint(
+                "run fewer pipelines on this host, or spread their partitions over more hosts",
+            ),
         );
     }
     let mut detail = text;
@@ -106,7 +107,10 @@ fn out_of_time(step: Step) -> Error {
 fn out_of_memory(step: Step, asked: usize) -> Error {
     Error::plugin(
         step.what(),
-        format!("it asked for memory past its limit ({} MiB in all)", asked.div_ceil(1 << 20)),
+        format!(
+            "it asked for memory past its limit ({} MiB in all)",
+            asked.div_ceil(1 << 20)
+        ),
     )
     .hint("raise `limits.memory` in the manifest; the operator may have set a lower ceiling")
 }

@@ -126,7 +126,9 @@ struct Window {
 #[derive(Debug, PartialEq, Eq)]
 enum Admitted {
     /// It is written, after saying how many were dropped before it.
-    Yes { dropped_before: u64 },
+    Yes {
+        dropped_before: u64,
+    },
     No,
 }
 

@@ -207,7 +207,9 @@ impl GuestInstance {
         }
         let bug = |detail: String| RunFailure::Fatal(Error::bug(Step::Run.what(), detail));
         if !std::mem::replace(&mut self.usable, false) {
-            return Err(bug("the instance failed before and was used again".to_owned()));
+            return Err(bug(
+                "the instance failed before and was used again".to_owned()
+            ));
         }
         let Some(settings) = self.settings.inputs.get(usize::from(input.input)) else {
             return Err(bug(format!("there is no input {}", input.input)));
@@ -291,7 +293,9 @@ fn refused(failure: types::Failure) -> Error {
             .hint("the plugin says that no record can be processed; nothing was skipped"),
         types::Failure::Retry(reason) => Error::plugin(
             Step::Run.what(),
-            format!("it asked for a retry, which only a plugin with a granted lookup may: {reason}"),
+            format!(
+                "it asked for a retry, which only a plugin with a granted lookup may: {reason}"
+            ),
         )
         .hint("return `fatal`, or reject the records that cannot be processed"),
     }

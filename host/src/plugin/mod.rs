@@ -14,9 +14,13 @@ mod component;
 mod describe;
 mod engine;
 mod failure;
+#[cfg(test)]
+mod guests;
 mod hostcalls;
 mod instance;
 mod limits;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
