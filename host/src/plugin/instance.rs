@@ -21,7 +21,6 @@ use super::limits::{Meter, OnTick};
 use super::{GuestBatch, Instance, Output, Plugin, Reject, RunFailure};
 use crate::error::Error;
 use crate::manifest::{Limits, Manifest};
-use crate::record::cells;
 
 /// Hostcall fuel beyond twice the output limit, bytes: messages and counters.
 const FUEL_BESIDE: u64 = 1 << 20;
@@ -44,8 +43,9 @@ pub struct PluginSettings {
     pub plugin: String,
     /// Which messages are written; told to the guest, which then does not send others.
     pub log_level: LogLevel,
-    /// One cell for each configuration value, in `describe` order; secrets included.
-    pub config: Vec<u8>,
+    /// The cells `init` is called with: pipeline, log level, then one for each configuration value in
+    /// `describe` order; secrets included.
+    pub setup: Vec<u8>,
     /// The manifest's limits, already tightened by the operator's ceilings.
     pub limits: Limits,
     /// One per input, in `describe` order.
@@ -53,14 +53,14 @@ pub struct PluginSettings {
 }
 
 impl PluginSettings {
-    /// Settings of a manifest: its own limits, everything it declares, configuration values in cells.
+    /// Settings of a manifest: its own limits and everything it declares, level `info`.
     #[must_use]
-    pub fn of(manifest: &Manifest, pipeline: &str, config: Vec<u8>) -> Self {
+    pub fn of(manifest: &Manifest, pipeline: &str, setup: Vec<u8>) -> Self {
         Self {
             pipeline: pipeline.to_owned(),
             plugin: format!("{}@{}", manifest.name, manifest.version),
             log_level: LogLevel::default(),
-            config,
+            setup,
             limits: manifest.limits,
             inputs: manifest
                 .inputs
@@ -72,22 +72,12 @@ impl PluginSettings {
                 .collect(),
         }
     }
-
-    /// The cells `init` is called with.
-    fn setup(&self) -> Vec<u8> {
-        let mut setup = Vec::new();
-        cells::put(&mut setup, self.pipeline.as_bytes());
-        cells::put(&mut setup, self.log_level.as_str().as_bytes());
-        setup.extend_from_slice(&self.config);
-        setup
-    }
 }
 
 /// A compiled plugin with its configuration in one pipeline.
 pub struct GuestPlugin {
     compiled: Compiled,
     settings: Arc<PluginSettings>,
-    setup: Vec<u8>,
     voice: Arc<Voice>,
 }
 
@@ -106,7 +96,6 @@ impl GuestPlugin {
     pub(super) fn new(compiled: Compiled, settings: PluginSettings) -> Self {
         Self {
             compiled,
-            setup: settings.setup(),
             voice: Arc::new(Voice::new(
                 &settings.pipeline,
                 &settings.plugin,
@@ -136,7 +125,7 @@ impl GuestPlugin {
         store.data_mut().begin();
         store.set_epoch_deadline(1);
         let transform = exports.wasmill_plugin_transform();
-        match transform.call_init(&mut store, &self.setup).await {
+        match transform.call_init(&mut store, &self.settings.setup).await {
             Ok(Ok(())) => Ok(GuestInstance {
                 store,
                 exports,

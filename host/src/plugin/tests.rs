@@ -21,7 +21,7 @@ fn settings(limits: Limits) -> PluginSettings {
         pipeline: "p".to_owned(),
         plugin: "guest@0.1.0".to_owned(),
         log_level: LogLevel::Info,
-        config: Vec::new(),
+        setup: Vec::new(),
         limits,
         inputs: vec![InputSettings::default()],
     }
