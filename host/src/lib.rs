@@ -9,3 +9,4 @@ pub mod record;
 pub mod route;
 pub mod sink;
 pub mod source;
+pub mod toml_check;
