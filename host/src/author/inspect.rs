@@ -9,7 +9,7 @@ use crate::plugin::Facts;
 /// What a file is.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// SHA-256 of the file, 64 hex digits.
+    /// `sha256:` and 64 hex digits.
     pub digest: String,
     /// Bytes.
     pub size: u64,
@@ -55,7 +55,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection> {
         (Some(embedded.manifest), describe)
     });
     Ok(Inspection {
-        digest: facts.digest,
+        digest: facts.digest.to_string(),
         size: bytes.len() as u64,
         plugin,
         manifest,

@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::component::hex;
 use crate::error::{Error, Result};
+use crate::manifest::Digest;
 
 /// First bytes of an entry; the number changes when the layout does.
 const MAGIC: &[u8; 16] = b"wasmill-native-1";
@@ -33,12 +33,20 @@ pub(super) struct Cache {
 pub(super) struct Key(String);
 
 impl Key {
-    pub(super) fn new(digest: &str, engine: &Engine) -> Self {
+    pub(super) fn new(digest: Digest, engine: &Engine) -> Self {
         let mut hasher = Sha(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        let compatibility = hex(&hasher.0.finalize());
-        Self(format!("{digest}-{}", &compatibility[..16]))
+        Self(format!("{}-{:016x}", hex(digest.as_bytes()), hasher.finish()))
     }
+}
+
+/// Lower-case hex digits of `bytes`.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    })
 }
 
 /// SHA-256 behind std's `Hasher`: the same in every build, unlike std's own.

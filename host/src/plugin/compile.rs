@@ -16,6 +16,7 @@ use super::engine::Engine;
 use super::hostcalls::HostState;
 use super::instance::{GuestPlugin, PluginSettings};
 use crate::error::{Error, Result};
+use crate::manifest::Digest;
 
 /// A checked, compiled component. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +40,7 @@ impl Compiled {
     pub(super) fn load(engine: &Engine, bytes: &[u8], cache: Option<&Path>) -> Result<Self> {
         let facts = Facts::read(bytes)?;
         facts.check()?;
-        let (component, from_cache) = native(engine, bytes, &facts.digest, cache)?;
+        let (component, from_cache) = native(engine, bytes, facts.digest, cache)?;
         let misfit = |error: wasmtime::Error| {
             Error::plugin(
                 "link the plugin",
@@ -60,10 +61,10 @@ impl Compiled {
         })
     }
 
-    /// SHA-256 of the component, 64 hex digits.
+    /// SHA-256 of the component.
     #[must_use]
-    pub fn digest(&self) -> &str {
-        &self.facts.digest
+    pub fn digest(&self) -> Digest {
+        self.facts.digest
     }
 
     /// The component's imports, exports and sections.
@@ -89,7 +90,7 @@ impl Compiled {
 fn native(
     engine: &Engine,
     bytes: &[u8],
-    digest: &str,
+    digest: Digest,
     cache: Option<&Path>,
 ) -> Result<(Component, bool)> {
     let Some(folder) = cache else {

@@ -3,10 +3,10 @@
 //! It owns the rules for imports and exports (which track, nothing foreign) and their texts. It never
 //! runs anything and never looks inside the core modules.
 
-use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 
 use crate::error::{Error, Result};
+use crate::manifest::{Digest, digest};
 
 /// The package every import and export of a plugin belongs to.
 const PACKAGE: &str = "wasmill:plugin/";
@@ -23,8 +23,8 @@ const BUILD_HINT: &str =
 /// A component's outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// SHA-256 of the file, 64 hex digits: the plugin's address.
-    pub digest: String,
+    /// The plugin's address.
+    pub digest: Digest,
     /// Names of what it imports, in file order.
     pub imports: Vec<String>,
     /// Names of what it exports, in file order.
@@ -119,21 +119,6 @@ impl Facts {
     }
 }
 
-/// SHA-256 of `bytes` as 64 hex digits.
-#[must_use]
-pub fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Lower-case hex digits of `bytes`.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    })
-}
-
 /// `wasmill:plugin/NAME@0.1.x`.
 fn is_of_track(import: &str, name: &str) -> bool {
     let Some((interface, version)) = split(import) else {
@@ -201,7 +186,7 @@ mod tests {
     fn with(imports: &[&str], exports: &[&str]) -> Facts {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Facts {
-            digest: String::new(),
+            digest: digest(b""),
             imports: owned(imports),
             exports: owned(exports),
             custom: Vec::new(),

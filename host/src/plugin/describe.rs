@@ -27,7 +27,7 @@ impl Compiled {
     /// # Errors
     /// Blames the plugin: it trapped, went past a limit, or returned what is not a JSON object.
     pub fn describe(&self) -> Result<String> {
-        let voice = Arc::new(Voice::new("-", self.digest(), LogLevel::Warn));
+        let voice = Arc::new(Voice::new("-", &self.digest().to_string(), LogLevel::Warn));
         let meter = Meter::new(MEMORY, RUN_TIME, OnTick::Continue);
         let engine = self.engine.wasmtime();
         let mut store = Store::new(engine, HostState::new(meter, voice));

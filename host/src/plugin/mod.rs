@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::record::{Batch, Fields};
 
 pub use compile::Compiled;
-pub use component::{Facts, digest};
+pub use component::Facts;
 pub use engine::{Allocation, Engine, EngineOptions};
 pub use hostcalls::{Counters, LogLevel};
 pub use instance::{GuestPlugin, InputSettings, PluginSettings};
