@@ -16,6 +16,8 @@ mod build;
 mod inspect;
 mod pitfalls;
 mod scaffold;
+#[cfg(test)]
+mod tests;
 
 pub use build::{BuildOptions, Built, Progress, build};
 pub use inspect::{Inspection, inspect};
