@@ -1,5 +1,9 @@
 //! Wasmill: a stream processor.
 pub mod anchor;
+pub mod assemble;
+pub mod author;
+pub mod cassandra;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decode;
@@ -8,9 +12,11 @@ pub mod kafka;
 pub mod manifest;
 pub mod pipeline;
 pub mod plugin;
+pub mod postgres;
 pub mod record;
 pub mod route;
 pub mod sink;
 pub mod source;
 pub mod task;
+pub mod telemetry;
 pub mod toml_check;
