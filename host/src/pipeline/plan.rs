@@ -212,6 +212,12 @@ impl Plan {
         })
     }
 
+    /// The routes in index order with their bound tables.
+    #[must_use]
+    pub fn bound_routes(&self) -> Vec<Route> {
+        self.routes.iter().map(|plan| plan.route.clone()).collect()
+    }
+
     /// Whether some route is written ahead of the anchor's commit.
     #[must_use]
     pub fn writes_ahead(&self) -> bool {

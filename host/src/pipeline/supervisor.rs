@@ -87,7 +87,7 @@ impl Supervisor {
         shards: Shards,
         commands: blocking::Sender<SourceCommand>,
     ) -> Result<Self, Error> {
-        let routes = Arc::new(RouteTable::new(&settings.plan.route_rules()));
+        let routes = Arc::new(RouteTable::new(&settings.plan.bound_routes(), settings.plan.limits.rows_per_record)?);
         let context = LaneContext {
             plan: Arc::clone(&settings.plan),
             errors: settings.errors,
