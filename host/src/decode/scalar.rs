@@ -221,7 +221,7 @@ fn plain_integer(text: &str) -> Option<i64> {
 /// `-?digits[.digits][(e|E)[+-]digits]`.
 fn is_number(text: &str) -> bool {
     let mut bytes = text.strip_prefix('-').unwrap_or(text).as_bytes();
-    let mut digits = |rest: &mut &[u8]| {
+    let digits = |rest: &mut &[u8]| {
         let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         *rest = &rest[length..];
         length > 0
