@@ -63,7 +63,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn check_in(name: &str, text: &str, around: &Surroundings<'_>) -> Result<Self, Problems> {
-        let report = Report::new(name, text);
+        let report = Report::new(name, text).with_secrets();
         let config = checked(&report, around);
         if config.is_none() {
             report.add_if_clean("the file could not be checked");
@@ -75,7 +75,7 @@ impl Config {
 
 fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let table = report.parse()?;
-    let root = Section::root(report, table.get_ref()).hiding_unknown();
+    let root = Section::root(report, table.get_ref());
     let host = host(&root, around);
     let ceilings = ceilings(&root);
     let kafka = connections::kafka(&root, around);
@@ -92,6 +92,7 @@ fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
     config.pipelines = pipelines::read(&root, around, &config);
     for later in ["http", "telemetry"] {
         if let Some(entry) = root.entry(later) {
+            root.hide(&entry);
             report.add(
                 Problem::at(
                     entry.key.span,

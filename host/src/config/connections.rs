@@ -179,7 +179,9 @@ fn keys_fit_protocol(section: &Section<'_>, protocol: &'static str) {
     }
     if protocol.starts_with("sasl") {
         section.need("sasl_mechanism", "\"SCRAM-SHA-512\"");
-        if !section.has("username") && !section.has("username_env") {
+        let login = ["username", "username_env", "password", "password_env"];
+        // One without the other is reported where both are read.
+        if !login.iter().any(|key| section.has(key)) {
             section.need("username", "\"NAME\", and password_env = \"VARIABLE\"");
         }
     }

@@ -102,3 +102,65 @@ fn host_name() -> Option<String> {
         .next()
         .or_else(|| variable("HOSTNAME").and_then(named))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use crate::error::Blame;
+
+    const CONFIG: &str = "[kafka.main]\nbrokers = \"a:1\"\nsecurity_protocol = \"ssl\"\nca_file = \"ca.pem\"\n\
+        [pipeline.p]\nfile = \"plugins/p.wasm\"\n[pipeline.q]\nfile = \"/opt/q.wasm\"\n";
+
+    #[test]
+    fn relative_paths_start_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wasmill.toml");
+        fs::write(&path, CONFIG).unwrap();
+        let config = Config::load(&path).unwrap();
+        assert_eq!(
+            config.pipelines[0].file,
+            folder.path().join("plugins/p.wasm")
+        );
+        assert_eq!(config.pipelines[1].file, Path::new("/opt/q.wasm"));
+        let ca = config.kafka["main"].security["ssl.ca.location"].expose();
+        assert_eq!(Path::new(ca), folder.path().join("ca.pem"));
+        assert!(!config.host.id.is_empty() && config.host.shards > 0);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_wrong_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wasmill.toml");
+        let error = Config::load(&path).unwrap_err();
+        assert!(matches!(error, LoadError::Unreadable(_)), "{error:?}");
+        fs::write(&path, b"\xff").unwrap();
+        assert!(matches!(Config::load(&path), Err(LoadError::Unreadable(_))));
+        fs::write(&path, "[kafak.main]\n").unwrap();
+        let error = Error::from(Config::load(&path).unwrap_err());
+        assert_eq!(error.blame(), Blame::Config);
+        assert!(
+            error.detail().contains("did you mean \"kafka\"?"),
+            "{error}"
+        );
+        assert!(error.what().contains("wasmill.toml"));
+    }
+
+    #[test]
+    fn a_machine_without_a_usable_name_needs_an_id() {
+        let around = Surroundings {
+            env: &|_| None,
+            base: Path::new("/etc"),
+            host_name: Some(String::from("über")),
+            cores: 3,
+        };
+        let problems = Config::check_in("x.toml", "", &around).unwrap_err();
+        assert!(
+            problems.to_string().contains("add id = \"NAME\" to [host]"),
+            "{problems}"
+        );
+        let config = Config::check_in("x.toml", "host.id = \"a\"", &around).unwrap();
+        assert_eq!((config.host.id.as_str(), config.host.shards), ("a", 3));
+        assert_eq!(config.host.cache, Path::new("/etc/.wasmill/cache"));
+    }
+}

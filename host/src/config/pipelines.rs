@@ -278,7 +278,10 @@ fn values(section: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<String, 
         return all;
     };
     for entry in config.entries() {
-        config.hide(&entry);
+        // A table holds the name of a variable, which is no secret.
+        if !matches!(entry.value.value, DeValue::Table(_)) {
+            config.hide(&entry);
+        }
         config.fits(&entry.key, names::CONFIG);
         if let Some(value) = value(&config, &entry, around) {
             all.insert(entry.key.value.to_owned(), value);

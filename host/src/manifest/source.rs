@@ -165,12 +165,12 @@ fn value_misfit(path: &str, format: &Format, captures: &[String]) -> Option<Stri
             let name = &path[1..];
             if text.pattern.is_none() {
                 Some(format!(
-                    "\"value:{path}\" needs a pattern with a capture (?<{name}>…)"
+                    "\"value:{path}\" needs a pattern with a capture named {name:?}"
                 ))
             } else if captures.iter().any(|capture| capture == name) {
                 None
             } else {
-                Some(format!("the pattern has no capture (?<{name}>…)"))
+                Some(format!("the pattern has no capture named {name:?}"))
             }
         }
     }
