@@ -1,5 +1,6 @@
 //! Wasmill: a stream processor.
 pub mod anchor;
+pub mod cassandra;
 pub mod config;
 pub mod decode;
 pub mod error;
