@@ -140,7 +140,7 @@ impl World {
         }
         if let AnchorPlan::Cassandra(name) = &self.plan.anchor {
             let session = CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
-            CassandraAnchor::prepare(&session).await?;
+            CassandraAnchor::create_tables(&session).await?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ fn build(folder: &Path, options: &BuildOptions) -> Result<Built, Error> {
 fn built_report(built: &Built, voice: Voice) {
     if voice.json {
         report::json(&serde_json::json!({
-            "file": built.path, "size": built.size, "digest": built.facts.digest,
+            "file": built.path, "size": built.size, "digest": built.facts.digest.to_string(),
             "plugin": format!("{}@{}", built.manifest.name, built.manifest.version), "imports": built.facts.imports,
         }));
         return;

@@ -56,6 +56,18 @@ pub struct Input {
     pub headers: bool,
 }
 
+impl Input {
+    /// Whether records have to be fetched with their headers (250 ns each).
+    #[must_use]
+    pub fn needs_headers(&self) -> bool {
+        self.headers
+            || self
+                .fields
+                .iter()
+                .any(|field| matches!(field.from, FieldSource::Header(_)))
+    }
+}
+
 /// A typed value decoded from each record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {

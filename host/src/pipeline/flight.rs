@@ -124,13 +124,13 @@ fn emitted(rows: &[RowBatch], range: &Range<usize>) -> u64 {
         let next = cursors
             .iter()
             .zip(rows)
-            .filter(|(cursor, _)| !cursor.is_empty())
+            .filter(|(cursor, _)| cursor.start < cursor.end)
             .map(|(cursor, rows)| rows.source(cursor.start))
             .min();
         let Some(source) = next else { return count };
         count += 1;
         for (cursor, rows) in cursors.iter_mut().zip(rows) {
-            while !cursor.is_empty() && rows.source(cursor.start) == source {
+            while cursor.start < cursor.end && rows.source(cursor.start) == source {
                 cursor.start += 1;
             }
         }

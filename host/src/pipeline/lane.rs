@@ -359,6 +359,7 @@ impl Committer<'_> {
             reserved,
             hlc,
             batch: &processed.batch,
+            stamps: &self.builder.stamps,
             rows: &here,
             dead: if keep_dead { &self.builder.dead } else { &[] },
         };

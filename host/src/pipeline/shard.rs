@@ -53,7 +53,7 @@ impl Local {
                         Binding::Here | Binding::Discard => None,
                     });
                 }
-                Ok(Rc::new(Connections { anchor, ahead }))
+                Ok::<_, Error>(Rc::new(Connections { anchor, ahead }))
             })
             .await?;
         Ok(Rc::clone(opened))

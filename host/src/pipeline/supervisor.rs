@@ -248,12 +248,7 @@ impl Supervisor {
         let (mode, mode_seen) = watch::channel(Mode::Run);
         let (cut, cut_seen) = oneshot::channel::<()>();
         let decoder = Decoder::new(&self.settings.plan.input.input)?;
-        let processor = Processor::new(
-            Arc::from(self.settings.plan.input.topic.as_str()),
-            decoder,
-            Arc::clone(&self.routes),
-            self.surroundings.plugin(),
-        );
+        let routes = Arc::clone(&self.routes);
         let position = claim.next;
         let context = Arc::clone(&self.context);
         let surroundings = Arc::clone(&self.surroundings);
@@ -277,6 +272,8 @@ impl Supervisor {
                             Err(error) => return LaneEnd::Stopped(error),
                         }
                     };
+                    let topic = Arc::from(context.plan.input.topic.as_str());
+                    let processor = Processor::new(topic, decoder, routes, surroundings.plugin());
                     Lane::new(context, Rc::clone(&connections), processor, claim, mode_seen).run(outlet).await
                 };
                 let end = tokio::select! {

@@ -173,7 +173,7 @@ impl Shown {
 
 fn drawn(text: &TextTable) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(&text.columns);
     for row in &text.rows {
         table.add_row(row);
