@@ -5,6 +5,7 @@ pub mod decode;
 pub mod error;
 pub mod manifest;
 pub mod plugin;
+pub mod postgres;
 pub mod record;
 pub mod route;
 pub mod sink;
