@@ -23,6 +23,8 @@ enum Class {
 fn class(sqlstate: &str) -> Class {
     match sqlstate {
         FENCED => Class::Fenced,
+        // The BEGIN in front of the flight failed; every statement saw it and did nothing.
+        NOT_FLYING => Class::Again,
         // ON CONFLICT met a key twice: rows were not merged.
         "21000" => Class::Bug,
         // A proxy that hands our statements to other sessions, or lost them.
