@@ -1,0 +1,347 @@
+//! A real Apache Kafka on this machine: one broker that is its own controller (KRaft).
+//!
+//! Owns its jars, its formatted storage and its properties. The client port is of 127.0.0.1, without
+//! a password. Never creates topics by itself: `auto.create.topics.enable` is off.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    net::{SocketAddr, TcpStream},
+    ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    cache::Cache,
+    error::{Missing, StartError},
+    java::{Java, class_path},
+    maven::{self, Unpack},
+    port::Port,
+    process::Signal,
+    progress::Progress,
+    run_folder::{Folder, RunFolder, copy_tree},
+    server::{Habits, LocalServer, Plan, prepare, write},
+    user::User,
+};
+
+const POM: &str = include_str!("files/kafka-pom.xml");
+const PROPERTIES: &str = include_str!("files/kafka.properties");
+
+/// The version that is used unless another is asked for.
+pub const KAFKA_VERSION: &str = "4.1.2";
+
+const HABITS: Habits = Habits {
+    ready_within: Duration::from_secs(120),
+    polite: &[(Signal::Terminate, Duration::from_secs(20))],
+    death: Signal::Kill,
+    too_early: None,
+};
+
+/// What a Kafka should be like.
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// The version, 4.0 or later.
+    pub version: String,
+    /// Greatest heap in MiB; 64 is enough for small tests.
+    pub heap_mb: u32,
+    /// Where its data are.
+    pub folder: Folder,
+    /// The address clients are told to connect to, when a proxy stands in front of the broker.
+    pub advertised: Option<SocketAddr>,
+    /// Further broker properties, such as `("message.max.bytes", "1000")`; they win over ours.
+    pub properties: Vec<(String, String)>,
+    /// Told what takes long.
+    pub progress: Progress,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> KafkaOptions {
+        KafkaOptions {
+            version: KAFKA_VERSION.to_owned(),
+            heap_mb: 256,
+            folder: Folder::default(),
+            advertised: None,
+            properties: Vec::new(),
+            progress: Progress::default(),
+        }
+    }
+}
+
+/// A Kafka of one node; a [`LocalServer`].
+#[derive(Debug)]
+pub struct Kafka {
+    // fields drop in this order: the process goes before its ports
+    server: LocalServer,
+    port: Port,
+    _controller: Port,
+}
+
+impl Kafka {
+    /// Whether a Kafka of the usual version can be started here, short of a failing download.
+    ///
+    /// # Errors
+    /// What to install.
+    pub fn available() -> Result<(), Missing> {
+        let cached = Cache::open().is_ok_and(|cache| cache.found(&entry(KAFKA_VERSION)).is_some());
+        java(KAFKA_VERSION)?;
+        if cached || maven::found() {
+            Ok(())
+        } else {
+            Err(no_maven(KAFKA_VERSION))
+        }
+    }
+
+    /// Starts one and waits until it answers: some 3 seconds, the very first time as long as a
+    /// download of 43 MB takes.
+    ///
+    /// # Errors
+    /// No Java or Maven, a failing download, a folder in use, or the server's own error.
+    pub fn start(options: &KafkaOptions) -> Result<Kafka, StartError> {
+        let version = &options.version;
+        let java = java(version)?;
+        let cache = Cache::open()?;
+        let jars = jars(&cache, version, &options.progress)?;
+        let folder = RunFolder::open(&options.folder, &cache, User::Same)?;
+        let data =
+            folder.data(|data| identify(&formatted(&cache, version, &java, &jars)?, data))?;
+        let (port, controller) = (Port::free(&cache)?, Port::free(&cache)?);
+        let file = folder.path().join("server.properties");
+        write(
+            &file,
+            &properties(&data, port.address(), controller.number(), options),
+        )?;
+        let class_path = class_path(&jars)?;
+        let (address, heap_mb, logs) = (port.address(), options.heap_mb, folder.path().to_owned());
+        let plan = Plan {
+            name: name(version),
+            habits: &HABITS,
+            command: Box::new(move || {
+                let mut command = java.command(64, heap_mb);
+                command.args(logging("warn"));
+                // says when the broker takes requests
+                command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
+                command.arg(format!("-Dkafka.logs.dir={}", logs.display()));
+                command
+                    .arg("-cp")
+                    .arg(&class_path)
+                    .arg("kafka.Kafka")
+                    .arg(&file);
+                command
+            }),
+            ready: Box::new(move |_pid, log| {
+                log.contains("Kafka Server started") && TcpStream::connect(address).is_ok()
+            }),
+        };
+        Ok(Kafka {
+            server: LocalServer::start(plan, folder)?,
+            port,
+            _controller: controller,
+        })
+    }
+
+    /// `127.0.0.1:port`, for `bootstrap.servers`. The same after a restart.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        self.port.address().to_string()
+    }
+
+    /// Where the broker listens, whatever it advertises.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Stops it in good order; a temporary folder goes, a kept one stays.
+    ///
+    /// # Errors
+    /// A process that cannot be ended.
+    pub fn stop(mut self) -> io::Result<()> {
+        self.server.halt()
+    }
+}
+
+impl Deref for Kafka {
+    type Target = LocalServer;
+
+    fn deref(&self) -> &LocalServer {
+        &self.server
+    }
+}
+
+impl DerefMut for Kafka {
+    fn deref_mut(&mut self) -> &mut LocalServer {
+        &mut self.server
+    }
+}
+
+fn name(version: &str) -> String {
+    format!("Apache Kafka {version}")
+}
+
+fn entry(version: &str) -> String {
+    format!("kafka-{version}")
+}
+
+/// Brokers of version 4 need Java 17 (kafka.apache.org/41/documentation, "Java Version").
+fn java(version: &str) -> Result<Java, Missing> {
+    Java::find(|major| major >= 17).ok_or_else(|| Missing {
+        server: name(version),
+        what: "no Java 17 or later was found in JAVA_HOME, PATH or the usual folders".into(),
+        hint: "install Java and Maven (Debian: `apt-get install default-jdk-headless maven`; \
+               macOS: `brew install openjdk@17 maven`)"
+            .into(),
+    })
+}
+
+fn no_maven(version: &str) -> Missing {
+    Missing {
+        server: name(version),
+        what: "its jars are not in the cache and there is no `mvn` to fetch them with".into(),
+        hint: "install Maven (Debian: `apt-get install maven`; macOS: `brew install maven`)".into(),
+    }
+}
+
+fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, StartError> {
+    if let Some(jars) = cache.found(&entry(version)) {
+        return Ok(jars);
+    }
+    if !maven::found() {
+        return Err(no_maven(version).into());
+    }
+    cache.entry(&entry(version), |part| {
+        progress.say(&format!("fetching {} (43 MB)…", name(version)));
+        maven::fetch(
+            &name(version),
+            &POM.replace("@VERSION@", version),
+            part,
+            Unpack::No,
+        )
+    })
+}
+
+/// A storage folder as Kafka's own tool formats it, made once a version: a Java start less each time.
+fn formatted(
+    cache: &Cache,
+    version: &str,
+    java: &Java,
+    jars: &Path,
+) -> Result<PathBuf, StartError> {
+    let entry = cache.entry(&format!("kafka-{version}-formatted"), |part| {
+        let file = part.join("server.properties");
+        let any = SocketAddr::from(([127, 0, 0, 1], 1));
+        write(
+            &file,
+            &properties(&part.join("data"), any, 2, &KafkaOptions::default()),
+        )?;
+        let mut tool = java.command(64, 128);
+        tool.args(logging("error"));
+        tool.arg("-cp")
+            .arg(class_path(jars)?)
+            .arg("kafka.tools.StorageTool");
+        tool.args(["format", "--cluster-id", &random_id()?, "--config"])
+            .arg(&file);
+        prepare("Kafka's storage tool", tool).map(drop)
+    })?;
+    Ok(entry.join("data"))
+}
+
+/// Copies the formatted folder and gives the copy identities of its own.
+fn identify(template: &Path, data: &Path) -> Result<(), StartError> {
+    copy_tree(template, data, User::Same)?;
+    let file = data.join("meta.properties");
+    let text = fs::read_to_string(&file).map_err(StartError::io("reading", &file))?;
+    let mut renamed = String::new();
+    for line in text.lines() {
+        match line.split_once('=') {
+            Some((key @ ("cluster.id" | "directory.id"), _)) => {
+                renamed.push_str(&format!("{key}={}\n", random_id()?));
+            }
+            _ => renamed.push_str(&format!("{line}\n")),
+        }
+    }
+    write(&file, &renamed)
+}
+
+fn properties(data: &Path, address: SocketAddr, controller: u16, options: &KafkaOptions) -> String {
+    let mut text = PROPERTIES
+        .replace(
+            "@ADVERTISED@",
+            &options.advertised.unwrap_or(address).to_string(),
+        )
+        .replace("@CONTROLLER_PORT@", &controller.to_string())
+        .replace("@PORT@", &address.port().to_string())
+        .replace("@DATA@", &data.display().to_string().replace('\\', "\\\\"));
+    // of a key that is set twice, the last wins
+    for (key, value) in &options.properties {
+        text.push_str(&format!("{key}={value}\n"));
+    }
+    text
+}
+
+fn logging(level: &str) -> [String; 3] {
+    [
+        format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"),
+        "-Dorg.slf4j.simpleLogger.showDateTime=true".into(),
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS".into(),
+    ]
+}
+
+/// A Kafka `Uuid`: 16 random bytes in the URL-safe base 64 without padding, 22 characters. Its first
+/// character is never `-`, which the storage tool would take for an option.
+fn random_id() -> Result<String, StartError> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let source = Path::new("/dev/urandom");
+    let mut bytes = [0_u8; 16];
+    File::open(source)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(StartError::io("reading", source))?;
+    bytes[0] &= 0x7f;
+    let bits = u128::from_be_bytes(bytes);
+    let digit = |n: u32| {
+        let index = if n == 21 {
+            bits << 4
+        } else {
+            bits >> (122 - 6 * n)
+        } & 63;
+        char::from(DIGITS[usize::try_from(index).expect("six bits")])
+    };
+    Ok((0..22).map(digit).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn ids_are_22_characters_and_differ() {
+        let ids: Vec<String> = (0..200).map(|_| random_id().unwrap()).collect();
+        assert!(ids.iter().all(|id| id.len() == 22 && !id.starts_with('-')));
+        assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
+        // the last digit carries two bits, so the four low ones are zero
+        assert!(
+            ids.iter()
+                .all(|id| "AQgw".contains(id.chars().last().unwrap()))
+        );
+    }
+
+    #[test]
+    fn properties_are_filled_in_and_can_be_overruled() {
+        let options = KafkaOptions {
+            advertised: Some(([127, 0, 0, 1], 9).into()),
+            properties: vec![("num.partitions".into(), "7".into())],
+            ..KafkaOptions::default()
+        };
+        let text = properties(Path::new("/d"), ([127, 0, 0, 1], 5).into(), 6, &options);
+        assert!(
+            !text.lines().any(|line| !line.starts_with('#')
+                && line.contains('@')
+                && !line.contains("1@127"))
+        );
+        assert!(text.contains("advertised.listeners=PLAINTEXT://127.0.0.1:9\n"));
+        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:5,CONTROLLER://127.0.0.1:6\n"));
+        assert!(text.ends_with("num.partitions=7\n"));
+    }
+}
