@@ -13,10 +13,10 @@ use crate::route::DeadLetter;
 use crate::sink::Merger;
 
 /// How the rows of one route are prepared.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct RouteShape {
-    merge: Option<(Vec<usize>, Option<usize>)>,
-    columns: usize,
+    /// `None`: rows are appended as they are.
+    merger: Option<Merger>,
     discard: bool,
 }
 
@@ -24,7 +24,6 @@ struct RouteShape {
 #[derive(Debug)]
 pub(super) struct FlightBuilder {
     shapes: Vec<RouteShape>,
-    merger: Merger,
     /// Rows of the current flight by route index.
     pub(super) rows: Vec<RowBatch>,
     /// Dead letters of the current flight.
@@ -39,15 +38,15 @@ impl FlightBuilder {
             .routes
             .iter()
             .map(|route| RouteShape {
-                merge: route.merges().then(|| (route.key(), route.guard())),
-                columns: route.route.columns.len(),
+                merger: route
+                    .merges()
+                    .then(|| Merger::new(&route.key(), &route.route.columns, route.guard())),
                 discard: route.binding == Binding::Discard,
             })
             .collect();
         Self {
             rows: vec![RowBatch::default(); shapes.len()],
             shapes,
-            merger: Merger::default(),
             dead: Vec::new(),
             stamps: Vec::new(),
         }
@@ -94,7 +93,7 @@ impl FlightBuilder {
         totals.filtered = totals.received - totals.dead - totals.emitted;
         for ((shape, rows), into) in self
             .shapes
-            .iter()
+            .iter_mut()
             .zip(&processed.rows)
             .zip(&mut self.rows)
         {
@@ -104,11 +103,8 @@ impl FlightBuilder {
             if shape.discard {
                 continue;
             }
-            match &shape.merge {
-                Some((key, guard)) => {
-                    self.merger
-                        .merge(rows, range, key, shape.columns, *guard, into);
-                }
+            match &mut shape.merger {
+                Some(merger) => merger.merge(rows, range, into),
                 None => range.for_each(|row| into.push(rows.row(row))),
             }
         }
@@ -206,7 +202,6 @@ mod tests {
         };
         let mut builder = FlightBuilder {
             shapes: Vec::new(),
-            merger: Merger::default(),
             rows: Vec::new(),
             dead: Vec::new(),
             stamps: Vec::new(),

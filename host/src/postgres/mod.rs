@@ -24,6 +24,7 @@ mod ddl;
 mod failure;
 mod json;
 mod letters;
+mod look;
 mod names;
 mod numeric;
 mod plan;
@@ -36,5 +37,6 @@ mod wire;
 
 pub use anchor::PostgresAnchor;
 pub use catalog::TableReport;
+pub use look::query_text;
 pub use names::TableName;
 pub use settings::{Durability, PostgresRoute, Settings, Timeouts};
