@@ -14,8 +14,8 @@
 use super::Field;
 use super::fail::{Fail, Part};
 use super::scalar::{
-    BytesAs, Unfit, excerpt, put_epoch, put_epoch_integer, put_exact, put_float, put_integer, put_scalar,
-    put_whole,
+    BytesAs, Unfit, excerpt, put_epoch, put_epoch_integer, put_exact, put_float, put_integer,
+    put_scalar, put_whole,
 };
 use crate::manifest::Unit;
 use crate::record::Type;
@@ -71,7 +71,11 @@ impl Plan {
                     Some((_, child)) => *child,
                     None => {
                         let child = nodes.len();
-                        let path = format!("{}/{}", nodes[at].path, token.replace('~', "~0").replace('/', "~1"));
+                        let path = format!(
+                            "{}/{}",
+                            nodes[at].path,
+                            token.replace('~', "~0").replace('/', "~1")
+                        );
                         nodes[at].children.push((token, child));
                         nodes.push(Node {
                             path,
@@ -86,7 +90,8 @@ impl Plan {
         for node in &mut nodes {
             let children = &node.children;
             node.sorted = (0..children.len()).collect();
-            node.sorted.sort_by(|a, b| children[*a].0.cmp(&children[*b].0));
+            node.sorted
+                .sort_by(|a, b| children[*a].0.cmp(&children[*b].0));
             node.indexed = children
                 .iter()
                 .filter_map(|(key, child)| Some((array_index(key)?, *child)))
@@ -98,7 +103,9 @@ impl Plan {
 
     /// All fields of the plan.
     pub(super) fn fields(&self) -> impl Iterator<Item = usize> {
-        self.nodes.iter().flat_map(|node| node.fields.iter().copied())
+        self.nodes
+            .iter()
+            .flat_map(|node| node.fields.iter().copied())
     }
 
     /// Appends the cell of every field met in `bytes` and notes where.
@@ -110,7 +117,10 @@ impl Plan {
         (out, spans): (&mut Vec<u8>, &mut [Span]),
     ) -> Result<(), Fail> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            Fail::malformed(self.part, format!("not UTF-8 after byte {}", error.valid_up_to()))
+            Fail::malformed(
+                self.part,
+                format!("not UTF-8 after byte {}", error.valid_up_to()),
+            )
         })?;
         scratch.seen.resize(self.nodes.len(), 0);
         scratch.walk += 1;
@@ -147,7 +157,11 @@ fn tokens(pointer: &str) -> Result<Vec<String>, String> {
                 let (letter, rest) = match part.as_bytes().first() {
                     Some(b'0') => ('~', &part[1..]),
                     Some(b'1') => ('/', &part[1..]),
-                    _ => return Err(format!("path {pointer:?} has a ~ that is neither ~0 nor ~1")),
+                    _ => {
+                        return Err(format!(
+                            "path {pointer:?} has a ~ that is neither ~0 nor ~1"
+                        ));
+                    }
                 };
                 text.push(letter);
                 text.push_str(rest);
@@ -276,10 +290,12 @@ impl<'a> Walk<'a, '_> {
             }
             put_null(self.out);
         } else {
-            value(&mut self.scan, &field.ty, field.unit, self.out).map_err(|fault| match fault {
-                Fault::Malformed(malformed) => Stop::Malformed(malformed),
-                Fault::Unfit(unfit) => Stop::Fail(Fail::unfit(index, unfit)),
-            })?;
+            value(&mut self.scan, &field.ty, field.unit, self.out).map_err(
+                |fault| match fault {
+                    Fault::Malformed(malformed) => Stop::Malformed(malformed),
+                    Fault::Unfit(unfit) => Stop::Fail(Fail::unfit(index, unfit)),
+                },
+            )?;
         }
         self.spans[index] = (start, self.out.len());
         Ok(())
@@ -319,7 +335,12 @@ impl From<Unfit> for Fault {
 
 /// Takes a value that is not null and appends its cell.
 #[inline]
-fn value(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn value(
+    scan: &mut Scanner<'_>,
+    ty: &Type,
+    unit: Option<Unit>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
     let first = scan.peek();
     if *ty == Type::Json {
         let from = scan.at();
@@ -367,7 +388,12 @@ fn mismatch(scan: &mut Scanner<'_>) -> Result<(), Fault> {
 }
 
 #[inline]
-fn put_number(ty: &Type, unit: Option<Unit>, number: Number<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+fn put_number(
+    ty: &Type,
+    unit: Option<Unit>,
+    number: Number<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
     match (ty, unit) {
         (Type::Int16 | Type::Int32 | Type::Int64, _) => match number.as_i64() {
             Some(value) => put_integer(ty, value, number.raw, out),
@@ -388,7 +414,12 @@ fn put_number(ty: &Type, unit: Option<Unit>, number: Number<'_>, out: &mut Vec<u
 }
 
 #[inline]
-fn put_string(ty: &Type, unit: Option<Unit>, string: Str<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+fn put_string(
+    ty: &Type,
+    unit: Option<Unit>,
+    string: Str<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
     match ty {
         Type::Text if !string.escaped => {
             put(out, string.raw.as_bytes());
@@ -396,12 +427,16 @@ fn put_string(ty: &Type, unit: Option<Unit>, string: Str<'_>, out: &mut Vec<u8>)
         }
         Type::Text => {
             let at = begin(out);
-            string.unescape(out).map_err(|_| half_surrogate(string.raw))?;
+            string
+                .unescape(out)
+                .map_err(|_| half_surrogate(string.raw))?;
             seal(out, at);
             Ok(())
         }
         Type::Bytes | Type::Uuid | Type::Decimal { .. } => quoted(ty, None, string, out),
-        Type::Timestamp | Type::Date | Type::Time if unit.is_none() => quoted(ty, None, string, out),
+        Type::Timestamp | Type::Date | Type::Time if unit.is_none() => {
+            quoted(ty, None, string, out)
+        }
         _ => Err(Unfit(format!("string {}", excerpt(string.raw)))),
     }
 }
@@ -412,18 +447,28 @@ fn quoted(ty: &Type, unit: Option<Unit>, string: Str<'_>, out: &mut Vec<u8>) -> 
         return put_scalar(ty, unit, BytesAs::Base64, string.raw, out);
     }
     let mut text = Vec::new();
-    string.unescape(&mut text).map_err(|_| half_surrogate(string.raw))?;
+    string
+        .unescape(&mut text)
+        .map_err(|_| half_surrogate(string.raw))?;
     let text = std::str::from_utf8(&text).expect("unescaping UTF-8 gives UTF-8");
     put_scalar(ty, unit, BytesAs::Base64, text, out)
 }
 
 #[cold]
 fn half_surrogate(raw: &str) -> Unfit {
-    Unfit(format!("a string with half a surrogate pair {}", excerpt(raw)))
+    Unfit(format!(
+        "a string with half a surrogate pair {}",
+        excerpt(raw)
+    ))
 }
 
 /// Takes a value or null inside a list or map.
-fn item(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn item(
+    scan: &mut Scanner<'_>,
+    ty: &Type,
+    unit: Option<Unit>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
     if scan.peek() == Some(b'n') {
         scan.literal("null")?;
         put_null(out);
@@ -432,7 +477,12 @@ fn item(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>
     value(scan, ty, unit, out)
 }
 
-fn list(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn list(
+    scan: &mut Scanner<'_>,
+    ty: &Type,
+    unit: Option<Unit>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
     let (Type::List(inner) | Type::Set(inner)) = ty else {
         return mismatch(scan);
     };
@@ -454,7 +504,12 @@ fn list(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>
     close(ty, at, count, out)
 }
 
-fn map(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn map(
+    scan: &mut Scanner<'_>,
+    ty: &Type,
+    unit: Option<Unit>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
     let Type::Map(key, inner) = ty else {
         return mismatch(scan);
     };

@@ -45,9 +45,14 @@ pub(super) fn fit(
     let mut partition = 0;
     for (index, column) in rules.columns.iter().enumerate() {
         if reader.is_empty() {
-            return fault(None, format!("{index} cells for {} columns", rules.columns.len()));
+            return fault(
+                None,
+                format!("{index} cells for {} columns", rules.columns.len()),
+            );
         }
-        let cell = reader.cell().or_else(|error| fault(index, error.to_string()))?;
+        let cell = reader
+            .cell()
+            .or_else(|error| fault(index, error.to_string()))?;
         let cell = resolve(index, &column.ty, cell, record)?;
         let key = rules.in_key[index];
         let wanted = op == Op::Write || key || rules.guard == Some(index);
@@ -85,13 +90,29 @@ pub(super) fn fit(
     }
     if !reader.is_empty() {
         let left = reader.rest().len();
-        return fault(None, format!("{left} bytes after the cells of {} columns", rules.columns.len()));
+        return fault(
+            None,
+            format!(
+                "{left} bytes after the cells of {} columns",
+                rules.columns.len()
+            ),
+        );
     }
     if partition > CASSANDRA_MAX_KEY {
-        return fault(None, format!("a partition key of {partition} bytes (at most {CASSANDRA_MAX_KEY})"));
+        return fault(
+            None,
+            format!("a partition key of {partition} bytes (at most {CASSANDRA_MAX_KEY})"),
+        );
     }
     if out.len() - start > rules.max_row {
-        return fault(None, format!("a row of {} bytes (at most {})", out.len() - start, rules.max_row));
+        return fault(
+            None,
+            format!(
+                "a row of {} bytes (at most {})",
+                out.len() - start,
+                rules.max_row
+            ),
+        );
     }
     Ok(())
 }
@@ -99,10 +120,17 @@ pub(super) fn fit(
 /// What a key column adds to the partition key; one clustering value has the same limit for itself.
 fn key_bytes(rules: &Rules, index: usize, length: usize) -> Result<usize, RowFault> {
     if rules.key[..rules.partition].contains(&index) {
-        return Ok(if rules.partition == 1 { length } else { length + 3 });
+        return Ok(if rules.partition == 1 {
+            length
+        } else {
+            length + 3
+        });
     }
     if length > CASSANDRA_MAX_KEY {
-        return fault(index, format!("a clustering value of {length} bytes (at most {CASSANDRA_MAX_KEY})"));
+        return fault(
+            index,
+            format!("a clustering value of {length} bytes (at most {CASSANDRA_MAX_KEY})"),
+        );
     }
     Ok(0)
 }
@@ -115,10 +143,18 @@ enum Resolved<'a> {
     Unset,
 }
 
-fn resolve<'a>(index: usize, ty: &Type, cell: Cell<'a>, record: &Record<'a>) -> Result<Resolved<'a>, RowFault> {
+fn resolve<'a>(
+    index: usize,
+    ty: &Type,
+    cell: Cell<'a>,
+    record: &Record<'a>,
+) -> Result<Resolved<'a>, RowFault> {
     let payload = |what: &str, bytes: Option<&'a [u8]>| {
         if !matches!(ty, Type::Bytes | Type::Text) {
-            return fault(index, format!("the source's {what} (only for bytes and text)"));
+            return fault(
+                index,
+                format!("the source's {what} (only for bytes and text)"),
+            );
         }
         Ok(bytes.map_or(Resolved::Null, Resolved::Value))
     };
@@ -128,13 +164,20 @@ fn resolve<'a>(index: usize, ty: &Type, cell: Cell<'a>, record: &Record<'a>) -> 
         Cell::Unset => Ok(Resolved::Unset),
         Cell::SourceKey => payload("key", record.key),
         Cell::SourceValue => payload("value", record.value),
-        Cell::SourceTimestamp if *ty != Type::Timestamp => fault(index, "the source's timestamp (only for timestamp)"),
+        Cell::SourceTimestamp if *ty != Type::Timestamp => {
+            fault(index, "the source's timestamp (only for timestamp)")
+        }
         Cell::SourceTimestamp if record.timestamp == -1 => Ok(Resolved::Null),
         Cell::SourceTimestamp => match record.timestamp.checked_mul(1000) {
             Some(micros) => Ok(Resolved::Timestamp(micros)),
-            None => fault(index, format!("the source's timestamp {} ms", record.timestamp)),
+            None => fault(
+                index,
+                format!("the source's timestamp {} ms", record.timestamp),
+            ),
         },
-        Cell::SourceHeaders if *ty != Type::Headers => fault(index, "the source's headers (only for headers)"),
+        Cell::SourceHeaders if *ty != Type::Headers => {
+            fault(index, "the source's headers (only for headers)")
+        }
         Cell::SourceHeaders if record.headers.is_empty() => Ok(Resolved::Value(&[0; 4])),
         Cell::SourceHeaders => Ok(Resolved::Value(record.headers)),
     }
@@ -146,7 +189,9 @@ fn judge(rules: &Rules, index: usize, ty: &Type, value: &[u8]) -> Result<(), Row
         return fault(index, error.to_string());
     }
     let refused = match ty {
-        Type::Text | Type::Json | Type::List(_) | Type::Set(_) | Type::Map(..) => special(rules.store, ty, value),
+        Type::Text | Type::Json | Type::List(_) | Type::Set(_) | Type::Map(..) => {
+            special(rules.store, ty, value)
+        }
         _ => None,
     };
     match refused {
@@ -158,15 +203,24 @@ fn judge(rules: &Rules, index: usize, ty: &Type, value: &[u8]) -> Result<(), Row
 /// What a store refuses inside a value of its type; `value` is checked.
 fn special(store: Store, ty: &Type, value: &[u8]) -> Option<&'static str> {
     let inside = |types: [&Type; 2]| {
-        types.into_iter().cycle().zip(Items::new(value)).find_map(|(ty, cell)| match cell {
-            Cell::Value(value) => special(store, ty, value),
-            _ => (store == Store::Cassandra).then_some("null inside, which Cassandra does not hold"),
-        })
+        types
+            .into_iter()
+            .cycle()
+            .zip(Items::new(value))
+            .find_map(|(ty, cell)| match cell {
+                Cell::Value(value) => special(store, ty, value),
+                _ => (store == Store::Cassandra)
+                    .then_some("null inside, which Cassandra does not hold"),
+            })
     };
     match (store, ty) {
-        (Store::Postgres, Type::Text) if value.contains(&0) => Some("text with NUL, which Postgres does not hold"),
+        (Store::Postgres, Type::Text) if value.contains(&0) => {
+            Some("text with NUL, which Postgres does not hold")
+        }
         (Store::Postgres, Type::Json) => {
-            let oddities = std::str::from_utf8(value).ok().and_then(|text| json::check(text).ok())?;
+            let oddities = std::str::from_utf8(value)
+                .ok()
+                .and_then(|text| json::check(text).ok())?;
             if oddities.nul {
                 return Some("JSON with \\u0000, which Postgres does not hold");
             }
@@ -186,16 +240,31 @@ fn put_canonical(rules: &Rules, (ty, key): (&Type, bool), value: &[u8], out: &mu
     match ty {
         Type::Decimal { precision, scale } => {
             let (unscaled, own) = get_decimal(value);
-            let fit = Exact::from_parts(unscaled, own).and_then(|value| value.fit(*precision, *scale));
+            let fit =
+                Exact::from_parts(unscaled, own).and_then(|value| value.fit(*precision, *scale));
             put_decimal(out, fit.expect("the check found that it fits"), *scale);
         }
         Type::Float32 if key => {
             let float = get_float32(value);
-            put_float32(out, if float.is_nan() { f32::NAN } else { float + 0.0 });
+            put_float32(
+                out,
+                if float.is_nan() {
+                    f32::NAN
+                } else {
+                    float + 0.0
+                },
+            );
         }
         Type::Float64 if key => {
             let float = get_float64(value);
-            put_float64(out, if float.is_nan() { f64::NAN } else { float + 0.0 });
+            put_float64(
+                out,
+                if float.is_nan() {
+                    f64::NAN
+                } else {
+                    float + 0.0
+                },
+            );
         }
         Type::Timestamp if key && rules.store == Store::Cassandra => {
             let micros = get_int64(value);

@@ -133,7 +133,11 @@ fn finish(reader: &Reader<'_>) -> Result<(), CellError> {
 }
 
 /// The next cell inside a value: null or of type `ty`.
-fn inner<'a>(outer: &Type, ty: &Type, reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, CellError> {
+fn inner<'a>(
+    outer: &Type,
+    ty: &Type,
+    reader: &mut Reader<'a>,
+) -> Result<Option<&'a [u8]>, CellError> {
     match reader.cell()? {
         Cell::Null => Ok(None),
         Cell::Value(value) => {
