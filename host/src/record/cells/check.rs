@@ -32,6 +32,7 @@ const QUADRATIC: usize = 16;
 ///
 /// # Errors
 /// What stands there and the type it does not fit.
+#[inline]
 pub fn check(ty: &Type, bytes: &[u8]) -> Result<(), CellError> {
     if let Some(size) = ty.fixed_size()
         && bytes.len() != size
