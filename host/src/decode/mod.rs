@@ -5,7 +5,7 @@
 //! alone, never on the batch around it. It never guesses: each record either gives all its fields, each of
 //! its type, or exactly one dead letter that names the field, its path and what was found.
 //!
-//! What each kind of source refuses is listed where it is read: `json` (values and keys as JSON), `text`
+//! What each kind of source refuses is listed where it is read: `json` and `json_value` (values and keys as JSON), `text`
 //! (lines and patterns), `scalar` (headers, text keys, captures), `time`, `base64`. In all of them:
 //! absent is −2, null is −1, and either in a field that is not nullable is a dead letter, **also** in a
 //! tombstone that passes (so a field that is not nullable always has a value in the guest). Fixed-size
@@ -16,6 +16,7 @@ mod base64;
 mod compile;
 mod fail;
 mod json;
+mod json_value;
 mod scalar;
 mod text;
 mod time;
