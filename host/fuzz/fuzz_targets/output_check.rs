@@ -91,7 +91,11 @@ fuzz_target!(|data: (Vec<u8>, Vec<(u8, u8, u8, u8)>)| {
         for (rows, route) in checked.iter().zip(0..) {
             let rules = table.rules(route);
             let mut merged = RowBatch::default();
-            Merger::new(&rules.key, &rules.columns, rules.guard).merge(rows, 0..rows.len(), &mut merged);
+            Merger::new(&rules.key, &rules.columns, rules.guard).merge(
+                rows,
+                0..rows.len(),
+                &mut merged,
+            );
             assert!(merged.len() <= rows.len());
         }
     }
