@@ -244,13 +244,9 @@ fn generate(args: &Args, vis: &Visibility, config: &Type, calls: &[TokenStream])
         impl ::wasmill_sdk::Plugin for Plugin {
             type Config = #config;
 
-            fn inputs() -> ::std::vec::Vec<::wasmill_sdk::__private::InputSpec> {
-                ::std::vec![#(#inputs),*]
-            }
+            const INPUTS: &'static [::wasmill_sdk::__private::InputSpec] = &[#(#inputs),*];
 
-            fn routes() -> ::std::vec::Vec<::wasmill_sdk::__private::RouteSpec> {
-                ::std::vec![#(#routes),*]
-            }
+            const ROUTES: &'static [::wasmill_sdk::__private::RouteSpec] = &[#(#routes),*];
 
             #[inline]
             fn record(
@@ -269,6 +265,10 @@ fn generate(args: &Args, vis: &Visibility, config: &Type, calls: &[TokenStream])
                 }
             }
         }
+
+        // Natively nothing but tests calls the plugin: this says that its code is wanted all the same.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() -> ::std::string::String = ::wasmill_sdk::__private::describe::<Plugin>;
 
         #[cfg(target_arch = "wasm32")]
         ::wasmill_sdk::__export_plugin!(Plugin);
