@@ -6,21 +6,21 @@ use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
-    Error, FnArg, Ident, Item, ItemFn, ItemMod, LitStr, Path, Result, Token, Type, Visibility,
+    Error, FnArg, Ident, Item, ItemFn, ItemMod, LitStr, Result, Token, Type, Visibility,
     parenthesized, parse_quote,
 };
 
 /// `name: Type`.
 struct Named {
     name: Ident,
-    ty: Path,
+    ty: Type,
 }
 
 impl Parse for Named {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let name = input.parse()?;
         input.parse::<Token![:]>()?;
-        let ty: Path = input.parse()?;
+        let ty: Type = input.parse()?;
         Ok(Self { name, ty })
     }
 }

@@ -152,4 +152,5 @@ pub mod __private {
 pub mod __guest {
     pub use crate::bindings;
     pub use crate::guest::{Slot, describe, init, run};
+    pub use wit_bindgen::rt;
 }
