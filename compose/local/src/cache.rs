@@ -12,11 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    environment,
-    error::StartError,
-    process::effective_user,
-};
+use crate::{environment, error::StartError, process::effective_user};
 
 /// A cache folder that exists and is ours.
 #[derive(Debug, Clone)]
@@ -37,13 +33,18 @@ impl Cache {
     /// they can read.
     pub(crate) fn open_for_others() -> Result<Cache, StartError> {
         let cache = Cache::open()?;
-        if effective_user() != 0 || reachable_by_all(&cache.root) { Ok(cache) } else { Cache::shared() }
+        if effective_user() != 0 || reachable_by_all(&cache.root) {
+            Ok(cache)
+        } else {
+            Cache::shared()
+        }
     }
 
     /// A cache in `root`, made if it is not there.
     pub(crate) fn at(root: PathBuf) -> Result<Cache, StartError> {
         fs::create_dir_all(&root).map_err(StartError::io("creating the cache folder", &root))?;
-        let root = fs::canonicalize(&root).map_err(StartError::io("resolving the cache folder", &root))?;
+        let root =
+            fs::canonicalize(&root).map_err(StartError::io("resolving the cache folder", &root))?;
         Ok(Cache { root })
     }
 
@@ -76,7 +77,11 @@ impl Cache {
     /// The entry `name` if it is there and whole.
     pub(crate) fn found(&self, name: &str) -> Option<PathBuf> {
         let path = self.root.join(name);
-        let expected: usize = fs::read_to_string(self.marker(name)).ok()?.trim().parse().ok()?;
+        let expected: usize = fs::read_to_string(self.marker(name))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         (count(&path).ok()? == expected).then_some(path)
     }
 
@@ -97,7 +102,10 @@ impl Cache {
         if let Some(path) = self.found(name) {
             return Ok(path);
         }
-        let (path, part) = (self.root.join(name), self.root.join(format!(".part-{name}")));
+        let (path, part) = (
+            self.root.join(name),
+            self.root.join(format!(".part-{name}")),
+        );
         // whatever a builder that died has left, or what is no longer whole
         for old in [&path, &part] {
             remove(old).map_err(StartError::io("removing the remains of", old))?;
@@ -139,14 +147,19 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn reachable_by_all(path: &Path) -> bool {
-    path.ancestors().all(|folder| fs::metadata(folder).is_ok_and(|m| m.mode() & 0o005 == 0o005))
+    path.ancestors()
+        .all(|folder| fs::metadata(folder).is_ok_and(|m| m.mode() & 0o005 == 0o005))
 }
 
 fn count(path: &Path) -> io::Result<usize> {
     let mut files = 0;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        files += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+        files += if entry.file_type()?.is_dir() {
+            count(&entry.path())?
+        } else {
+            1
+        };
     }
     Ok(files)
 }
@@ -194,7 +207,10 @@ mod tests {
         let cache = Cache::at(folder.path().to_owned()).unwrap();
         let failed = cache.entry("x", |part| {
             fill(part)?;
-            Err(StartError::Fetch { what: "x".into(), detail: "no".into() })
+            Err(StartError::Fetch {
+                what: "x".into(),
+                detail: "no".into(),
+            })
         });
         assert!(matches!(failed, Err(StartError::Fetch { .. })));
         assert_eq!(cache.found("x"), None);

@@ -6,7 +6,9 @@
 use std::{
     fs, io,
     net::{SocketAddr, TcpStream},
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -19,7 +21,7 @@ use crate::{
     process::Signal,
     progress::Progress,
     run_folder::{Folder, RunFolder},
-    server::{Habits, Server, write},
+    server::{Habits, LocalServer, Plan, write},
     user::User,
 };
 
@@ -37,6 +39,7 @@ const HABITS: Habits = Habits {
     ready_within: Duration::from_secs(240),
     polite: &[(Signal::Terminate, Duration::from_secs(30))],
     death: Signal::Kill,
+    too_early: None,
 };
 
 /// When Cassandra acknowledges a write (`commitlog_sync`).
@@ -79,17 +82,13 @@ impl Default for CassandraOptions {
     }
 }
 
-/// A Cassandra of one node. Dropping it stops it.
+/// A Cassandra of one node; a [`LocalServer`].
 #[derive(Debug)]
 pub struct Cassandra {
-    // fields drop in this order: the process goes before its folder
-    server: Server,
-    java: Java,
-    jars: PathBuf,
-    heap_mb: u32,
+    // fields drop in this order: the process goes before its ports
+    server: LocalServer,
     port: Port,
     _storage: Port,
-    folder: RunFolder,
 }
 
 impl Cassandra {
@@ -98,9 +97,14 @@ impl Cassandra {
     /// # Errors
     /// What to install.
     pub fn available() -> Result<(), Missing> {
-        let cached = Cache::open().is_ok_and(|cache| cache.found(&entry(CASSANDRA_VERSION)).is_some());
+        let cached =
+            Cache::open().is_ok_and(|cache| cache.found(&entry(CASSANDRA_VERSION)).is_some());
         java(CASSANDRA_VERSION)?;
-        if cached || maven::found() { Ok(()) } else { Err(no_maven(CASSANDRA_VERSION)) }
+        if cached || maven::found() {
+            Ok(())
+        } else {
+            Err(no_maven(CASSANDRA_VERSION))
+        }
     }
 
     /// Starts one and waits until it answers: some 7 seconds, the very first time as long as a
@@ -122,17 +126,23 @@ impl Cassandra {
         )?;
         let scratch = folder.path().join("tmp");
         fs::create_dir_all(&scratch).map_err(StartError::io("creating", &scratch))?;
-        let mut cassandra = Cassandra {
-            server: Server::new(name(version), &HABITS, folder.path().join("log")),
-            java,
-            jars,
-            heap_mb: options.heap_mb,
+        let class_path = class_path(&jars)?;
+        let (address, heap_mb, home) = (port.address(), options.heap_mb, folder.path().to_owned());
+        let plan = Plan {
+            name: name(version),
+            habits: &HABITS,
+            command: Box::new(move || command(&java, heap_mb, &class_path, &home)),
+            // the line is logged just before the port is bound
+            ready: Box::new(move |_pid, log| {
+                log.contains("Starting listening for CQL clients")
+                    && TcpStream::connect(address).is_ok()
+            }),
+        };
+        Ok(Cassandra {
+            server: LocalServer::start(plan, folder)?,
             port,
             _storage: storage,
-            folder,
-        };
-        cassandra.launch()?;
-        Ok(cassandra)
+        })
     }
 
     /// `127.0.0.1:port`, for a driver's known nodes. The same after a restart.
@@ -147,107 +157,26 @@ impl Cassandra {
         self.port.address()
     }
 
-    /// The file the server logs to.
-    #[must_use]
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    /// Process id of the server, `None` while it is down.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
-    }
-
-    /// The folder of its data, configuration and log.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Stops it in good order and keeps its data for [`Self::restart`].
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn halt(&mut self) -> io::Result<()> {
-        self.server.halt()
-    }
-
-    /// Kills it at once, as `kill -9` does. What is then lost is said by [`CommitLogSync`].
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn kill(&mut self) -> io::Result<()> {
-        self.server.kill()
-    }
-
-    /// Freezes it: connections stay open and nothing answers, until [`Self::resume`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn pause(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Freeze)
-    }
-
-    /// Ends a [`Self::pause`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn resume(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Thaw)
-    }
-
-    /// Starts it again on the same data and port, after stopping it in good order if it runs.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; it is down then.
-    pub fn restart(&mut self) -> Result<(), StartError> {
-        self.halt().map_err(StartError::io("stopping", &self.java.program))?;
-        self.launch()
-    }
-
-    /// Stops it in good order and removes its temporary folder.
+    /// Stops it in good order; a temporary folder goes, a kept one stays.
     ///
     /// # Errors
     /// A process that cannot be ended.
     pub fn stop(mut self) -> io::Result<()> {
-        self.halt()
-    }
-
-    fn launch(&mut self) -> Result<(), StartError> {
-        let folder = self.folder.path();
-        let class_path = class_path(&self.jars)?;
-        // measures objects; Cassandra refuses to run without it
-        let agent = class_path.split(':').find(|jar| jar.contains("/jamm-")).unwrap_or_default();
-        let mut command = self.java.command(64, self.heap_mb);
-        command.args(["-Xss384k", "-XX:MaxDirectMemorySize=256m", "-Djdk.attach.allowAttachSelf=true"]);
-        command.arg(format!("-javaagent:{agent}"));
-        command.args(FLAGS.lines());
-        command.arg("-Dio.netty.tryReflectionSetAccessible=true");
-        command.arg(format!("-Djava.io.tmpdir={}", folder.join("tmp").display()));
-        command.arg(format!("-Dlogback.configurationFile={}", folder.join("logback.xml").display()));
-        command.arg(format!("-Dcassandra.config=file://{}", folder.join("cassandra.yaml").display()));
-        command.arg(format!("-Dcassandra.storagedir={}", folder.join("data").display()));
-        command.args(["-Dcassandra-foreground=yes", "-Dcassandra.initial_token=0"]);
-        // a ring of one has nobody to wait for
-        command.args(["-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=0"]);
-        command.arg("-Dcassandra.superuser_setup_delay_ms=0");
-        command.arg("-cp").arg(&class_path).arg("org.apache.cassandra.service.CassandraDaemon");
-        let address = self.port.address();
-        // the line is logged just before the port is bound
-        self.server.start(command, |_pid, log| {
-            log.contains("Starting listening for CQL clients") && TcpStream::connect(address).is_ok()
-        })
+        self.server.halt()
     }
 }
 
-impl Drop for Cassandra {
-    fn drop(&mut self) {
-        // data that go with it need no flush
-        let ended = if self.folder.is_temporary() { self.kill() } else { self.halt() };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "Cassandra could not be ended");
-        }
+impl Deref for Cassandra {
+    type Target = LocalServer;
+
+    fn deref(&self) -> &LocalServer {
+        &self.server
+    }
+}
+
+impl DerefMut for Cassandra {
+    fn deref_mut(&mut self) -> &mut LocalServer {
+        &mut self.server
     }
 }
 
@@ -287,14 +216,66 @@ fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, St
     }
     cache.entry(&entry(version), |part| {
         progress.say(&format!("fetching {} (67 MB)…", name(version)));
-        maven::fetch(&name(version), &POM.replace("@VERSION@", version), part, Unpack::No)
+        maven::fetch(
+            &name(version),
+            &POM.replace("@VERSION@", version),
+            part,
+            Unpack::No,
+        )
     })
+}
+
+fn command(java: &Java, heap_mb: u32, class_path: &str, home: &Path) -> Command {
+    // measures objects; Cassandra does not run without it
+    let agent = class_path
+        .split(':')
+        .find(|jar| jar.contains("/jamm-"))
+        .unwrap_or_default();
+    let mut command = java.command(64, heap_mb);
+    command.args([
+        "-Xss384k",
+        "-XX:MaxDirectMemorySize=256m",
+        "-Djdk.attach.allowAttachSelf=true",
+    ]);
+    command.arg(format!("-javaagent:{agent}"));
+    command.args(FLAGS.lines());
+    command.arg("-Dio.netty.tryReflectionSetAccessible=true");
+    command.arg(format!("-Djava.io.tmpdir={}", home.join("tmp").display()));
+    command.arg(format!(
+        "-Dlogback.configurationFile={}",
+        home.join("logback.xml").display()
+    ));
+    command.arg(format!(
+        "-Dcassandra.config=file://{}",
+        home.join("cassandra.yaml").display()
+    ));
+    command.arg(format!(
+        "-Dcassandra.storagedir={}",
+        home.join("data").display()
+    ));
+    command.args(["-Dcassandra-foreground=yes", "-Dcassandra.initial_token=0"]);
+    // a ring of one has nobody to wait for
+    command.args([
+        "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+        "-Dcassandra.ring_delay_ms=0",
+    ]);
+    command.args([
+        "-Dcassandra.superuser_setup_delay_ms=0",
+        "-Dcassandra.shutdown_announce_in_ms=0",
+    ]);
+    command
+        .arg("-cp")
+        .arg(class_path)
+        .arg("org.apache.cassandra.service.CassandraDaemon");
+    command
 }
 
 fn yaml(port: u16, storage: u16, sync: CommitLogSync) -> String {
     let sync = match sync {
         CommitLogSync::Batch => "commitlog_sync: batch".to_owned(),
-        CommitLogSync::Group => "commitlog_sync: group\ncommitlog_sync_group_window: 10ms".to_owned(),
+        CommitLogSync::Group => {
+            "commitlog_sync: group\ncommitlog_sync_group_window: 10ms".to_owned()
+        }
         CommitLogSync::Periodic(period) => {
             let ms = period.as_millis().max(1);
             format!("commitlog_sync: periodic\ncommitlog_sync_period: {ms}ms")
@@ -312,8 +293,14 @@ mod tests {
     #[test]
     fn the_configuration_is_filled_in() {
         let text = yaml(5, 6, CommitLogSync::Periodic(Duration::from_secs(1)));
-        assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@')));
-        assert!(text.contains("native_transport_port: 5\n") && text.contains("\nstorage_port: 6\n"));
+        assert!(
+            !text
+                .lines()
+                .any(|line| !line.starts_with('#') && line.contains('@'))
+        );
+        assert!(
+            text.contains("native_transport_port: 5\n") && text.contains("\nstorage_port: 6\n")
+        );
         assert!(text.contains("commitlog_sync_period: 1000ms\n"));
         assert!(yaml(5, 6, CommitLogSync::Batch).contains("\ncommitlog_sync: batch\n"));
     }

@@ -42,7 +42,9 @@ pub(crate) fn on_path(program: &str) -> Vec<PathBuf> {
 /// The first `program` in `$PATH` as it is named there: some programs look at their own name.
 pub(crate) fn first_on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| executable(file))
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| executable(file))
 }
 
 fn executable(file: &Path) -> bool {
@@ -51,5 +53,7 @@ fn executable(file: &Path) -> bool {
 }
 
 fn folder(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }

@@ -78,9 +78,15 @@ impl StartError {
             StartError::Fetch { .. } => {
                 "check that `mvn` reaches its repository (proxy and mirror are set in Maven's settings.xml), then try again"
             }
-            StartError::Io { .. } => "check the free space and the permissions of that path; WASMILL_CACHE chooses another cache folder",
-            StartError::Exited { .. } => "the lines above are the program's own; fix what they name and try again",
-            StartError::NotReady { .. } => "this machine may be overloaded: free memory or processor time and try again",
+            StartError::Io { .. } => {
+                "check the free space and the permissions of that path; WASMILL_CACHE chooses another cache folder"
+            }
+            StartError::Exited { .. } => {
+                "the lines above are the program's own; fix what they name and try again"
+            }
+            StartError::NotReady { .. } => {
+                "this machine may be overloaded: free memory or processor time and try again"
+            }
             StartError::Folder { .. } => "remove it, or set WASMILL_CACHE to a folder of your own",
         }
     }

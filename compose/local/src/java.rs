@@ -30,13 +30,22 @@ pub(crate) struct Java {
 impl Java {
     /// The first Java whose major version `fits`.
     pub(crate) fn find(fits: impl Fn(u32) -> bool) -> Option<Java> {
-        let homes = environment::java_home().into_iter().map(|home| home.join("bin/java"));
-        let installed = PLACES.iter().flat_map(|(folder, below)| entries(Path::new(folder), below));
+        let homes = environment::java_home()
+            .into_iter()
+            .map(|home| home.join("bin/java"));
+        let installed = PLACES
+            .iter()
+            .flat_map(|(folder, below)| entries(Path::new(folder), below));
         homes
             .filter(|program| program.is_file())
             .chain(environment::on_path("java"))
             .chain(installed)
-            .filter_map(|program| Some(Java { version: version(&program)?, program }))
+            .filter_map(|program| {
+                Some(Java {
+                    version: version(&program)?,
+                    program,
+                })
+            })
             .find(|java| major(&java.version).is_some_and(&fits))
     }
 
@@ -45,12 +54,21 @@ impl Java {
     /// environment would add.
     pub(crate) fn command(&self, heap_start_mb: u32, heap_mb: u32) -> Command {
         let mut command = Command::new(&self.program);
-        for name in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"] {
+        for name in [
+            "JAVA_TOOL_OPTIONS",
+            "JDK_JAVA_OPTIONS",
+            "_JAVA_OPTIONS",
+            "CLASSPATH",
+        ] {
             command.env_remove(name);
         }
         command.arg(format!("-Xms{}m", heap_start_mb.min(heap_mb)));
         command.arg(format!("-Xmx{heap_mb}m"));
-        command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
+        command.args([
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:-UsePerfData",
+        ]);
         command.current_dir("/");
         command
     }
@@ -70,7 +88,9 @@ pub(crate) fn class_path(folder: &Path) -> Result<String, StartError> {
 
 /// `java` programs below the entries of `folder`, the highest name first.
 fn entries(folder: &Path, below: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut found: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path().join(below).join("bin/java"))
@@ -84,7 +104,9 @@ fn entries(folder: &Path, below: &str) -> Vec<PathBuf> {
 fn version(program: &Path) -> Option<String> {
     let home = program.parent()?.parent()?;
     if let Ok(release) = fs::read_to_string(home.join("release"))
-        && let Some(line) = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION="))
+        && let Some(line) = release
+            .lines()
+            .find_map(|line| line.strip_prefix("JAVA_VERSION="))
     {
         return Some(line.trim_matches('"').to_owned());
     }

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     net::{SocketAddr, TcpStream},
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,8 +20,8 @@ use crate::{
     port::Port,
     process::Signal,
     progress::Progress,
-    run_folder::{Folder, RunFolder},
-    server::{Habits, Server, prepare, write},
+    run_folder::{Folder, RunFolder, copy_tree},
+    server::{Habits, LocalServer, Plan, prepare, write},
     user::User,
 };
 
@@ -34,6 +35,7 @@ const HABITS: Habits = Habits {
     ready_within: Duration::from_secs(120),
     polite: &[(Signal::Terminate, Duration::from_secs(20))],
     death: Signal::Kill,
+    too_early: None,
 };
 
 /// What a Kafka should be like.
@@ -66,17 +68,13 @@ impl Default for KafkaOptions {
     }
 }
 
-/// A Kafka of one node. Dropping it stops it.
+/// A Kafka of one node; a [`LocalServer`].
 #[derive(Debug)]
 pub struct Kafka {
-    // fields drop in this order: the process goes before its folder
-    server: Server,
-    java: Java,
-    jars: PathBuf,
-    heap_mb: u32,
+    // fields drop in this order: the process goes before its ports
+    server: LocalServer,
     port: Port,
     _controller: Port,
-    folder: RunFolder,
 }
 
 impl Kafka {
@@ -87,7 +85,11 @@ impl Kafka {
     pub fn available() -> Result<(), Missing> {
         let cached = Cache::open().is_ok_and(|cache| cache.found(&entry(KAFKA_VERSION)).is_some());
         java(KAFKA_VERSION)?;
-        if cached || maven::found() { Ok(()) } else { Err(no_maven(KAFKA_VERSION)) }
+        if cached || maven::found() {
+            Ok(())
+        } else {
+            Err(no_maven(KAFKA_VERSION))
+        }
     }
 
     /// Starts one and waits until it answers: some 3 seconds, the very first time as long as a
@@ -101,26 +103,41 @@ impl Kafka {
         let cache = Cache::open()?;
         let jars = jars(&cache, version, &options.progress)?;
         let folder = RunFolder::open(&options.folder, &cache, User::Same)?;
-        let data = folder.path().join("data");
-        if !data.join("meta.properties").is_file() {
-            format(&formatted(&cache, version, &java, &jars)?, &data)?;
-        }
+        let data =
+            folder.data(|data| identify(&formatted(&cache, version, &java, &jars)?, data))?;
         let (port, controller) = (Port::free(&cache)?, Port::free(&cache)?);
+        let file = folder.path().join("server.properties");
         write(
-            &folder.path().join("server.properties"),
+            &file,
             &properties(&data, port.address(), controller.number(), options),
         )?;
-        let mut kafka = Kafka {
-            server: Server::new(name(version), &HABITS, folder.path().join("log")),
-            java,
-            jars,
-            heap_mb: options.heap_mb,
+        let class_path = class_path(&jars)?;
+        let (address, heap_mb, logs) = (port.address(), options.heap_mb, folder.path().to_owned());
+        let plan = Plan {
+            name: name(version),
+            habits: &HABITS,
+            command: Box::new(move || {
+                let mut command = java.command(64, heap_mb);
+                command.args(logging("warn"));
+                // says when the broker takes requests
+                command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
+                command.arg(format!("-Dkafka.logs.dir={}", logs.display()));
+                command
+                    .arg("-cp")
+                    .arg(&class_path)
+                    .arg("kafka.Kafka")
+                    .arg(&file);
+                command
+            }),
+            ready: Box::new(move |_pid, log| {
+                log.contains("Kafka Server started") && TcpStream::connect(address).is_ok()
+            }),
+        };
+        Ok(Kafka {
+            server: LocalServer::start(plan, folder)?,
             port,
             _controller: controller,
-            folder,
-        };
-        kafka.launch()?;
-        Ok(kafka)
+        })
     }
 
     /// `127.0.0.1:port`, for `bootstrap.servers`. The same after a restart.
@@ -135,95 +152,26 @@ impl Kafka {
         self.port.address()
     }
 
-    /// The file the server logs to.
-    #[must_use]
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    /// Process id of the server, `None` while it is down.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
-    }
-
-    /// The folder of its data, properties and log.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Stops it in good order and keeps its data for [`Self::restart`].
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn halt(&mut self) -> io::Result<()> {
-        self.server.halt()
-    }
-
-    /// Kills it at once, as `kill -9` does. What it acknowledged is kept: the system writes it.
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn kill(&mut self) -> io::Result<()> {
-        self.server.kill()
-    }
-
-    /// Freezes it: connections stay open and nothing answers, until [`Self::resume`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn pause(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Freeze)
-    }
-
-    /// Ends a [`Self::pause`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn resume(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Thaw)
-    }
-
-    /// Starts it again on the same data and port, after stopping it in good order if it runs.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; it is down then.
-    pub fn restart(&mut self) -> Result<(), StartError> {
-        self.halt().map_err(StartError::io("stopping", &self.java.program))?;
-        self.launch()
-    }
-
-    /// Stops it in good order and removes its temporary folder.
+    /// Stops it in good order; a temporary folder goes, a kept one stays.
     ///
     /// # Errors
     /// A process that cannot be ended.
     pub fn stop(mut self) -> io::Result<()> {
-        self.halt()
-    }
-
-    fn launch(&mut self) -> Result<(), StartError> {
-        let mut command = self.java.command(64, self.heap_mb);
-        command.args(logging("warn"));
-        // says when the broker takes requests
-        command.arg("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info");
-        command.arg(format!("-Dkafka.logs.dir={}", self.folder.path().display()));
-        command.arg("-cp").arg(class_path(&self.jars)?).arg("kafka.Kafka");
-        command.arg(self.folder.path().join("server.properties"));
-        let address = self.port.address();
-        self.server.start(command, |_pid, log| {
-            log.contains("Kafka Server started") && TcpStream::connect(address).is_ok()
-        })
+        self.server.halt()
     }
 }
 
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        // data that go with it need no flush
-        let ended = if self.folder.is_temporary() { self.kill() } else { self.halt() };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "Kafka could not be ended");
-        }
+impl Deref for Kafka {
+    type Target = LocalServer;
+
+    fn deref(&self) -> &LocalServer {
+        &self.server
+    }
+}
+
+impl DerefMut for Kafka {
+    fn deref_mut(&mut self) -> &mut LocalServer {
+        &mut self.server
     }
 }
 
@@ -263,28 +211,44 @@ fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, St
     }
     cache.entry(&entry(version), |part| {
         progress.say(&format!("fetching {} (43 MB)…", name(version)));
-        maven::fetch(&name(version), &POM.replace("@VERSION@", version), part, Unpack::No)
+        maven::fetch(
+            &name(version),
+            &POM.replace("@VERSION@", version),
+            part,
+            Unpack::No,
+        )
     })
 }
 
 /// A storage folder as Kafka's own tool formats it, made once a version: a Java start less each time.
-fn formatted(cache: &Cache, version: &str, java: &Java, jars: &Path) -> Result<PathBuf, StartError> {
+fn formatted(
+    cache: &Cache,
+    version: &str,
+    java: &Java,
+    jars: &Path,
+) -> Result<PathBuf, StartError> {
     let entry = cache.entry(&format!("kafka-{version}-formatted"), |part| {
         let file = part.join("server.properties");
         let any = SocketAddr::from(([127, 0, 0, 1], 1));
-        write(&file, &properties(&part.join("data"), any, 2, &KafkaOptions::default()))?;
+        write(
+            &file,
+            &properties(&part.join("data"), any, 2, &KafkaOptions::default()),
+        )?;
         let mut tool = java.command(64, 128);
         tool.args(logging("error"));
-        tool.arg("-cp").arg(class_path(jars)?).arg("kafka.tools.StorageTool");
-        tool.args(["format", "--cluster-id", &random_id()?, "--config"]).arg(&file);
+        tool.arg("-cp")
+            .arg(class_path(jars)?)
+            .arg("kafka.tools.StorageTool");
+        tool.args(["format", "--cluster-id", &random_id()?, "--config"])
+            .arg(&file);
         prepare("Kafka's storage tool", tool).map(drop)
     })?;
     Ok(entry.join("data"))
 }
 
 /// Copies the formatted folder and gives the copy identities of its own.
-fn format(template: &Path, data: &Path) -> Result<(), StartError> {
-    crate::run_folder::copy_tree(template, data, User::Same)?;
+fn identify(template: &Path, data: &Path) -> Result<(), StartError> {
+    copy_tree(template, data, User::Same)?;
     let file = data.join("meta.properties");
     let text = fs::read_to_string(&file).map_err(StartError::io("reading", &file))?;
     let mut renamed = String::new();
@@ -301,7 +265,10 @@ fn format(template: &Path, data: &Path) -> Result<(), StartError> {
 
 fn properties(data: &Path, address: SocketAddr, controller: u16, options: &KafkaOptions) -> String {
     let mut text = PROPERTIES
-        .replace("@ADVERTISED@", &options.advertised.unwrap_or(address).to_string())
+        .replace(
+            "@ADVERTISED@",
+            &options.advertised.unwrap_or(address).to_string(),
+        )
         .replace("@CONTROLLER_PORT@", &controller.to_string())
         .replace("@PORT@", &address.port().to_string())
         .replace("@DATA@", &data.display().to_string().replace('\\', "\\\\"));
@@ -332,7 +299,11 @@ fn random_id() -> Result<String, StartError> {
     bytes[0] &= 0x7f;
     let bits = u128::from_be_bytes(bytes);
     let digit = |n: u32| {
-        let index = if n == 21 { bits << 4 } else { bits >> (122 - 6 * n) } & 63;
+        let index = if n == 21 {
+            bits << 4
+        } else {
+            bits >> (122 - 6 * n)
+        } & 63;
         char::from(DIGITS[usize::try_from(index).expect("six bits")])
     };
     Ok((0..22).map(digit).collect())
@@ -350,7 +321,10 @@ mod tests {
         assert!(ids.iter().all(|id| id.len() == 22 && !id.starts_with('-')));
         assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
         // the last digit carries two bits, so the four low ones are zero
-        assert!(ids.iter().all(|id| "AQgw".contains(id.chars().last().unwrap())));
+        assert!(
+            ids.iter()
+                .all(|id| "AQgw".contains(id.chars().last().unwrap()))
+        );
     }
 
     #[test]
@@ -361,7 +335,11 @@ mod tests {
             ..KafkaOptions::default()
         };
         let text = properties(Path::new("/d"), ([127, 0, 0, 1], 5).into(), 6, &options);
-        assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@') && !line.contains("1@127")));
+        assert!(
+            !text.lines().any(|line| !line.starts_with('#')
+                && line.contains('@')
+                && !line.contains("1@127"))
+        );
         assert!(text.contains("advertised.listeners=PLAINTEXT://127.0.0.1:9\n"));
         assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:5,CONTROLLER://127.0.0.1:6\n"));
         assert!(text.ends_with("num.partitions=7\n"));

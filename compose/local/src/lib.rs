@@ -19,8 +19,11 @@
 //! that one ends. Everything here blocks; call it from a plain thread or `spawn_blocking`.
 //!
 //! **What it never does.** It prints nothing (see [`Progress`]), listens on nothing but loopback and
-//! installs nothing into the system. None of the servers asks for a password: they are for data that
+//! installs nothing into the system. It knows Unix only. None of the servers asks for a password: they are for data that
 //! may be read by whoever can log in to this machine.
+//!
+//! [`Postgres`], [`Kafka`] and [`Cassandra`] know how to be reached; what can be done to any of them is
+//! [`LocalServer`]'s:
 //!
 //! | word | meaning |
 //! |---|---|
@@ -35,6 +38,7 @@ mod cache;
 mod cassandra;
 mod environment;
 mod error;
+mod family;
 mod java;
 mod kafka;
 mod maven;
@@ -54,3 +58,4 @@ pub use postgres::{Listen, Postgres, PostgresOptions};
 pub use postgres_binaries::PostgresSource;
 pub use progress::Progress;
 pub use run_folder::Folder;
+pub use server::LocalServer;

@@ -34,10 +34,16 @@ impl Port {
             let path = folder.join(number.to_string());
             let lock = File::create(&path).map_err(StartError::io("opening the lock", &path))?;
             if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Ok(Port { number, _lock: lock });
+                return Ok(Port {
+                    number,
+                    _lock: lock,
+                });
             }
         }
-        Err(StartError::Folder { path: folder, why: format!("no port from {FIRST} on is free") })
+        Err(StartError::Folder {
+            path: folder,
+            why: format!("no port from {FIRST} on is free"),
+        })
     }
 
     /// The number.

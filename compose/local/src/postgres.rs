@@ -8,10 +8,10 @@ use std::{
     ffi::OsString,
     fs, io,
     net::SocketAddr,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -24,19 +24,21 @@ use crate::{
     process::Signal,
     progress::Progress,
     run_folder::{Folder, RunFolder, copy_tree},
-    server::{Habits, Server, prepare},
+    server::{Habits, LocalServer, Plan, prepare},
     user::User,
 };
 
 /// Interrupt is Postgres' fast shutdown (a checkpoint), quit its immediate one (recovery at the next start).
 const HABITS: Habits = Habits {
     ready_within: Duration::from_secs(60),
-    polite: &[(Signal::Interrupt, Duration::from_secs(15)), (Signal::Quit, Duration::from_secs(5))],
+    polite: &[
+        (Signal::Interrupt, Duration::from_secs(15)),
+        (Signal::Quit, Duration::from_secs(5)),
+    ],
     death: Signal::Quit,
+    // "pre-existing shared memory block is still in use": processes of a killed server are still there
+    too_early: Some("shared memory block"),
 };
-
-/// How long a start waits for the processes of a killed predecessor to let go of its memory.
-const PREDECESSOR: Duration = Duration::from_secs(10);
 
 /// The longest socket path that fits the address of every system (104 bytes on macOS, 108 on Linux).
 const SOCKET_PATH: usize = 100;
@@ -57,7 +59,8 @@ pub enum Listen {
 /// What a Postgres should be like.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// Whether a commit waits for the disk. `false` is twice as fast and for throw-away data only.
+    /// Whether a commit waits for the disk. With `false` it waits for the operating system only:
+    /// commits survive [`LocalServer::kill`] but not a power cut. For throw-away data.
     pub durable: bool,
     /// How clients reach it.
     pub listen: Listen,
@@ -87,17 +90,13 @@ impl Default for PostgresOptions {
     }
 }
 
-/// A Postgres with the superuser and the database `postgres`. Dropping it stops it.
+/// A Postgres with the superuser and the database `postgres`; a [`LocalServer`].
 #[derive(Debug)]
 pub struct Postgres {
-    // fields drop in this order: the process goes before its folder
-    server: Server,
-    bin: PathBuf,
-    user: User,
-    arguments: Vec<OsString>,
+    // fields drop in this order: the process goes before its socket
+    server: LocalServer,
     port: Option<Port>,
     sockets: Sockets,
-    folder: RunFolder,
 }
 
 impl Postgres {
@@ -120,27 +119,31 @@ impl Postgres {
         let bin = postgres_binaries::find(&options.source, &cache, &options.progress)?;
         let version = version(&bin)?;
         let folder = RunFolder::open(&options.folder, &cache, user)?;
-        let data = folder.path().join("data");
-        if !data.join("PG_VERSION").is_file() {
-            copy_tree(&template(&cache, &bin, &version, user)?, &data, user)?;
-        }
+        let data =
+            folder.data(|data| copy_tree(&template(&cache, &bin, &version, user)?, data, user))?;
         let port = match options.listen {
             Listen::Socket => None,
             Listen::Loopback => Some(Port::free(&cache)?),
         };
         let sockets = Sockets::open(folder.path(), user)?;
         let number = port.as_ref().map_or(SOCKET_PORT, Port::number);
-        let mut postgres = Postgres {
-            server: Server::new(version, &HABITS, folder.path().join("log")),
-            arguments: arguments(options, &data, sockets.path(), number),
-            bin,
-            user,
+        let arguments = arguments(options, &data, sockets.path(), number);
+        let status = data.join("postmaster.pid");
+        let plan = Plan {
+            name: version,
+            habits: &HABITS,
+            command: Box::new(move || {
+                let mut command = program(&bin.join("postgres"), user);
+                command.args(&arguments);
+                command
+            }),
+            ready: Box::new(move |pid, _log| is_ready(&status, pid)),
+        };
+        Ok(Postgres {
+            server: LocalServer::start(plan, folder)?,
             port,
             sockets,
-            folder,
-        };
-        postgres.launch()?;
-        Ok(postgres)
+        })
     }
 
     /// How to connect: `postgres://…` over TCP when it listens there, else [`Self::socket_url`].
@@ -156,7 +159,13 @@ impl Postgres {
     #[must_use]
     pub fn socket_url(&self) -> String {
         let port = self.port.as_ref().map_or(SOCKET_PORT, Port::number);
-        let folder = self.sockets.path().display().to_string().replace('\\', "\\\\").replace('\'', "\\'");
+        let folder = self
+            .sockets
+            .path()
+            .display()
+            .to_string()
+            .replace('\\', "\\\\")
+            .replace('\'', "\\'");
         format!("host='{folder}' port={port} user=postgres dbname=postgres")
     }
 
@@ -166,104 +175,26 @@ impl Postgres {
         self.port.as_ref().map(Port::address)
     }
 
-    /// Name and version, such as `postgres (PostgreSQL) 17.2`.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.server.name
-    }
-
-    /// The file the server logs to.
-    #[must_use]
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    /// Process id of the server, `None` while it is down.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
-    }
-
-    /// The folder of its data, log and socket.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Stops it in good order and keeps its data for [`Self::restart`].
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn halt(&mut self) -> io::Result<()> {
-        self.server.halt()
-    }
-
-    /// Kills all its processes at once, as a crash of the machine's process table would.
-    ///
-    /// # Errors
-    /// A process that cannot be ended.
-    pub fn kill(&mut self) -> io::Result<()> {
-        self.server.kill()
-    }
-
-    /// Freezes it: connections stay open and nothing answers, until [`Self::resume`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn pause(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Freeze)
-    }
-
-    /// Ends a [`Self::pause`].
-    ///
-    /// # Errors
-    /// It is down.
-    pub fn resume(&mut self) -> io::Result<()> {
-        self.server.signal(Signal::Thaw)
-    }
-
-    /// Starts it again on the same data and address, after stopping it in good order if it runs.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; it is down then.
-    pub fn restart(&mut self) -> Result<(), StartError> {
-        self.halt().map_err(StartError::io("stopping", &self.bin))?;
-        self.launch()
-    }
-
-    /// Stops it in good order and removes its temporary folder.
+    /// Stops it in good order; a temporary folder goes, a kept one stays.
     ///
     /// # Errors
     /// A process that cannot be ended.
     pub fn stop(mut self) -> io::Result<()> {
-        self.halt()
-    }
-
-    fn launch(&mut self) -> Result<(), StartError> {
-        let status = self.folder.path().join("data/postmaster.pid");
-        let started = Instant::now();
-        loop {
-            let mut command = program(&self.bin.join("postgres"), self.user);
-            command.args(&self.arguments);
-            match self.server.start(command, |pid, _log| is_ready(&status, pid)) {
-                Err(StartError::Exited { log, .. })
-                    if log.contains("shared memory block") && started.elapsed() < PREDECESSOR =>
-                {
-                    thread::sleep(Duration::from_millis(50));
-                }
-                result => return result,
-            }
-        }
+        self.server.halt()
     }
 }
 
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        // data that go with it need no checkpoint
-        let ended = if self.folder.is_temporary() { self.kill() } else { self.halt() };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "Postgres could not be ended");
-        }
+impl Deref for Postgres {
+    type Target = LocalServer;
+
+    fn deref(&self) -> &LocalServer {
+        &self.server
+    }
+}
+
+impl DerefMut for Postgres {
+    fn deref_mut(&mut self) -> &mut LocalServer {
+        &mut self.server
     }
 }
 
@@ -284,7 +215,8 @@ impl Sockets {
             .prefix("wasmill-")
             .tempdir_in(short)
             .map_err(StartError::io("creating a socket folder in", short))?;
-        user.give(made.path()).map_err(StartError::io("changing the owner of", made.path()))?;
+        user.give(made.path())
+            .map_err(StartError::io("changing the owner of", made.path()))?;
         Ok(Sockets::Short(made))
     }
 
@@ -299,7 +231,9 @@ impl Sockets {
 /// The server writes its state to the eighth line of postmaster.pid (src/include/utils/pidfile.h);
 /// a file of a killed predecessor has another process id in the first.
 fn is_ready(status: &Path, pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(status) else { return false };
+    let Ok(text) = fs::read_to_string(status) else {
+        return false;
+    };
     let mut lines = text.lines().map(str::trim);
     lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
 }
@@ -307,7 +241,15 @@ fn is_ready(status: &Path, pid: u32) -> bool {
 fn arguments(options: &PostgresOptions, data: &Path, sockets: &Path, port: u16) -> Vec<OsString> {
     let mut parameters: Vec<(&str, String)> = vec![
         ("port", port.to_string()),
-        ("listen_addresses", if options.listen == Listen::Loopback { "127.0.0.1" } else { "" }.to_owned()),
+        (
+            "listen_addresses",
+            if options.listen == Listen::Loopback {
+                "127.0.0.1"
+            } else {
+                ""
+            }
+            .to_owned(),
+        ),
         ("unix_socket_permissions", "0700".into()),
         ("max_connections", options.max_connections.to_string()),
         ("shared_buffers", "64MB".into()),
@@ -315,11 +257,15 @@ fn arguments(options: &PostgresOptions, data: &Path, sockets: &Path, port: u16) 
         ("log_min_messages", "warning".into()),
     ];
     if !options.durable {
-        for name in ["fsync", "full_page_writes", "synchronous_commit"] {
-            parameters.push((name, "off".into()));
-        }
+        // commits still reach the operating system, so that `kill` loses none
+        parameters.push(("fsync", "off".into()));
     }
-    parameters.extend(options.parameters.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    parameters.extend(
+        options
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone())),
+    );
     let mut arguments: Vec<OsString> = vec!["-D".into(), data.into(), "-k".into(), sockets.into()];
     for (name, value) in parameters {
         arguments.push("-c".into());
@@ -335,12 +281,21 @@ fn template(cache: &Cache, bin: &Path, version: &str, user: User) -> Result<Path
     key.update(version.as_bytes());
     key.update(bin.as_os_str().as_encoded_bytes());
     key.update(format!("{user:?}"));
-    let key: String = key.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let key: String = key
+        .finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let entry = cache.entry(&format!("postgres-data-{key}"), |part| {
         let data = part.join("data");
-        user.create_dir(&data).map_err(StartError::io("creating", &data))?;
+        user.create_dir(&data)
+            .map_err(StartError::io("creating", &data))?;
         let mut initdb = program(&bin.join("initdb"), user);
-        initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8"]);
+        initdb
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8"]);
         // small log segments make small copies; the template itself need not survive a power cut
         initdb.args(["--no-locale", "--wal-segsize=4", "--no-sync"]);
         prepare("initdb", initdb).map(drop)
@@ -357,7 +312,12 @@ fn version(bin: &Path) -> Result<String, StartError> {
 /// A program of Postgres, run as `user` and untouched by the variables that configure clients.
 fn program(path: &Path, user: User) -> Command {
     let mut command = Command::new(path);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC")
+        .current_dir("/");
     user.run(&mut command);
     command
 }
@@ -382,8 +342,14 @@ mod tests {
     #[test]
     fn only_throw_away_servers_skip_the_disk() {
         let words = |durable| {
-            let options = PostgresOptions { durable, ..PostgresOptions::default() };
-            format!("{:?}", arguments(&options, Path::new("/d"), Path::new("/s"), 1))
+            let options = PostgresOptions {
+                durable,
+                ..PostgresOptions::default()
+            };
+            format!(
+                "{:?}",
+                arguments(&options, Path::new("/d"), Path::new("/s"), 1)
+            )
         };
         assert!(words(false).contains("fsync=off"));
         assert!(!words(true).contains("off"));

@@ -26,6 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::family::{Member, descendants};
+
 /// How often an ending child is looked at; the end of a server is seen this late at most.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -75,8 +77,16 @@ impl Process {
         #[cfg(not(target_os = "linux"))]
         let _unused = death;
         let child = on_spawner(command)?;
-        let watchdog = if cfg!(target_os = "linux") { None } else { Some(watch(child.id())?) };
-        Ok(Process { child, ended: None, watchdog })
+        let watchdog = if cfg!(target_os = "linux") {
+            None
+        } else {
+            Some(watch(child.id())?)
+        };
+        Ok(Process {
+            child,
+            ended: None,
+            watchdog,
+        })
     }
 
     /// The process id.
@@ -102,7 +112,10 @@ impl Process {
         }
         let family = match whole {
             Whole::Leader => Vec::new(),
-            Whole::Family => descendants(self.id()),
+            Whole::Family => descendants(self.id())
+                .iter()
+                .map(|member| member.pid)
+                .collect(),
         };
         for pid in std::iter::once(self.id()).chain(family) {
             send(pid, signal)?;
@@ -136,14 +149,18 @@ impl Process {
         status.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("process {} outlived SIGKILL by {} s", self.id(), AFTER_KILL.as_secs()),
+                format!(
+                    "process {} outlived SIGKILL by {} s",
+                    self.id(),
+                    AFTER_KILL.as_secs()
+                ),
             )
         })
     }
 
-    fn kill_family(&self, family: &[u32]) -> io::Result<()> {
-        for pid in family.iter().filter(|pid| runs(**pid)) {
-            send(*pid, Signal::Kill)?;
+    fn kill_family(&self, family: &[Member]) -> io::Result<()> {
+        for member in family.iter().filter(|member| member.runs()) {
+            send(member.pid, Signal::Kill)?;
         }
         wait_gone(family, AFTER_KILL);
         Ok(())
@@ -192,7 +209,11 @@ pub(crate) enum Whole {
 
 /// Runs `command` to its end and collects what it wrote. It dies with this process.
 pub(crate) fn output(mut command: Command) -> io::Result<Output> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
     #[cfg(target_os = "linux")]
     die_with_parent(&mut command, Signal::Kill);
     on_spawner(command)?.wait_with_output()
@@ -204,15 +225,6 @@ pub(crate) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Whether the process exists and is not a zombie that waits for its parent.
-pub(crate) fn runs(pid: u32) -> bool {
-    let Ok(pid_t) = libc::pid_t::try_from(pid) else { return false };
-    // SAFETY: signal 0 only asks whether the process exists; no memory is touched.
-    let exists = unsafe { libc::kill(pid_t, 0) } == 0
-        || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
-    exists && stat(pid).is_none_or(|stat| stat.state != 'Z')
-}
-
 fn send(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: kill touches no memory. `pid` is a child of ours that has not been reaped, or a
@@ -222,44 +234,18 @@ fn send(pid: u32, signal: Signal) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     // gone in the meantime is what most signals want
-    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+    if error.raw_os_error() == Some(libc::ESRCH) {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
-fn wait_gone(pids: &[u32], patience: Duration) {
+fn wait_gone(family: &[Member], patience: Duration) {
     let started = Instant::now();
-    while pids.iter().any(|pid| runs(*pid)) && started.elapsed() < patience {
+    while family.iter().any(|member| member.runs()) && started.elapsed() < patience {
         thread::sleep(POLL);
     }
-}
-
-/// All processes below `pid`, as /proc has them now; none where there is no /proc.
-fn descendants(pid: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let all: Vec<(u32, u32)> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Some((pid, stat(pid)?.parent)))
-        .collect();
-    let mut found = vec![pid];
-    let mut at = 0;
-    while at < found.len() {
-        let parent = found[at];
-        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-        at += 1;
-    }
-    found.split_off(1)
-}
-
-struct Stat {
-    state: char,
-    parent: u32,
-}
-
-/// State and parent from /proc/PID/stat (proc(5)): the fields follow the last `)` of the name.
-fn stat(pid: u32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
-    Some(Stat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
 }
 
 #[cfg(target_os = "linux")]
@@ -288,8 +274,17 @@ fn die_with_parent(command: &mut Command, death: Signal) {
 /// A shell that kills `pid` when our end of its pipe closes, that is when we die.
 fn watch(pid: u32) -> io::Result<Child> {
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "cat > /dev/null; kill -9 \"$1\"", "watchdog", &pid.to_string()]);
-    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    shell.args([
+        "-c",
+        "cat > /dev/null; kill -9 \"$1\"",
+        "watchdog",
+        &pid.to_string(),
+    ]);
+    shell
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
     on_spawner(shell)
 }
 
@@ -307,13 +302,18 @@ fn on_spawner(command: Command) -> io::Result<Child> {
         let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
         if spawner.is_none() {
             let (jobs, todo) = channel();
-            thread::Builder::new().name("local-spawner".into()).spawn(move || serve(&todo))?;
+            thread::Builder::new()
+                .name("local-spawner".into())
+                .spawn(move || serve(&todo))?;
             *spawner = Some(jobs);
         }
         let jobs = spawner.as_ref().expect("set just above");
-        jobs.send(Job { command, reply }).map_err(|_gone| io::Error::other("the spawning thread ended"))?;
+        jobs.send(Job { command, reply })
+            .map_err(|_gone| io::Error::other("the spawning thread ended"))?;
     }
-    answer.recv().map_err(|_gone| io::Error::other("the spawning thread ended"))?
+    answer
+        .recv()
+        .map_err(|_gone| io::Error::other("the spawning thread ended"))?
 }
 
 fn serve(jobs: &Receiver<Job>) {
@@ -366,10 +366,14 @@ mod tests {
             return;
         }
         let mut child = Process::spawn(shell("setsid sleep 60 & wait"), Signal::Kill).unwrap();
-        assert!(eventually(|| descendants(child.id()).len() == 1), "the shell starts one sleep");
+        assert!(
+            eventually(|| descendants(child.id()).len() == 1),
+            "the shell starts one sleep"
+        );
         let sleeper = descendants(child.id())[0];
+        assert!(sleeper.runs());
         child.end(&[]).unwrap();
-        assert!(!runs(child.id()) && !runs(sleeper));
+        assert!(child.ended().unwrap().is_some() && !sleeper.runs());
     }
 
     #[test]
@@ -377,7 +381,9 @@ mod tests {
         let mut child = Process::spawn(shell("exec sleep 60"), Signal::Kill).unwrap();
         child.signal(Signal::Freeze, Whole::Family).unwrap();
         let started = Instant::now();
-        child.end(&[(Signal::Terminate, Duration::from_secs(30))]).unwrap();
+        child
+            .end(&[(Signal::Terminate, Duration::from_secs(30))])
+            .unwrap();
         assert!(started.elapsed() < Duration::from_secs(10));
     }
 
@@ -394,6 +400,9 @@ mod tests {
     fn output_is_collected() {
         let output = output(shell("echo out; echo err >&2; exit 3")).unwrap();
         assert_eq!(output.status.code(), Some(3));
-        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!(
+            (&output.stdout[..], &output.stderr[..]),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
     }
 }

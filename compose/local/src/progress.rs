@@ -7,7 +7,9 @@ use std::{fmt, sync::Arc};
 /// Receives one line a step, such as `fetching Apache Kafka 4.1.2 (43 MB)…`. The default receives
 /// nothing; every line is also a `tracing` event of level info.
 #[derive(Clone, Default)]
-pub struct Progress(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Progress(Option<Arc<Line>>);
+
+type Line = dyn Fn(&str) + Send + Sync;
 
 impl Progress {
     /// Calls `line` for each step, on the thread that starts the server.

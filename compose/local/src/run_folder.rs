@@ -55,16 +55,40 @@ impl RunFolder {
         self.temporary.is_some()
     }
 
+    /// The folder `data` in it; where there is none, `make` makes it under the name it is given. One
+    /// that was not finished is never used.
+    pub(crate) fn data(
+        &self,
+        make: impl FnOnce(&Path) -> Result<(), StartError>,
+    ) -> Result<PathBuf, StartError> {
+        let (data, unfinished) = (self.path.join("data"), self.path.join("data.unfinished"));
+        if !data.exists() {
+            remove(&unfinished).map_err(StartError::io("removing", &unfinished))?;
+            make(&unfinished)?;
+            fs::rename(&unfinished, &data).map_err(StartError::io("putting in place", &data))?;
+        }
+        Ok(data)
+    }
+
     fn temporary(runs: &Path, user: User) -> Result<RunFolder, StartError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // between making a lock file and locking it, a sweeper must not look
         let _quiet = lock(&runs.join(".sweep"))?;
         sweep(runs)?;
-        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let (path, held) = (runs.join(&name), runs.join(format!("{name}.lock")));
         let lock = lock(&held)?;
-        user.create_dir(&path).map_err(StartError::io("creating", &path))?;
-        Ok(RunFolder { path, _lock: lock, temporary: Some(held) })
+        user.create_dir(&path)
+            .map_err(StartError::io("creating", &path))?;
+        Ok(RunFolder {
+            path,
+            _lock: lock,
+            temporary: Some(held),
+        })
     }
 
     fn kept(path: &Path, user: User) -> Result<RunFolder, StartError> {
@@ -72,16 +96,22 @@ impl RunFolder {
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent).map_err(StartError::io("creating", parent))?;
             }
-            user.create_dir(path).map_err(StartError::io("creating", path))?;
+            user.create_dir(path)
+                .map_err(StartError::io("creating", path))?;
         }
         let path = fs::canonicalize(path).map_err(StartError::io("resolving", path))?;
         let held = path.join("wasmill.lock");
         let lock = File::create(&held).map_err(StartError::io("opening the lock", &held))?;
         match lock.try_lock() {
-            Ok(()) => Ok(RunFolder { path, _lock: lock, temporary: None }),
-            Err(TryLockError::WouldBlock) => {
-                Err(StartError::Folder { path, why: "another process runs a server in it".into() })
-            }
+            Ok(()) => Ok(RunFolder {
+                path,
+                _lock: lock,
+                temporary: None,
+            }),
+            Err(TryLockError::WouldBlock) => Err(StartError::Folder {
+                path,
+                why: "another process runs a server in it".into(),
+            }),
             Err(TryLockError::Error(error)) => Err(StartError::io("locking", &held)(error)),
         }
     }
@@ -108,7 +138,9 @@ fn sweep(runs: &Path) -> Result<(), StartError> {
         if free {
             let folder = held.with_extension("");
             match remove(&folder).and_then(|()| fs::remove_file(&held)) {
-                Ok(()) => tracing::debug!(path = %folder.display(), "swept the folder of a dead process"),
+                Ok(()) => {
+                    tracing::debug!(path = %folder.display(), "swept the folder of a dead process")
+                }
                 Err(error) => tracing::debug!(path = %folder.display(), %error, "not swept"),
             }
         }
@@ -118,7 +150,8 @@ fn sweep(runs: &Path) -> Result<(), StartError> {
 
 /// Copies the folder `from` to the new folder `to` and gives the copy to `user`.
 pub(crate) fn copy_tree(from: &Path, to: &Path, user: User) -> Result<(), StartError> {
-    user.create_dir(to).map_err(StartError::io("creating", to))?;
+    user.create_dir(to)
+        .map_err(StartError::io("creating", to))?;
     let entries = fs::read_dir(from).map_err(StartError::io("listing", from))?;
     for entry in entries {
         let entry = entry.map_err(StartError::io("listing", from))?;
@@ -127,7 +160,8 @@ pub(crate) fn copy_tree(from: &Path, to: &Path, user: User) -> Result<(), StartE
             copy_tree(&source, &target, user)?;
         } else {
             fs::copy(&source, &target).map_err(StartError::io("copying", &source))?;
-            user.give(&target).map_err(StartError::io("changing the owner of", &target))?;
+            user.give(&target)
+                .map_err(StartError::io("changing the owner of", &target))?;
         }
     }
     Ok(())
@@ -164,7 +198,10 @@ mod tests {
         let cache = Cache::at(root.path().join("cache")).unwrap();
         let which = Folder::Kept(root.path().join("a/b"));
         let first = RunFolder::open(&which, &cache, User::Same).unwrap();
-        assert!(matches!(RunFolder::open(&which, &cache, User::Same), Err(StartError::Folder { .. })));
+        assert!(matches!(
+            RunFolder::open(&which, &cache, User::Same),
+            Err(StartError::Folder { .. })
+        ));
         drop(first);
         let again = RunFolder::open(&which, &cache, User::Same).unwrap();
         assert!(again.path().exists() && !again.is_temporary());

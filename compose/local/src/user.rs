@@ -27,11 +27,16 @@ impl User {
             return Ok(User::Same);
         }
         let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        ["postgres", "nobody"].iter().find_map(|name| find(&accounts, name)).ok_or_else(|| Missing {
-            server: "Postgres".into(),
-            what: "it refuses to run as root, and /etc/passwd has neither `postgres` nor `nobody`".into(),
-            hint: "run as an ordinary user, or `useradd --system postgres`".into(),
-        })
+        ["postgres", "nobody"]
+            .iter()
+            .find_map(|name| find(&accounts, name))
+            .ok_or_else(|| Missing {
+                server: "Postgres".into(),
+                what:
+                    "it refuses to run as root, and /etc/passwd has neither `postgres` nor `nobody`"
+                        .into(),
+                hint: "run as an ordinary user, or `useradd --system postgres`".into(),
+            })
     }
 
     /// Makes `command` run as this user.
@@ -77,7 +82,13 @@ mod tests {
     #[test]
     fn accounts_are_found_by_their_whole_name() {
         let accounts = "root:x:0:0::/:/bin/sh\npostgresql:x:7:7::/:\npostgres:x:101:104:admin,,,:/var:/bin/sh\n";
-        assert_eq!(find(accounts, "postgres"), Some(User::Other { user: 101, group: 104 }));
+        assert_eq!(
+            find(accounts, "postgres"),
+            Some(User::Other {
+                user: 101,
+                group: 104
+            })
+        );
         assert_eq!(find(accounts, "nobody"), None);
         assert_eq!(find("nobody:*:-2:-2::/:", "nobody"), None);
     }
