@@ -133,7 +133,10 @@ impl CassandraSink {
                 for row in &rows {
                     self.send_one(row, deadline).await?;
                 }
-                Err(named(&error, &format!("{} records from {}", rows.len(), rows[0].source)))
+                Err(named(
+                    &error,
+                    &format!("{} records from {}", rows.len(), rows[0].source),
+                ))
             }
             sent => sent,
         }
