@@ -211,10 +211,7 @@ fn describe(component: &[u8]) -> Result<String> {
     engine
         .load(component, None)
         .and_then(|compiled| compiled.describe())
-        .map_err(|error| match pitfalls::fix(error.detail()) {
-            Some(fix) => error.hint(fix),
-            None => error,
-        })
+        .map_err(pitfalls::advised)
 }
 
 /// Writes a file whole or not at all.
