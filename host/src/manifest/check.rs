@@ -4,18 +4,17 @@
 //! The file says where records come from and rows go, the component what they look like. Both name the
 //! inputs and routes; a name that only one of them has is an error.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use toml::de::DeValue;
 
 use super::describe::{self, Described, MAX_ROUTES};
+use super::hand::read_type;
 use super::input::{self, DraftInput};
+use super::policy;
 use super::route::{self, DraftRoute};
-use super::types::{ConfigItem, DataPolicy, Delivery, ErrorPolicy, Limits, Manifest};
-use crate::record::Type;
+use super::types::{ConfigItem, Delivery, ErrorPolicy, Limits, Manifest};
 use crate::toml_check::names::{self, did_you_mean};
-use crate::toml_check::{At, Entry, Problem, Problems, Report, Section, units};
+use crate::toml_check::{At, Entry, Problem, Problems, Report, Section};
 
 /// The manifest's file name, as shown in findings.
 const FILE: &str = "plugin.toml";
@@ -76,7 +75,7 @@ struct Draft<'a> {
     outline: Outline,
     inputs: Vec<DraftInput<'a>>,
     routes: Vec<DraftRoute<'a>>,
-    config: Vec<Entry<'a>>,
+    config: Option<Section<'a>>,
     root: Section<'a>,
     limits: Limits,
     errors: ErrorPolicy,
@@ -86,26 +85,30 @@ struct Draft<'a> {
 fn outlined(report: &Report<'_>) -> Option<Outline> {
     let table = report.parse()?;
     let draft = read(Section::root(report, table.get_ref()));
-    for entry in &draft.config {
-        config_item(&draft.root, entry, None);
-    }
-    draft.inputs.into_iter().for_each(DraftInput::finish);
-    draft.routes.into_iter().for_each(DraftRoute::finish);
-    draft.root.finish();
-    Some(draft.outline)
+    Some(finish_alone(draft))
 }
 
 fn checked(report: &Report<'_>, describe_json: &str) -> Option<Manifest> {
     let described = describe::read(describe_json, report);
     let table = report.parse()?;
     let draft = read(Section::root(report, table.get_ref()));
-    let Some(described) = described else {
-        draft.inputs.into_iter().for_each(DraftInput::finish);
-        draft.routes.into_iter().for_each(DraftRoute::finish);
-        draft.root.finish();
-        return None;
-    };
-    Some(join(draft, described))
+    if let Some(described) = described {
+        return Some(join(draft, described));
+    }
+    finish_alone(draft);
+    None
+}
+
+fn finish_alone(draft: Draft<'_>) -> Outline {
+    if let Some(section) = &draft.config {
+        for entry in section.entries() {
+            config_item(section, &entry, None);
+        }
+    }
+    draft.inputs.into_iter().for_each(DraftInput::finish);
+    draft.routes.into_iter().for_each(DraftRoute::finish);
+    draft.root.finish();
+    draft.outline
 }
 
 fn read(root: Section<'_>) -> Draft<'_> {
@@ -144,12 +147,10 @@ fn read(root: Section<'_>) -> Draft<'_> {
         outline,
         inputs,
         routes,
-        config: root
-            .section("config")
-            .map_or_else(Vec::new, |config| config.entries()),
-        limits: limits(&root),
-        errors: errors(&root),
-        delivery: delivery(&root),
+        config: root.section("config"),
+        limits: policy::limits(&root),
+        errors: policy::errors(&root),
+        delivery: policy::delivery(&root),
         root,
     }
 }
@@ -204,88 +205,6 @@ fn plugin(root: &Section<'_>) -> Outline {
     outline
 }
 
-fn limits(root: &Section<'_>) -> Limits {
-    let default = Limits::default();
-    let Some(section) = root.section("limits") else {
-        return default;
-    };
-    let memory = section.size("memory", 1 << 20..=4 << 30);
-    let memory = memory.map_or(default.memory, |found| found.value);
-    let run_time = section.duration(
-        "run_time",
-        Duration::from_millis(10)..=Duration::from_mins(10),
-    );
-    let rows = section.integer("rows_per_record", 1..=1_000_000);
-    let output = section.size("output_bytes", 1 << 10..=1 << 30);
-    let recycle = section.size("recycle_after", 1 << 16..=4 << 30);
-    if let Some(recycle) = &recycle
-        && recycle.value > memory
-    {
-        section.report().add(
-            Problem::at(recycle.span.clone(), "recycle_after is larger than memory")
-                .label("never reached")
-                .hint(format!("at most {}", units::show_size(memory))),
-        );
-    }
-    section.finish();
-    Limits {
-        memory,
-        run_time: run_time.map_or(default.run_time, |found| found.value),
-        rows_per_record: rows
-            .and_then(|found| u32::try_from(found.value).ok())
-            .unwrap_or(default.rows_per_record),
-        output_bytes: output.map_or(default.output_bytes, |found| found.value),
-        recycle_after: recycle.map_or(memory / 2, |found| found.value),
-    }
-}
-
-fn errors(root: &Section<'_>) -> ErrorPolicy {
-    let mut policy = ErrorPolicy {
-        data: DataPolicy::DeadLetter,
-        max_rate: None,
-    };
-    let Some(section) = root.section("errors") else {
-        return policy;
-    };
-    let words = [
-        ("dead-letter", DataPolicy::DeadLetter),
-        ("skip", DataPolicy::Skip),
-        ("stop", DataPolicy::Stop),
-    ];
-    if let Some(data) = section.choice("data", &words) {
-        policy.data = data.value;
-    }
-    if let Some(text) = section.text("max_rate") {
-        let rate = section.read(&text, "rate", |text| {
-            rate(text).ok_or(
-                "a percentage of the last records, e.g. \"5% of 1000\": above 0 to 100 of 1 to 1000000",
-            )
-        });
-        policy.max_rate = rate.map(|found| found.value);
-    }
-    section.finish();
-    policy
-}
-
-/// `"5% of 1000"` as (0.05, 1000).
-fn rate(text: &str) -> Option<(f64, u32)> {
-    let (percent, of) = text.split_once("% of ")?;
-    let plain = |c: char| c.is_ascii_digit() || c == '.';
-    let percent: f64 = percent.chars().all(plain).then(|| percent.parse().ok())??;
-    let of: u32 = of.parse().ok()?;
-    let fits = percent > 0.0 && percent <= 100.0 && (1..=1_000_000).contains(&of);
-    fits.then_some((percent / 100.0, of))
-}
-
-fn delivery(root: &Section<'_>) -> Delivery {
-    let words = [
-        ("exactly-once", Delivery::ExactlyOnce),
-        ("at-least-once", Delivery::AtLeastOnce),
-    ];
-    let found = root.choice("delivery", &words);
-    found.map_or(Delivery::ExactlyOnce, |found| found.value)
-}
-
 fn join(draft: Draft<'_>, described: Described) -> Manifest {
     let Draft { outline, root, .. } = draft;
     let inputs = pair(
@@ -316,7 +235,7 @@ fn join(draft: Draft<'_>, described: Described) -> Manifest {
             .map(|one| (one.name.clone(), one))
             .collect(),
     );
-    let config = config(&root, &draft.config, described.config);
+    let config = config(draft.config.as_ref(), described.config);
     let manifest = Manifest {
         name: outline.name,
         version: outline.version,
@@ -376,21 +295,25 @@ fn pair<H, T>(
     pairs
 }
 
-fn config(root: &Section<'_>, here: &[Entry<'_>], mut there: Vec<ConfigItem>) -> Vec<ConfigItem> {
-    for entry in here {
+fn config(here: Option<&Section<'_>>, mut there: Vec<ConfigItem>) -> Vec<ConfigItem> {
+    let Some(section) = here else {
+        return there;
+    };
+    for entry in section.entries() {
         let found = there.iter_mut().find(|item| item.name == entry.key.value);
         if found.is_some() {
-            config_item(root, entry, found);
+            config_item(section, &entry, found);
             continue;
         }
         let names = there.iter().map(|item| item.name.as_str());
-        root.report().add(
+        let name = entry.key.value;
+        section.report().add(
             Problem::at(
-                entry.key.span.clone(),
-                format!("config value {:?} is not in the component", entry.key.value),
+                entry.key.span,
+                format!("config value {name:?} is not in the component"),
             )
             .label("only here")
-            .maybe_hint(did_you_mean(entry.key.value, names)),
+            .maybe_hint(did_you_mean(name, names)),
         );
     }
     there
@@ -398,13 +321,13 @@ fn config(root: &Section<'_>, here: &[Entry<'_>], mut there: Vec<ConfigItem>) ->
 
 /// Checks one `[config.NAME]`, against the described one where there is one. The file may make a value
 /// secret; everything else has to agree.
-fn config_item(root: &Section<'_>, entry: &Entry<'_>, described: Option<&mut ConfigItem>) {
-    root.fits(&entry.key, names::CONFIG);
-    let Some(section) = root.open(entry) else {
+fn config_item(parent: &Section<'_>, entry: &Entry<'_>, described: Option<&mut ConfigItem>) {
+    parent.fits(&entry.key, names::CONFIG);
+    let Some(section) = parent.open(entry) else {
         return;
     };
     let ty = section.text("type");
-    let ty = ty.and_then(|text| section.read(&text, "type", str::parse::<Type>));
+    let ty = ty.and_then(|text| section.read(&text, "type", read_type));
     let default = section.entry("default");
     let secret = section.boolean("secret");
     section.finish();
@@ -412,7 +335,7 @@ fn config_item(root: &Section<'_>, entry: &Entry<'_>, described: Option<&mut Con
         return;
     };
     let differs = |key: &str, span, here: &dyn std::fmt::Display, there: &dyn std::fmt::Display| {
-        root.report().add(
+        parent.report().add(
             Problem::at(
                 span,
                 format!(

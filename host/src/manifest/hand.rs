@@ -5,7 +5,7 @@
 use std::fmt::Display;
 
 use super::types::{Field, FieldSource, Unit};
-use crate::record::{Column, Type};
+use crate::record::{Column, ParseTypeError, Type};
 use crate::toml_check::names::{self, did_you_mean};
 use crate::toml_check::{At, Problem, Section};
 
@@ -64,6 +64,34 @@ pub(super) fn columns<'a>(route: &Section<'a>) -> Option<ByHand<'a>> {
     })
 }
 
+/// Types without parameters, for "did you mean".
+const PLAIN_TYPES: [&str; 13] = [
+    "boolean",
+    "int16",
+    "int32",
+    "int64",
+    "float32",
+    "float64",
+    "text",
+    "json",
+    "bytes",
+    "uuid",
+    "timestamp",
+    "date",
+    "time",
+];
+
+/// Reads a type; the error is the hint.
+pub(super) fn read_type(text: &str) -> Result<Type, String> {
+    text.parse().map_err(|error: ParseTypeError| {
+        let close = names::closest(text, PLAIN_TYPES);
+        close.map_or_else(
+            || error.to_string(),
+            |close| format!("did you mean \"{close}\"?"),
+        )
+    })
+}
+
 struct Extra {
     from: Option<At<FieldSource>>,
     unit: Option<At<Unit>>,
@@ -81,7 +109,7 @@ fn named<'a>(
             continue;
         };
         let ty = section.text("type");
-        let ty = ty.and_then(|text| section.read(&text, "type", str::parse));
+        let ty = ty.and_then(|text| section.read(&text, "type", read_type));
         let nullable = section.boolean("nullable");
         let Extra { from, unit } = extra(&section);
         section.finish();

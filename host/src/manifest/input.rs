@@ -85,8 +85,7 @@ fn format(section: &Section<'_>) -> (Option<Format>, Vec<String>) {
         return (None, Vec::new());
     };
     if word.value == Word::Text {
-        let (text, captures) = text_format(section);
-        return (Some(Format::Text(text)), captures);
+        return text_format(section);
     }
     for key in ["pattern", "encoding"] {
         if let Some(entry) = section.entry(key) {
@@ -107,25 +106,17 @@ fn format(section: &Section<'_>) -> (Option<Format>, Vec<String>) {
     (Some(format), Vec::new())
 }
 
-fn text_format(section: &Section<'_>) -> (TextFormat, Vec<String>) {
+/// A pattern that does not read gives no format: nothing could be said about the fields.
+fn text_format(section: &Section<'_>) -> (Option<Format>, Vec<String>) {
     let pattern = section.text("pattern");
-    let mut captures = Vec::new();
-    if let Some(text) = &pattern {
-        let built = section.read(text, "pattern", |text| {
+    let built = pattern.as_ref().map(|text| {
+        section.read(text, "pattern", |text| {
             let built = RegexBuilder::new(text)
                 .size_limit(PATTERN_SIZE_LIMIT)
                 .build();
             built.map_err(|error| last_line(&error.to_string()))
-        });
-        if let Some(regex) = built {
-            captures = regex
-                .value
-                .capture_names()
-                .flatten()
-                .map(str::to_owned)
-                .collect();
-        }
-    }
+        })
+    });
     let encoding = section.text("encoding").and_then(|text| {
         section.read(&text, "encoding", |label| {
             encoding_rs::Encoding::for_label(label.as_bytes())
@@ -133,11 +124,18 @@ fn text_format(section: &Section<'_>) -> (TextFormat, Vec<String>) {
                 .ok_or("a label of the WHATWG Encoding Standard, e.g. \"utf-8\", \"windows-1252\", \"shift_jis\"")
         })
     });
-    let text = TextFormat {
+    let text = Format::Text(TextFormat {
         pattern: pattern.map(|found| found.value.to_owned()),
         encoding: encoding.map_or_else(|| String::from("utf-8"), |found| found.value),
-    };
-    (text, captures)
+    });
+    match built {
+        None => (Some(text), Vec::new()),
+        Some(None) => (None, Vec::new()),
+        Some(Some(regex)) => {
+            let names = regex.value.capture_names().flatten();
+            (Some(text), names.map(str::to_owned).collect())
+        }
+    }
 }
 
 /// The line of a regex error that names the cause; the others repeat the pattern.
@@ -162,9 +160,7 @@ impl DraftInput<'_> {
         // A format that did not read would make every field of it look wrong.
         let format = self.format.clone().unwrap_or(Format::Json);
         for field in described.fields.iter().filter(|_| self.format.is_some()) {
-            let (ty, unit) = (&field.column.ty, field.unit);
-            let captures = &self.captures;
-            if let Some(why) = misfit(&field.from, ty, unit, &format, self.key_format, captures) {
+            if let Some(why) = misfit(field, &format, self.key_format, &self.captures) {
                 let name = &field.column.name;
                 self.section.report().add(
                     self.section

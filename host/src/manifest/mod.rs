@@ -12,6 +12,7 @@ mod describe;
 mod embedded;
 mod hand;
 mod input;
+mod policy;
 mod route;
 mod source;
 mod types;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::describe::DescribedRoute;
 use super::hand::{self, ByHand};
 use super::types::{CassandraTable, Create, Mode, PostgresTable, Route, Target};
@@ -99,12 +101,17 @@ fn postgres<'a>(section: &Section<'a>) -> Postgres<'a> {
         "mode",
         &[("upsert", Mode::Upsert), ("append", Mode::Append)],
     );
-    let key_place = section.entry("key").map(|entry| entry.key.span);
+    let key_entry = section.entry("key");
+    // A key of the wrong type is reported as such, and is not "no key" as well.
+    let no_key = key_entry
+        .as_ref()
+        .is_none_or(|entry| matches!(entry.value.value, DeValue::Array(items) if items.is_empty()));
+    let key_place = key_entry.map(|entry| entry.key.span);
     let key = section.texts("key");
     let guard = section.text("guard");
     let add = |problem| section.report().add(problem);
     match mode.as_ref().map(|mode| mode.value) {
-        Some(Mode::Upsert) if key.is_empty() => {
+        Some(Mode::Upsert) if no_key => {
             let place = key_place.or(mode.as_ref().map(|mode| mode.span.clone()));
             add(
                 Problem::at(place.unwrap_or_default(), "mode \"upsert\" without a key")
@@ -142,7 +149,7 @@ fn cassandra<'a>(section: &Section<'a>) -> Cassandra<'a> {
     let table = table(section, names::CASSANDRA_TABLE);
     let partition_key = section.texts("partition_key");
     if let Some(entry) = section.entry("partition_key")
-        && matches!(entry.value.value, toml::de::DeValue::Array(items) if items.is_empty())
+        && matches!(entry.value.value, DeValue::Array(items) if items.is_empty())
     {
         section.report().add(
             Problem::at(entry.value.span, "partition_key is empty")

@@ -10,13 +10,16 @@
 //! reports a problem returns `None` (or a harmless stand-in), so that checking goes on; whatever was built
 //! is thrown away in [`Report::finish`] when anything was reported.
 
+mod getters;
 pub(crate) mod names;
 mod problems;
 mod render;
 mod section;
 pub(crate) mod units;
+mod value;
 
-pub(crate) use problems::Report;
+pub(crate) use problems::{MAX_TEXT, Report};
 pub use problems::{Problem, Problems};
 pub use render::Look;
-pub(crate) use section::{At, Entry, Section};
+pub(crate) use section::Section;
+pub(crate) use value::{At, Entry, kind_of};

@@ -83,18 +83,6 @@ impl Problems {
     pub fn found(&self) -> &[Problem] {
         &self.found
     }
-
-    /// One problem about a file whose text is not there to be shown.
-    pub(crate) fn without_text(name: &str, problem: Problem) -> Self {
-        Self {
-            name: name.to_owned(),
-            text: String::new(),
-            found: vec![Problem {
-                span: None,
-                ..problem
-            }],
-        }
-    }
 }
 
 impl fmt::Debug for Problems {
@@ -124,6 +112,7 @@ pub(crate) struct Report<'t> {
     /// A cell, so that several open sections may report at once.
     found: RefCell<Vec<Problem>>,
     secret: RefCell<Vec<Range<usize>>>,
+    holds_secrets: bool,
 }
 
 impl<'t> Report<'t> {
@@ -134,7 +123,20 @@ impl<'t> Report<'t> {
             text,
             found: RefCell::default(),
             secret: RefCell::default(),
+            holds_secrets: false,
         }
+    }
+
+    /// Says that the text may hold secrets: values of unknown keys are starred out too, one of them may be
+    /// a misspelt `password`.
+    pub(crate) fn with_secrets(mut self) -> Self {
+        self.holds_secrets = true;
+        self
+    }
+
+    /// Whether values must not be shown unless they are known to be harmless.
+    pub(crate) fn holds_secrets(&self) -> bool {
+        self.holds_secrets
     }
 
     /// Reads the text as TOML; reports every syntax error and then returns `None`, since what could be
@@ -154,14 +156,18 @@ impl<'t> Report<'t> {
         if errors.is_empty() {
             return Some(table);
         }
-        self.hide_suspicious_lines();
+        if self.holds_secrets {
+            self.hide_suspicious_lines();
+        }
         for error in errors {
             let message = error.message().replace('\n', "; ");
             let problem = match error.span() {
                 Some(span) => Problem::at(span, format!("not TOML: {message}")),
                 None => Problem::anywhere(format!("not TOML: {message}")),
             };
-            self.add(problem);
+            let twice = message.contains("duplicate key");
+            let hint = twice.then(|| String::from("remove or rename one of the two"));
+            self.add(problem.maybe_hint(hint));
         }
         None
     }

@@ -30,7 +30,7 @@ impl Problems {
         let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(100)
             .with_links(false)
-            .with_context_lines(0)
+            .with_context_lines(1)
             .without_syntax_highlighting();
         let source = NamedSource::new(&self.name, self.text.clone());
         let mut out = String::new();
