@@ -41,7 +41,11 @@ fn a_new_project_becomes_a_small_component_with_its_manifest_inside() {
 
     fixtures_run_through_the_real_component(dir.path(), &bytes);
     what_an_author_gets_wrong_is_told(dir.path(), &plugin.path);
-    assert_eq!(fs::read(&plugin.path).unwrap(), bytes, "a failed build changed the file");
+    assert_eq!(
+        fs::read(&plugin.path).unwrap(),
+        bytes,
+        "a failed build changed the file"
+    );
     what_only_the_real_component_shows(dir.path());
 }
 
@@ -70,7 +74,10 @@ fn fixtures_run_through_the_real_component(dir: &Path, component: &[u8]) {
     };
     assert_eq!(wanted["rows"]["latest"][0]["fahrenheit"], 213.0);
     assert_eq!(found["rows"]["latest"][0]["fahrenheit"], 212.0);
-    assert_eq!(tested(dir, component, Golden::Bless).verdict, Verdict::Blessed);
+    assert_eq!(
+        tested(dir, component, Golden::Bless).verdict,
+        Verdict::Blessed
+    );
     assert_eq!(fs::read_to_string(&golden).unwrap(), good);
 }
 
@@ -88,11 +95,19 @@ fn what_an_author_gets_wrong_is_told(dir: &Path, built_before: &Path) {
     assert_eq!(error.blame(), Blame::Plugin);
     assert!(error.detail().contains("kelvin"), "{error}");
     let error = with("latest: Latest", "newest: Latest");
-    assert_eq!(error.blame(), Blame::Plugin, "the code still says out.latest");
+    assert_eq!(
+        error.blame(),
+        Blame::Plugin,
+        "the code still says out.latest"
+    );
     fs::write(&code, &good).unwrap();
     let toml = dir.join("plugin.toml");
     let text = fs::read_to_string(&toml).unwrap();
-    fs::write(&toml, text.replace("key = [\"sensor\"]", "key = [\"sensors\"]")).unwrap();
+    fs::write(
+        &toml,
+        text.replace("key = [\"sensor\"]", "key = [\"sensors\"]"),
+    )
+    .unwrap();
     let error = built(dir).unwrap_err();
     assert_eq!(error.blame(), Blame::Config);
     assert!(error.detail().contains("sensors"), "{error}");
@@ -110,7 +125,10 @@ fn what_only_the_real_component_shows(dir: &Path) {
     fs::write(dir.join("fixtures/readings.in.ndjson"), two).unwrap();
     let component = fs::read(built(dir).unwrap().path).unwrap();
     let verdict = tested(dir, &component, Golden::Bless).verdict;
-    assert!(matches!(verdict, Verdict::DependsOnBatches { .. }), "{verdict:?}");
+    assert!(
+        matches!(verdict, Verdict::DependsOnBatches { .. }),
+        "{verdict:?}"
+    );
     let clock = "    let _ = std::time::SystemTime::now();\n    if rec.celsius < -273.15 {";
     fs::write(&code, good.replace(line, clock)).unwrap();
     let component = fs::read(built(dir).unwrap().path).unwrap();
@@ -118,7 +136,12 @@ fn what_only_the_real_component_shows(dir: &Path) {
     assert_eq!(fixture.faults.len(), 1, "{:?}", fixture.faults);
     let fault = &fixture.faults[0];
     assert!(fault.detail().contains("time not implemented"), "{fault}");
-    assert!(fault.hint_text().unwrap().contains("record's own timestamp"));
+    assert!(
+        fault
+            .hint_text()
+            .unwrap()
+            .contains("record's own timestamp")
+    );
 }
 
 #[test]
@@ -140,12 +163,24 @@ fn crates_that_break_are_recognised() {
     let (cargo, code) = (read("Cargo.toml"), read("src/lib.rs"));
     let line = "    if rec.celsius < -273.15 {";
     for (crate_line, used, hint) in [
-        ("chrono = \"0.4\"", "chrono::Utc::now().timestamp()", "default-features = false"),
-        ("uuid = { version = \"1\", features = [\"v4\"] }", "uuid::Uuid::new_v4()", "v5"),
+        (
+            "chrono = \"0.4\"",
+            "chrono::Utc::now().timestamp()",
+            "default-features = false",
+        ),
+        (
+            "uuid = { version = \"1\", features = [\"v4\"] }",
+            "uuid::Uuid::new_v4()",
+            "v5",
+        ),
         ("getrandom = \"0.3\"", "getrandom::u32()", "-i getrandom"),
     ] {
         let dependencies = format!("[dependencies]\n{crate_line}");
-        fs::write(dir.path().join("Cargo.toml"), cargo.replace("[dependencies]", &dependencies)).unwrap();
+        fs::write(
+            dir.path().join("Cargo.toml"),
+            cargo.replace("[dependencies]", &dependencies),
+        )
+        .unwrap();
         let using = format!("    let _ = std::hint::black_box({used});\n{line}");
         fs::write(dir.path().join("src/lib.rs"), code.replace(line, &using)).unwrap();
         let error = built(dir.path()).unwrap_err();
