@@ -20,10 +20,10 @@ pub trait Plugin: 'static {
     type Config: Configuration;
 
     /// The inputs in declaration order.
-    fn inputs() -> Vec<InputSpec>;
+    const INPUTS: &'static [InputSpec];
 
     /// The routes in declaration order.
-    fn routes() -> Vec<RouteSpec>;
+    const ROUTES: &'static [RouteSpec];
 
     /// Runs one record of an input and leaves its rows in `rows`.
     ///
