@@ -153,6 +153,34 @@ fn a_folder_without_a_project_says_so_at_once() {
     assert_eq!(built(dir.path()).unwrap_err().blame(), Blame::Config);
 }
 
+/// The plugins that come along, as their authors would check them.
+#[test]
+fn example_plugins_pass_their_fixtures_as_real_components() {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let out = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir(&plugins).unwrap() {
+        let dir = entry.unwrap().path();
+        if !dir.join("plugin.toml").exists() {
+            continue;
+        }
+        seen += 1;
+        let options = BuildOptions {
+            out: Some(out.path().join("plugin.wasm")),
+            ..options()
+        };
+        let plugin = build(&dir, &options, &mut |_| {}).unwrap();
+        let bytes = fs::read(&plugin.path).unwrap();
+        let report =
+            run_fixtures(&bytes, &dir.join("fixtures"), Golden::Compare, &setup).unwrap();
+        for fixture in &report.fixtures {
+            eprintln!("{}: {} bytes, {fixture:?}", plugin.manifest.name, plugin.size);
+        }
+        assert!(report.passed(), "{}", plugin.manifest.name);
+    }
+    assert!(seen > 0, "no plugin in {}", plugins.display());
+}
+
 /// What the texts of `pitfalls` are taken from.
 #[test]
 #[ignore = "downloads crates that nothing else here needs"]
