@@ -48,7 +48,7 @@ const STORED: &str = "SELECT partition, next, topic_id FROM wasmill.position \
      WHERE pipeline = $1::text AND topic = $2::text ORDER BY partition";
 
 const SEED: &str = "INSERT INTO wasmill.position (pipeline, topic, partition, next, topic_id) \
-     SELECT $1::text, $2::text, seed.* FROM pg_catalog.unnest($3::int4[], $4::int8[], $5::text[]) AS seed \
+     SELECT $1::text, $2::text, seed.* FROM unnest($3::int4[], $4::int8[], $5::text[]) AS seed \
      ON CONFLICT (pipeline, topic, partition) DO NOTHING";
 
 /// The anchor of one pipeline and topic in a Postgres database.
@@ -68,7 +68,12 @@ impl PostgresAnchor {
     /// cannot be reached.
     pub async fn open(settings: Settings) -> Result<Self> {
         let config = connection::configure(&settings)?;
-        let plans = settings.routes.iter().cloned().map(RoutePlan::new).collect::<Result<Vec<_>>>()?;
+        let plans = settings
+            .routes
+            .iter()
+            .cloned()
+            .map(RoutePlan::new)
+            .collect::<Result<Vec<_>>>()?;
         let anchor = Self {
             pool: Pool::new(config, settings.connections),
             plans,
@@ -94,7 +99,9 @@ impl PostgresAnchor {
         let rows = within(
             "read positions from postgres",
             self.settings.timeouts.statement,
-            lease.client.query(STORED, &[&self.settings.pipeline, &self.settings.topic]),
+            lease
+                .client
+                .query(STORED, &[&self.settings.pipeline, &self.settings.topic]),
         )
         .await?;
         lease.release();
@@ -111,13 +118,21 @@ impl PostgresAnchor {
         let limit = self.settings.timeouts.statement;
         let partitions: Vec<i32> = positions.iter().map(|stored| stored.partition).collect();
         let nexts: Vec<i64> = positions.iter().map(|stored| stored.next).collect();
-        let topics: Vec<Option<&str>> = positions.iter().map(|stored| stored.topic_id.as_deref()).collect();
+        let topics: Vec<Option<&str>> = positions
+            .iter()
+            .map(|stored| stored.topic_id.as_deref())
+            .collect();
         let lease = self.pool.lease(&self.settings).await?;
         let client = &lease.client;
         let begin = format!("BEGIN; {DURABLE}");
         within(WHAT, limit, client.batch_execute(&begin)).await?;
         let (pipeline, topic) = (&self.settings.pipeline, &self.settings.topic);
-        within(WHAT, limit, client.execute(SEED, &[pipeline, topic, &partitions, &nexts, &topics])).await?;
+        within(
+            WHAT,
+            limit,
+            client.execute(SEED, &[pipeline, topic, &partitions, &nexts, &topics]),
+        )
+        .await?;
         within(WHAT, limit, client.batch_execute("COMMIT")).await?;
         lease.release();
         Ok(())
@@ -128,8 +143,11 @@ impl PostgresAnchor {
         let lease = self.pool.lease(&self.settings).await?;
         let (id, rows) = self.take_rows(&lease.client, partitions).await?;
         let find = |partition: &i32| rows.iter().find(|row| row.get::<_, i32>(0) == *partition);
-        let missing: Vec<String> =
-            partitions.iter().filter(|p| find(p).is_none()).map(ToString::to_string).collect();
+        let missing: Vec<String> = partitions
+            .iter()
+            .filter(|p| find(p).is_none())
+            .map(ToString::to_string)
+            .collect();
         if !missing.is_empty() {
             return Err(Error::config(
                 format!("claim partitions of {}", self.settings.topic),
@@ -145,10 +163,18 @@ impl PostgresAnchor {
                  wasmill.position, or set it with `wasmill position set`",
             ));
         }
-        within("commit a claim in postgres", limit, lease.client.batch_execute("COMMIT")).await?;
+        within(
+            "commit a claim in postgres",
+            limit,
+            lease.client.batch_execute("COMMIT"),
+        )
+        .await?;
         let claims = partitions.iter().filter_map(find).map(|row| Claim {
             partition: row.get(0),
-            epoch: Epoch { number: row.get(1), id },
+            epoch: Epoch {
+                number: row.get(1),
+                id,
+            },
             next: row.get(2),
             reserved: row.get(3),
             hlc: row.get(4),
@@ -180,8 +206,11 @@ impl PostgresAnchor {
         )
         .await;
         let waited = |detail: String| {
-            Error::outside(WHAT, format!("{detail}; an earlier owner's transaction holds a position for {limit:?}"))
-                .hint("leave the group and claim again; look for a host that hangs")
+            Error::outside(
+                WHAT,
+                format!("{detail}; an earlier owner's transaction holds a position for {limit:?}"),
+            )
+            .hint("leave the group and claim again; look for a host that hangs")
         };
         match rows {
             Ok(Ok(rows)) => Ok((id, rows)),
@@ -198,14 +227,23 @@ impl PostgresAnchor {
         let mut routes = Vec::with_capacity(flight.rows.len());
         for here in flight.rows.iter().filter(|here| !here.rows.is_empty()) {
             let at = self.plan_of(here.route)?;
-            lease.prepare_route(at, &self.plans[at]).await.map_err(not_begun)?;
+            lease
+                .prepare_route(at, &self.plans[at])
+                .await
+                .map_err(not_begun)?;
             routes.push((at, here.rows));
         }
         let mut spare = std::mem::take(&mut lease.spare);
         let mut encoded = Vec::with_capacity(routes.len());
         for (at, rows) in routes {
             let statements = lease.routes[at].as_ref().expect("prepared above");
-            match rows::encode(&self.plans[at], statements, rows, flight.batch.offsets(), &mut spare) {
+            match rows::encode(
+                &self.plans[at],
+                statements,
+                rows,
+                flight.batch.offsets(),
+                &mut spare,
+            ) {
                 Ok(params) => encoded.push((at, params)),
                 Err(error) => {
                     lease.release();
@@ -226,12 +264,15 @@ impl PostgresAnchor {
     }
 
     fn plan_of(&self, route: usize) -> Result<usize, CommitError> {
-        self.plans.iter().position(|plan| plan.route.index == route).ok_or_else(|| {
-            CommitError::Stop(Error::bug(
-                "write a flight to postgres",
-                format!("route {route} is not one of this anchor"),
-            ))
-        })
+        self.plans
+            .iter()
+            .position(|plan| plan.route.index == route)
+            .ok_or_else(|| {
+                CommitError::Stop(Error::bug(
+                    "write a flight to postgres",
+                    format!("route {route} is not one of this anchor"),
+                ))
+            })
     }
 
     /// Runs the transaction of a flight; whether its connection is fit for the next one, and the outcome.
@@ -247,28 +288,46 @@ impl PostgresAnchor {
         let letters = (!flight.dead.is_empty()).then(|| Letters::encode(flight.batch, flight.dead));
         let mut requests = vec![self.advance(connection, flight, &number)];
         for (at, params) in encoded {
-            let statements = connection.routes[*at].as_ref().expect("prepared before it was encoded");
+            let statements = connection.routes[*at]
+                .as_ref()
+                .expect("prepared before it was encoded");
             if let (Some(statement), false) = (&statements.delete, params.delete.is_empty()) {
-                requests.push(rows_request("delete rows from postgres", statement, &params.delete, &number));
+                requests.push(rows_request(
+                    "delete rows from postgres",
+                    statement,
+                    &params.delete,
+                    &number,
+                ));
             }
             if !params.write.is_empty() {
-                requests.push(rows_request("write rows to postgres", &statements.write, &params.write, &number));
+                requests.push(rows_request(
+                    "write rows to postgres",
+                    &statements.write,
+                    &params.write,
+                    &number,
+                ));
             }
         }
         if let Some(letters) = &letters {
             requests.push(self.set_aside(connection, flight, letters, &number));
         }
         let statement = self.settings.timeouts.statement;
-        let (clean, error) = match Transaction::open(&connection.client, &begin, requests, statement).await {
-            Err(poisoned) => poisoned.roll_back().await,
-            Ok(transaction) => match ahead.await {
-                Err(error) => transaction.poison(CommitError::Ahead(error)).roll_back().await,
-                Ok(()) => match transaction.commit().await {
-                    Ok(()) => return (true, Ok(())),
-                    Err(error) => (false, error),
+        let (clean, error) =
+            match Transaction::open(&connection.client, &begin, requests, statement).await {
+                Err(poisoned) => poisoned.roll_back().await,
+                Ok(transaction) => match ahead.await {
+                    Err(error) => {
+                        transaction
+                            .poison(CommitError::Ahead(error))
+                            .roll_back()
+                            .await
+                    }
+                    Ok(()) => match transaction.commit().await {
+                        Ok(()) => return (true, Ok(())),
+                        Err(error) => (false, error),
+                    },
                 },
-            },
-        };
+            };
         // After everything else the session itself is in doubt: read-only after a failover, stale plans.
         let keep = matches!(
             error,
@@ -325,7 +384,12 @@ impl PostgresAnchor {
         }
     }
 
-    async fn raise_grant(&self, claim: &Claim, next: i64, reserved: i64) -> Result<(), CommitError> {
+    async fn raise_grant(
+        &self,
+        claim: &Claim,
+        next: i64,
+        reserved: i64,
+    ) -> Result<(), CommitError> {
         const WHAT: &str = "raise a grant in postgres";
         let lease = self.pool.lease(&self.settings).await.map_err(not_begun)?;
         let limit = self.settings.timeouts.statement + SLACK;
@@ -380,7 +444,11 @@ fn rows_request<'a>(
 ) -> Request<'a> {
     let mut params: Vec<Param<'a>> = arrays.iter().map(|array| Param::Binary(array)).collect();
     params.push(Param::Text(number));
-    Request { what, statement, params }
+    Request {
+        what,
+        statement,
+        params,
+    }
 }
 
 /// A failure before anything of the flight was sent.
@@ -401,7 +469,10 @@ async fn within<T>(
     match tokio::time::timeout(limit + SLACK, reply).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(failure::error(what, &error)),
-        Err(_) => Err(Error::outside(what, format!("no reply within {:?}", limit + SLACK))),
+        Err(_) => Err(Error::outside(
+            what,
+            format!("no reply within {:?}", limit + SLACK),
+        )),
     }
 }
 
