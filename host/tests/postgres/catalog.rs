@@ -152,7 +152,7 @@ async fn what_could_refuse_at_commit_is_refused_at_deploy() {
     );
     place
         .sql
-        .batch_execute(&error.hint_text().unwrap().split_once('\n').unwrap().1)
+        .batch_execute(error.hint_text().unwrap().split_once('\n').unwrap().1)
         .await
         .unwrap();
 }

@@ -1,6 +1,8 @@
 //! What a row costs on our side: CPU time of this process, not a test of speed. Run it by name:
 //! `cargo test --release --test postgres cost -- --ignored --nocapture`.
 
+#![allow(clippy::print_stdout, reason = "a figure is what this prints")]
+
 use wasmill::record::{Op, RowBatch};
 
 use crate::support::{Is, Place, claim, commit, push, route};
