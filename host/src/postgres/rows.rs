@@ -181,7 +181,14 @@ impl<'a> Arrays<'a> {
     fn push(&mut self, cells: &[u8]) -> Result<(), Misfit> {
         let mut reader = Reader::new(cells);
         for (column, buffer) in self.columns.iter().zip(&mut self.buffers) {
-            put_cell(buffer, column, next(&mut reader)?)?;
+            let before = reader.rest();
+            let cell = next(&mut reader)?;
+            if matches!(cell, Cell::Value(_)) && wire::is_copied(&column.ty) {
+                // Length and value as they stand: most cells of most tables.
+                buffer.extend_from_slice(&before[..before.len() - reader.rest().len()]);
+            } else {
+                put_cell(buffer, column, cell)?;
+            }
         }
         Ok(())
     }

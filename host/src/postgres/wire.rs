@@ -80,22 +80,31 @@ pub(super) fn oid(ty: &Type) -> u32 {
     }
 }
 
+/// Whether a cell of this type is the same bytes on the server's side, its length included.
+#[inline]
+pub(super) fn is_copied(ty: &Type) -> bool {
+    matches!(
+        ty,
+        Type::Boolean
+            | Type::Int16
+            | Type::Int32
+            | Type::Int64
+            | Type::Float32
+            | Type::Float64
+            | Type::Text
+            | Type::Bytes
+            | Type::Uuid
+            | Type::Time
+    )
+}
+
 /// Appends the length and the binary form of a value.
 ///
 /// # Errors
 /// What does not fit, as a fragment for a person.
 pub(super) fn put(out: &mut Vec<u8>, ty: &Type, value: &[u8]) -> Result<(), String> {
     match ty {
-        Type::Boolean
-        | Type::Int16
-        | Type::Int32
-        | Type::Int64
-        | Type::Float32
-        | Type::Float64
-        | Type::Text
-        | Type::Bytes
-        | Type::Uuid
-        | Type::Time => cells::put(out, value),
+        _ if is_copied(ty) => cells::put(out, value),
         Type::Timestamp => {
             let micros = i64::from_be_bytes(fixed(value)?);
             let shifted = micros
@@ -126,7 +135,7 @@ pub(super) fn put(out: &mut Vec<u8>, ty: &Type, value: &[u8]) -> Result<(), Stri
             json::put(out, ty, value)?;
             close(out, start)?;
         }
-        Type::Headers => return Err("headers, which only a topic takes".to_owned()),
+        _ => return Err(format!("a value of type {ty}, which only a topic takes")),
     }
     Ok(())
 }
