@@ -39,6 +39,7 @@ fn a_new_project_becomes_a_small_component_with_its_manifest_inside() {
     assert_eq!(seen.digest, plugin.facts.digest.to_string());
     eprintln!("{} bytes, imports {:?}", plugin.size, plugin.facts.imports);
 
+    native_tests_pass(dir.path());
     fixtures_run_through_the_real_component(dir.path(), &bytes);
     what_an_author_gets_wrong_is_told(dir.path(), &plugin.path);
     assert_eq!(
@@ -47,6 +48,19 @@ fn a_new_project_becomes_a_small_component_with_its_manifest_inside() {
         "a failed build changed the file"
     );
     what_only_the_real_component_shows(dir.path());
+}
+
+/// The template's own tests, as an author runs them: the same golden file without a component.
+fn native_tests_pass(dir: &Path) {
+    let mut cargo = std::process::Command::new("cargo");
+    cargo.args(["test", "--quiet"]).current_dir(dir);
+    if options().offline {
+        cargo.arg("--offline");
+    }
+    let output = cargo.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("2 passed"), "{said}");
 }
 
 fn setup(_: &Manifest) -> crate::error::Result<Vec<u8>> {
