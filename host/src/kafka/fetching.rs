@@ -90,7 +90,10 @@ impl Fetching {
     /// Stops a partition and drops its inlet; nothing happens when it is not fetched.
     pub(super) fn stop(&mut self, partition: i32) {
         let slot = usize::try_from(partition).ok();
-        if slot.and_then(|slot| self.lanes.get_mut(slot)?.take()).is_none() {
+        if slot
+            .and_then(|slot| self.lanes.get_mut(slot)?.take())
+            .is_none()
+        {
             return;
         }
         self.paused.retain(|paused| *paused != partition);
@@ -149,7 +152,9 @@ impl Fetching {
             return;
         }
         self.reported = Some(Instant::now());
-        self.events.send(SourceEvent::Failed { partition, error }).ok();
+        self.events
+            .send(SourceEvent::Failed { partition, error })
+            .ok();
     }
 
     /// Hands over what the round brought, pauses lanes that became full, resumes those that have room.
@@ -213,10 +218,11 @@ impl Fetching {
                      set the position on purpose or give the pipeline a new name",
                 ))
             }
-            RDKafkaErrorCode::TopicAuthorizationFailed => {
-                Err(Error::config(format!("fetch {topic} partition {partition}"), code)
-                    .hint("grant Read and Describe on the topic to the host's principal"))
-            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => Err(Error::config(
+                format!("fetch {topic} partition {partition}"),
+                code,
+            )
+            .hint("grant Read and Describe on the topic to the host's principal")),
             _ => {
                 let error = Error::outside(format!("fetch {topic} partition {partition}"), code);
                 self.report((partition >= 0).then_some(partition), error);

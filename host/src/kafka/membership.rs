@@ -197,7 +197,11 @@ impl Membership {
 
     /// Commits positions without waiting; advice for lag tools.
     pub(super) fn commit(&self, positions: &HashMap<i32, i64>) {
-        self.commit_all(positions.iter().map(|(partition, position)| (*partition, *position, None)));
+        self.commit_all(
+            positions
+                .iter()
+                .map(|(partition, position)| (*partition, *position, None)),
+        );
     }
 
     /// Commits one position and answers whether the broker took it, now or when its reply comes.
@@ -214,7 +218,9 @@ impl Membership {
         for (partition, position, answer) in positions {
             match list.add_partition_offset(&self.topic, partition, Offset::Offset(position)) {
                 Ok(()) => asked.push((partition, answer)),
-                Err(error) => tracing::debug!(partition, position, error = %error, "advisory commit"),
+                Err(error) => {
+                    tracing::debug!(partition, position, error = %error, "advisory commit")
+                }
             }
         }
         // An answer that is dropped here reads as "not taken".
@@ -222,7 +228,11 @@ impl Membership {
             Ok(()) => {
                 let mut state = self.state().lock();
                 for (partition, answer) in asked {
-                    state.commits.entry(partition).or_default().push_back(answer);
+                    state
+                        .commits
+                        .entry(partition)
+                        .or_default()
+                        .push_back(answer);
                 }
             }
             Err(error) => tracing::debug!(error = %error, "advisory commit"),
