@@ -18,10 +18,16 @@ const SLACK: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// `Outside` when no broker answers, `Config` when the topic does not exist or may not be seen.
-pub fn topic_info(settings: &KafkaSettings, topic: &str, wait: Duration) -> Result<TopicInfo, Error> {
+pub fn topic_info(
+    settings: &KafkaSettings,
+    topic: &str,
+    wait: Duration,
+) -> Result<TopicInfo, Error> {
     let what = format!("look up topic {topic:?} at {}", settings.brokers);
-    let consumer: BaseConsumer<Logs> =
-        settings.client_config().create_with_context(Logs).map_err(|error| client_error(&what, &error))?;
+    let consumer: BaseConsumer<Logs> = settings
+        .client_config()
+        .create_with_context(Logs)
+        .map_err(|error| client_error(&what, &error))?;
     let unreached = |error: KafkaError| {
         let error = client_error(&what, &error);
         match error.hint_text() {

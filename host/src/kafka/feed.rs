@@ -94,10 +94,7 @@ impl Feed {
     /// Not all were acknowledged within 30 s.
     pub fn finish(&self) -> Result<(), Error> {
         self.producer.flush(PATIENCE).map_err(|error| {
-            client_error(
-                &format!("flush records of topic {:?}", self.topic),
-                &error,
-            )
+            client_error(&format!("flush records of topic {:?}", self.topic), &error)
         })
     }
 }

@@ -155,7 +155,9 @@ impl Fetching {
             return;
         }
         self.reported = Some(Instant::now());
-        self.events.send(SourceEvent::Failed { partition, error }).ok();
+        self.events
+            .send(SourceEvent::Failed { partition, error })
+            .ok();
     }
 
     /// Hands over what the round brought, pauses lanes that became full, resumes those that have room.
@@ -219,10 +221,11 @@ impl Fetching {
                      set the position on purpose or give the pipeline a new name",
                 ))
             }
-            RDKafkaErrorCode::TopicAuthorizationFailed => {
-                Err(Error::config(format!("fetch {topic} partition {partition}"), code)
-                    .hint("grant Read and Describe on the topic to the host's principal"))
-            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => Err(Error::config(
+                format!("fetch {topic} partition {partition}"),
+                code,
+            )
+            .hint("grant Read and Describe on the topic to the host's principal")),
             _ => {
                 let error = Error::outside(format!("fetch {topic} partition {partition}"), code);
                 self.report((partition >= 0).then_some(partition), error);

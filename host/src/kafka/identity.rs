@@ -177,10 +177,17 @@ mod tests {
         identity.judge(found(Some("one"), 2), Some(1), now).unwrap();
         // A broker that tells none proves nothing.
         identity.judge(found(None, 2), Some(1), now).unwrap();
-        let error = identity.judge(found(Some("two"), 2), Some(1), now).unwrap_err();
-        assert!(error.to_string().starts_with("data loss: topic \"orders\""), "{error}");
+        let error = identity
+            .judge(found(Some("two"), 2), Some(1), now)
+            .unwrap_err();
+        assert!(
+            error.to_string().starts_with("data loss: topic \"orders\""),
+            "{error}"
+        );
         let mut identity = Identity::new("orders", Some("stored".to_owned()));
-        identity.judge(found(Some("one"), 2), None, now).unwrap_err();
+        identity
+            .judge(found(Some("one"), 2), None, now)
+            .unwrap_err();
     }
 
     #[test]
@@ -189,7 +196,9 @@ mod tests {
         let mut identity = Identity::new("orders", None);
         identity.judge(UNKNOWN, None, now).unwrap();
         identity.judge(UNKNOWN, None, now + DOUBT / 2).unwrap();
-        identity.judge(found(None, 1), None, now + DOUBT / 2).unwrap();
+        identity
+            .judge(found(None, 1), None, now + DOUBT / 2)
+            .unwrap();
         identity.judge(UNKNOWN, None, now + DOUBT).unwrap();
         // A broker that is away does not count against the topic.
         let away = Err(RDKafkaErrorCode::BrokerTransportFailure);
@@ -204,7 +213,9 @@ mod tests {
         let now = Instant::now();
         let mut identity = Identity::new("orders", None);
         identity.judge(found(None, 2), Some(2), now).unwrap();
-        let error = identity.judge(found(None, 2), Some(2), now + DOUBT).unwrap_err();
+        let error = identity
+            .judge(found(None, 2), Some(2), now + DOUBT)
+            .unwrap_err();
         assert!(error.to_string().contains("fewer partitions"), "{error}");
     }
 }

@@ -210,7 +210,8 @@ impl Membership {
     fn send(&self, positions: &HashMap<i32, i64>, ticket: usize) -> bool {
         let mut list = TopicPartitionList::new();
         for (partition, position) in positions {
-            let added = list.add_partition_offset(&self.topic, *partition, Offset::Offset(*position));
+            let added =
+                list.add_partition_offset(&self.topic, *partition, Offset::Offset(*position));
             if let Err(error) = added {
                 tracing::debug!(partition, position, error = %error, "advisory commit");
                 return false;

@@ -68,19 +68,26 @@ fn client_error(what: &str, error: &KafkaError) -> Error {
     let code = error.rdkafka_error_code();
     match code {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            Error::config(what, error).hint("create the topic first, or bind the input to the right one")
+            Error::config(what, error)
+                .hint("create the topic first, or bind the input to the right one")
         }
         Some(
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed,
-        ) => Error::config(what, error).hint("grant Read and Describe on the topic and Read on the group"),
+        ) => Error::config(what, error)
+            .hint("grant Read and Describe on the topic and Read on the group"),
         Some(RDKafkaErrorCode::FencedInstanceId) => Error::config(what, error)
             .hint("another host joined under the same host.id: give each host its own"),
-        Some(RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::UnsupportedSASLMechanism) => {
-            Error::config(what, error).hint("see the security properties in the [kafka] section of the config")
-        }
-        _ if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) => {
+        Some(
+            RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::UnsupportedSASLMechanism,
+        ) => Error::config(what, error)
+            .hint("see the security properties in the [kafka] section of the config"),
+        _ if matches!(
+            error,
+            KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)
+        ) =>
+        {
             Error::config(what, error).hint("see the [kafka] section of the config")
         }
         _ => Error::outside(what, error),

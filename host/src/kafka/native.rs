@@ -6,7 +6,10 @@
 //! not mix on one handle: `rd_kafka_consume_batch_queue` would serve the rebalance event itself and silently
 //! unassign (delivery.md §5), so membership lives on another handle.
 
-#![allow(unsafe_code, reason = "librdkafka's batch and admin calls have no safe wrapper; each block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "librdkafka's batch and admin calls have no safe wrapper; each block says why it is sound"
+)]
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
@@ -122,8 +125,12 @@ impl FetchQueue {
                     return;
                 }
                 let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
-                let got =
-                    sys::rd_kafka_event_log(event, &raw mut facility, &raw mut text, &raw mut level);
+                let got = sys::rd_kafka_event_log(
+                    event,
+                    &raw mut facility,
+                    &raw mut text,
+                    &raw mut level,
+                );
                 if got == 0 {
                     let facility = CStr::from_ptr(facility).to_string_lossy();
                     let text = CStr::from_ptr(text).to_string_lossy();
@@ -315,7 +322,10 @@ impl Commits {
             let error = sys::rd_kafka_event_error(event);
             let ticket = sys::rd_kafka_event_opaque(event).addr();
             sys::rd_kafka_event_destroy(event);
-            Some((ticket, error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR))
+            Some((
+                ticket,
+                error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+            ))
         }
     }
 }

@@ -69,13 +69,19 @@ impl KafkaSource {
         self
     }
 
-    fn membership(&self, events: mpsc::UnboundedSender<SourceEvent>) -> Result<Membership, KafkaError> {
+    fn membership(
+        &self,
+        events: mpsc::UnboundedSender<SourceEvent>,
+    ) -> Result<Membership, KafkaError> {
         let mut config = self.settings.kafka.client_config();
         let session = self.settings.kafka.session_timeout.as_millis();
         config
             .set("group.id", &self.settings.group)
             .set("session.timeout.ms", session.to_string())
-            .set("heartbeat.interval.ms", (session / 6).clamp(100, 3000).to_string())
+            .set(
+                "heartbeat.interval.ms",
+                (session / 6).clamp(100, 3000).to_string(),
+            )
             .set("max.poll.interval.ms", session.max(300_000).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
@@ -106,7 +112,10 @@ impl KafkaSource {
             .set("check.crcs", "true")
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.wait.max.ms", "100")
-            .set("queued.max.messages.kbytes", self.settings.queued_kbytes.to_string())
+            .set(
+                "queued.max.messages.kbytes",
+                self.settings.queued_kbytes.to_string(),
+            )
             .create_with_context(Logs)?;
         Ok(FetchQueue::new(consumer, self.settings.headers))
     }

@@ -45,7 +45,9 @@ fn stalled_lanes(brokers: &str, topic: &str) {
     let mut member = Member::start(settings(brokers, topic, "h1"), &ledger);
     member.stalled.extend([0, 1]);
     // Neighbours of a stalled lane go on.
-    member.until("partition 2", |member| member.ledger.get(2).records == 60_000);
+    member.until("partition 2", |member| {
+        member.ledger.get(2).records == 60_000
+    });
     member.steps_for(Duration::from_millis(500));
     assert_eq!((ledger.get(0).records, ledger.get(1).records), (0, 0));
 
@@ -56,10 +58,15 @@ fn stalled_lanes(brokers: &str, topic: &str) {
     while let Some(batch) = outlet.try_recv() {
         waiting += batch.len();
     }
-    assert!((4_000..24_000).contains(&waiting), "{waiting} records waited");
+    assert!(
+        (4_000..24_000).contains(&waiting),
+        "{waiting} records waited"
+    );
     member.stalled.clear();
     member.fetch(1, 0);
-    member.until("the stalled ones", |member| member.ledger.total() == 180_000);
+    member.until("the stalled ones", |member| {
+        member.ledger.total() == 180_000
+    });
     assert_eq!(member.errors, []);
     member.shutdown();
 }
@@ -176,7 +183,9 @@ fn advice_without_an_answer_reaches_the_broker_too() {
         taken: None,
     };
     member.commands.send(advise(7)).unwrap();
-    member.until("a commit", |_| broker.committed("lag-group", "lag", 0) == Some(7));
+    member.until("a commit", |_| {
+        broker.committed("lag-group", "lag", 0) == Some(7)
+    });
     // The last word is not lost when the source leaves.
     member.commands.send(advise(10)).unwrap();
     member.shutdown();

@@ -8,7 +8,9 @@ use wasmill::error::Blame;
 use wasmill::kafka::topic_info;
 use wasmill_devbroker::{Broker, Options};
 
-use crate::harness::{Ledger, Member, create_topic, delete_topic, fresh, kafka, produce, real, settings};
+use crate::harness::{
+    Ledger, Member, create_topic, delete_topic, fresh, kafka, produce, real, settings,
+};
 
 #[test]
 fn a_position_outside_the_log_is_a_data_loss_stop() {
@@ -45,11 +47,17 @@ fn a_position_past_the_end_of_real_kafka_is_a_data_loss_stop() {
 fn absent(brokers: &str, topic: &str) {
     let error = topic_info(&kafka(brokers), topic, Duration::from_secs(5)).unwrap_err();
     assert_eq!(error.blame(), Blame::Config, "{error}");
-    assert!(error.hint_text().unwrap().contains("create the topic"), "{error:?}");
+    assert!(
+        error.hint_text().unwrap().contains("create the topic"),
+        "{error:?}"
+    );
     let ledger = Arc::new(Ledger::default());
     let error = Member::start(settings(brokers, topic, "h1"), &ledger).stopped();
     assert!(error.to_string().contains(topic), "{error}");
-    assert!(error.hint_text().unwrap().contains("create the topic"), "{error:?}");
+    assert!(
+        error.hint_text().unwrap().contains("create the topic"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -139,7 +147,10 @@ fn waiting_for_a_broker_costs_next_to_nothing() {
     }
     assert!(member.errors.len() < 50, "{} reports", member.errors.len());
     let spent = member.shutdown();
-    assert!(spent < Duration::from_millis(150), "{spent:?} of CPU in 3 s");
+    assert!(
+        spent < Duration::from_millis(150),
+        "{spent:?} of CPU in 3 s"
+    );
     let error = topic_info(&kafka(&brokers), "nobody", Duration::from_secs(1)).unwrap_err();
     assert_eq!(error.blame(), Blame::Outside, "{error}");
     assert!(error.hint_text().unwrap().contains("broker"), "{error:?}");
@@ -161,7 +172,11 @@ fn a_topic_that_was_recreated_under_a_running_source_stops_it() {
     produce(&brokers, &topic, 1, 0..10);
     let error = member.stopped();
     assert!(error.to_string().contains("data loss"), "{error}");
-    assert_eq!(ledger.total(), 10, "nothing of the new topic was taken for the old");
+    assert_eq!(
+        ledger.total(),
+        10,
+        "nothing of the new topic was taken for the old"
+    );
 }
 
 #[test]

@@ -182,20 +182,35 @@ impl Ledger {
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.0.lock().unwrap().values().map(|entry| entry.records).sum()
+        self.0
+            .lock()
+            .unwrap()
+            .values()
+            .map(|entry| entry.records)
+            .sum()
     }
 
     fn take(&self, batch: &Batch) {
         let mut entries = self.0.lock().unwrap();
         let entry = entries.entry(batch.partition()).or_default();
         assert!(!batch.is_empty());
-        assert_eq!(batch.from(), entry.next, "partition {}: a gap or a repeat", batch.partition());
+        assert_eq!(
+            batch.from(),
+            entry.next,
+            "partition {}: a gap or a repeat",
+            batch.partition()
+        );
         let mut before = entry.next - 1;
         for record in batch.iter() {
             assert!(record.offset > before, "offsets ascend");
             before = record.offset;
             let head = record.value.unwrap().first_chunk().unwrap();
-            assert_eq!(u64::from_be_bytes(*head), entry.records, "partition {}", batch.partition());
+            assert_eq!(
+                u64::from_be_bytes(*head),
+                entry.records,
+                "partition {}",
+                batch.partition()
+            );
             entry.records += 1;
         }
         entry.next = batch.to();
@@ -332,7 +347,11 @@ impl Member {
                 self.errors,
                 self.ledger
             );
-            assert!(!self.ended(), "the source ended early: {:?}", self.outcome().0);
+            assert!(
+                !self.ended(),
+                "the source ended early: {:?}",
+                self.outcome().0
+            );
             if !self.step() {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -355,14 +374,20 @@ impl Member {
     }
 
     pub(crate) fn ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
+        self.thread
+            .as_ref()
+            .is_none_or(thread::JoinHandle::is_finished)
     }
 
     /// Waits for the source's own end, answering events meanwhile.
     pub(crate) fn outcome(&mut self) -> (Result<(), Error>, Duration) {
         let begin = Instant::now();
         while !self.ended() {
-            assert!(begin.elapsed() < PATIENCE, "the source does not end; log {:?}", self.log);
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "the source does not end; log {:?}",
+                self.log
+            );
             if !self.step() {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -384,7 +409,11 @@ impl Member {
         let begin = Instant::now();
         let (outcome, cpu) = self.outcome();
         outcome.unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(5), "left in {:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "left in {:?}",
+            begin.elapsed()
+        );
         cpu
     }
 }
@@ -414,7 +443,10 @@ fn cpu(clock: libc::clockid_t) -> Duration {
     };
     // SAFETY: `time` is a live timespec; the clock exists on every Linux.
     assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap(),
+    )
 }
 
 /// A topic name of this run.

@@ -39,15 +39,26 @@ fn hand_over(brokers: &str, topic: &str, mode: Membership) {
     together(&mut [&mut first, &mut second], "two each", |members| {
         members.iter().all(|member| member.lanes.len() == 2)
     });
-    assert_eq!(first.log.len(), 2, "only what moves is revoked: {:?}", first.log);
+    assert_eq!(
+        first.log.len(),
+        2,
+        "only what moves is revoked: {:?}",
+        first.log
+    );
     produce(brokers, topic, 4, 20_000..25_000);
-    together(&mut [&mut first, &mut second], "all", |_| ledger.total() == 100_000);
+    together(&mut [&mut first, &mut second], "all", |_| {
+        ledger.total() == 100_000
+    });
     if mode == Membership::Dynamic {
         // Leaving hands over at once, far before the session ends.
         let begin = Instant::now();
         second.shutdown();
         first.until("all four again", |member| member.lanes.len() == 4);
-        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begin.elapsed()
+        );
         produce(brokers, topic, 4, 25_000..26_000);
         first.until("the rest", |member| member.ledger.total() == 104_000);
     } else {
@@ -83,15 +94,19 @@ fn static_restart(brokers: &str, topic: &str) {
     let ledger = Arc::new(Ledger::default());
     let mut first = Member::start(settings(brokers, topic, "h1"), &ledger);
     let mut second = Member::start(settings(brokers, topic, "h2"), &ledger);
-    together(&mut [&mut first, &mut second], "two each, all read", |members| {
-        members.iter().all(|member| member.lanes.len() == 2) && ledger.total() == 400
-    });
+    together(
+        &mut [&mut first, &mut second],
+        "two each, all read",
+        |members| members.iter().all(|member| member.lanes.len() == 2) && ledger.total() == 400,
+    );
     let held = second.held();
     let log = first.log.clone();
     second.shutdown();
     produce(brokers, topic, 4, 100..200);
     let mut second = Member::start(settings(brokers, topic, "h2"), &ledger);
-    together(&mut [&mut first, &mut second], "the rest", |_| ledger.total() == 800);
+    together(&mut [&mut first, &mut second], "the rest", |_| {
+        ledger.total() == 800
+    });
     assert_eq!(second.held(), held);
     assert_eq!(first.log, log, "the neighbour saw no rebalance");
     first.shutdown();
@@ -118,7 +133,9 @@ fn same_id(brokers: &str, topic: &str) {
     let mut older = Member::start(settings(brokers, topic, "h1"), &ledger);
     older.until("all", |member| member.ledger.total() == 200);
     let mut newer = Member::start(settings(brokers, topic, "h1"), &ledger);
-    together(&mut [&mut older, &mut newer], "the older ends", |members| members[0].ended());
+    together(&mut [&mut older, &mut newer], "the older ends", |members| {
+        members[0].ended()
+    });
     let error = older.stopped();
     assert!(error.hint_text().unwrap().contains("host.id"), "{error:?}");
     newer.until("its partitions", |member| member.lanes.len() == 2);
@@ -145,7 +162,11 @@ fn a_source_whose_supervisor_is_gone_ends() {
     create_topic(&broker.bootstrap(), "orphan", 1, &[]);
     let (commands, commanded) = std::sync::mpsc::channel();
     let (events, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let source = Box::new(wasmill::kafka::KafkaSource::new(settings(&broker.bootstrap(), "orphan", "h1")));
+    let source = Box::new(wasmill::kafka::KafkaSource::new(settings(
+        &broker.bootstrap(),
+        "orphan",
+        "h1",
+    )));
     let thread = thread::spawn(move || wasmill::source::Source::run(source, events, commanded));
     let begin = Instant::now();
     while seen.try_recv().is_err() {
@@ -155,7 +176,10 @@ fn a_source_whose_supervisor_is_gone_ends() {
     drop((commands, seen));
     let begin = Instant::now();
     while !thread.is_finished() {
-        assert!(begin.elapsed() < Duration::from_secs(5), "it goes on without a supervisor");
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "it goes on without a supervisor"
+        );
         thread::sleep(Duration::from_millis(5));
     }
     thread.join().unwrap().unwrap();

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use wasmill::record::Batch;
 
-use crate::harness::{Ledger, Member, PATIENCE, create_topic, fresh, producer, real, send, settings, value};
+use crate::harness::{
+    Ledger, Member, PATIENCE, create_topic, fresh, producer, real, send, settings, value,
+};
 use crate::records::read;
 
 #[test]
@@ -23,7 +25,12 @@ fn aborted_transactions_are_never_seen_and_leave_no_gap_in_positions() {
         for _ in 0..50 {
             let value = value(if aborts { u64::MAX } else { kept });
             kept += u64::from(!aborts);
-            send(&producer, BaseRecord::<[u8], [u8]>::to(&topic).key(&b"k"[..]).payload(&value));
+            send(
+                &producer,
+                BaseRecord::<[u8], [u8]>::to(&topic)
+                    .key(&b"k"[..])
+                    .payload(&value),
+            );
         }
         producer.flush(PATIENCE).unwrap();
         if aborts {
@@ -63,7 +70,12 @@ fn gaps_of_compaction_are_bridged() {
     let mut sent = 0_u64;
     loop {
         for key in [&b"a"[..], b"b", b"c"] {
-            send(&producer, BaseRecord::<[u8], [u8]>::to(&topic).key(key).payload(&value(sent)));
+            send(
+                &producer,
+                BaseRecord::<[u8], [u8]>::to(&topic)
+                    .key(key)
+                    .payload(&value(sent)),
+            );
             sent += 1;
         }
         producer.flush(PATIENCE).unwrap();
@@ -93,7 +105,9 @@ fn read_what_is_there(brokers: &str, topic: &str, sent: u64) -> Vec<Batch> {
     let mut member = Member::start(settings, &ledger);
     member.checks = false;
     let end = i64::try_from(sent).unwrap();
-    member.until("the last", |member| member.kept.last().is_some_and(|batch| batch.to() == end));
+    member.until("the last", |member| {
+        member.kept.last().is_some_and(|batch| batch.to() == end)
+    });
     let kept = std::mem::take(&mut member.kept);
     member.shutdown();
     kept
@@ -104,10 +118,16 @@ fn a_large_record_passes() {
     let Some(brokers) = real() else { return };
     let topic = fresh("large");
     create_topic(&brokers, &topic, 1, &[("max.message.bytes", "9000000")]);
-    let producer = producer(&brokers, &[("message.max.bytes", "9000000"), ("linger.ms", "0")]);
+    let producer = producer(
+        &brokers,
+        &[("message.max.bytes", "9000000"), ("linger.ms", "0")],
+    );
     let large = vec![b'x'; 8_000_000];
     for payload in [&large[..], b"small", &large[..]] {
-        send(&producer, BaseRecord::<[u8], [u8]>::to(&topic).payload(payload));
+        send(
+            &producer,
+            BaseRecord::<[u8], [u8]>::to(&topic).payload(payload),
+        );
     }
     producer.flush(PATIENCE).unwrap();
     let batches = read(&brokers, &topic, false, 3);

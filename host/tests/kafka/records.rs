@@ -7,7 +7,9 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use wasmill::record::{Batch, Mark, cells};
 use wasmill_devbroker::{Broker, Options};
 
-use crate::harness::{Ledger, Member, PATIENCE, create_topic, fresh, producer, real, send, settings};
+use crate::harness::{
+    Ledger, Member, PATIENCE, create_topic, fresh, producer, real, send, settings,
+};
 
 /// Reads a whole topic of one partition without checking values.
 pub(crate) fn read(brokers: &str, topic: &str, headers: bool, count: usize) -> Vec<Batch> {
@@ -17,7 +19,9 @@ pub(crate) fn read(brokers: &str, topic: &str, headers: bool, count: usize) -> V
     let ledger = Arc::new(Ledger::default());
     let mut member = Member::start(settings, &ledger);
     member.checks = false;
-    member.until("all", |member| member.kept.iter().map(Batch::len).sum::<usize>() == count);
+    member.until("all", |member| {
+        member.kept.iter().map(Batch::len).sum::<usize>() == count
+    });
     let kept = std::mem::take(&mut member.kept);
     member.shutdown();
     kept
@@ -42,13 +46,21 @@ fn null_is_not_empty_and_headers_come_only_when_asked() {
     let brokers = broker.bootstrap();
     create_topic(&brokers, "shapes", 1, &[]);
     let producer = producer(&brokers, &[]);
-    let to = || BaseRecord::<[u8], [u8]>::to("shapes").partition(0).timestamp(1_700_000_000_123);
-    let some: [(&str, Option<&[u8]>); 3] = [("a", Some(b"1")), ("none", None), ("empty", Some(b""))];
+    let to = || {
+        BaseRecord::<[u8], [u8]>::to("shapes")
+            .partition(0)
+            .timestamp(1_700_000_000_123)
+    };
+    let some: [(&str, Option<&[u8]>); 3] =
+        [("a", Some(b"1")), ("none", None), ("empty", Some(b""))];
     let mut owned = OwnedHeaders::new();
     for (key, value) in some {
         owned = owned.insert(Header { key, value });
     }
-    send(&producer, to().key(&b"k"[..]).payload(&b"v"[..]).headers(owned));
+    send(
+        &producer,
+        to().key(&b"k"[..]).payload(&b"v"[..]).headers(owned),
+    );
     send(&producer, to().key(&b""[..]).payload(&b""[..]));
     send(&producer, to().key(&b"k"[..]));
     send(&producer, to().payload(&b"v"[..]));
@@ -58,7 +70,10 @@ fn null_is_not_empty_and_headers_come_only_when_asked() {
     for headers in [true, false] {
         let batches = read(&brokers, "shapes", headers, 5);
         let records: Vec<_> = batches.iter().flat_map(Batch::iter).collect();
-        let pairs: Vec<_> = records.iter().map(|record| (record.key, record.value)).collect();
+        let pairs: Vec<_> = records
+            .iter()
+            .map(|record| (record.key, record.value))
+            .collect();
         let expected: [(Option<&[u8]>, Option<&[u8]>); 5] = [
             (Some(b"k"), Some(b"v")),
             (Some(b""), Some(b"")),
@@ -70,10 +85,23 @@ fn null_is_not_empty_and_headers_come_only_when_asked() {
         let marks: Vec<_> = records.iter().map(|record| record.marks).collect();
         assert_eq!(
             marks,
-            [0, 0, Mark::NULL_VALUE, Mark::NULL_KEY, Mark::NULL_KEY | Mark::NULL_VALUE]
+            [
+                0,
+                0,
+                Mark::NULL_VALUE,
+                Mark::NULL_KEY,
+                Mark::NULL_KEY | Mark::NULL_VALUE
+            ]
         );
-        assert!(records.iter().all(|record| record.timestamp == 1_700_000_000_123));
-        let seen: Vec<_> = records.iter().map(|record| record.headers.to_vec()).collect();
+        assert!(
+            records
+                .iter()
+                .all(|record| record.timestamp == 1_700_000_000_123)
+        );
+        let seen: Vec<_> = records
+            .iter()
+            .map(|record| record.headers.to_vec())
+            .collect();
         if headers {
             assert_eq!(seen[0], encoded(&some));
             assert_eq!(seen[1], encoded(&[]));
@@ -87,9 +115,16 @@ fn null_is_not_empty_and_headers_come_only_when_asked() {
 fn a_timestamp_of_the_broker_is_marked() {
     let Some(brokers) = real() else { return };
     let topic = fresh("appended");
-    create_topic(&brokers, &topic, 1, &[("message.timestamp.type", "LogAppendTime")]);
+    create_topic(
+        &brokers,
+        &topic,
+        1,
+        &[("message.timestamp.type", "LogAppendTime")],
+    );
     let producer = producer(&brokers, &[]);
-    let record = BaseRecord::<[u8], [u8]>::to(&topic).payload(&b"v"[..]).timestamp(5);
+    let record = BaseRecord::<[u8], [u8]>::to(&topic)
+        .payload(&b"v"[..])
+        .timestamp(5);
     send(&producer, record);
     producer.flush(PATIENCE).unwrap();
     let batches = read(&brokers, &topic, false, 1);

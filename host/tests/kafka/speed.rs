@@ -26,6 +26,10 @@ fn speed_of_the_fetch_stage() {
         let (all, wall) = (process_cpu() - before, begin.elapsed());
         let own = member.shutdown();
         let per = |time: std::time::Duration| time.as_nanos() / u128::from(records);
-        println!("all threads {} ns/record, source thread {} ns/record, wall {wall:?}", per(all), per(own));
+        println!(
+            "all threads {} ns/record, source thread {} ns/record, wall {wall:?}",
+            per(all),
+            per(own)
+        );
     }
 }
