@@ -1,8 +1,9 @@
 //! Where logs go, set up once.
 
-use std::io::IsTerminal as _;
-
 use tracing_subscriber::EnvFilter;
+
+use crate::config::look_of_stderr;
+use crate::toml_check::Look;
 
 /// Logs to standard error: text for people, or one JSON object a line. A filter that is not understood falls
 /// back to `info`. librdkafka's own chatter is kept to warnings.
@@ -16,8 +17,7 @@ pub fn log_to_stderr(filter: &str, json: bool) {
     if json {
         builder.json().flatten_event(true).try_init().ok();
     } else {
-        let colour =
-            std::io::stderr().is_terminal() && !crate::config::environment_has("NO_COLOR");
+        let colour = look_of_stderr() == Look::Colour;
         builder.with_ansi(colour).with_target(false).try_init().ok();
     }
 }

@@ -76,6 +76,9 @@ pub struct Flight<'a> {
     pub hlc: i64,
     /// Where dead letters find their bytes.
     pub batch: &'a Batch,
+    /// Write time of each record of `batch` by its index, as [`crate::sink::AheadRows::stamps`]: the write
+    /// time of its dead letter.
+    pub stamps: &'a [i64],
     /// Rows of the routes on this database.
     pub rows: &'a [HereRows<'a>],
     /// Records set aside.

@@ -81,7 +81,10 @@ pub fn main() -> ExitCode {
         Command::Run(_) => "info",
         _ => "warn",
     };
-    crate::telemetry::log_to_stderr(arguments.log.as_deref().unwrap_or(default), arguments.log_json);
+    crate::telemetry::log_to_stderr(
+        arguments.log.as_deref().unwrap_or(default),
+        arguments.log_json,
+    );
     let outcome = match arguments.command {
         Command::Demo(command) => command.execute(voice),
         Command::Run(command) => command.execute(voice),
@@ -122,6 +125,15 @@ impl From<Error> for Failure {
 impl From<crate::toml_check::Problems> for Failure {
     fn from(problems: crate::toml_check::Problems) -> Self {
         Self::Problems(problems)
+    }
+}
+
+impl From<crate::config::LoadError> for Failure {
+    fn from(error: crate::config::LoadError) -> Self {
+        match error {
+            crate::config::LoadError::Unreadable(error) => Self::Error(error),
+            crate::config::LoadError::Wrong(problems) => Self::Problems(problems),
+        }
     }
 }
 

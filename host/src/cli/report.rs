@@ -1,10 +1,13 @@
 //! How commands speak to a person or, with `--json`, to a program.
 
-#![expect(clippy::print_stdout, reason = "standard output is where a command's result goes")]
-
-use std::io::IsTerminal as _;
+#![expect(
+    clippy::print_stdout,
+    reason = "standard output is where a command's result goes"
+)]
 
 use super::{Failure, Voice};
+use crate::config::look_of_stderr;
+use crate::toml_check::Look;
 
 /// Prints a result as JSON.
 pub(super) fn json(value: &serde_json::Value) {
@@ -24,7 +27,9 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
                 "error": {"what": error.what(), "detail": error.detail(), "hint": error.hint_text(),
                           "blame": format!("{:?}", error.blame()).to_lowercase()}
             }),
-            Failure::Problems(problems) => serde_json::json!({"error": {"problems": problems.to_string()}}),
+            Failure::Problems(problems) => {
+                serde_json::json!({"error": {"problems": problems.to_string()}})
+            }
             Failure::Mismatch(detail) => serde_json::json!({"error": {"detail": detail}}),
         };
         json(&document);
@@ -37,7 +42,7 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
                 eprintln!("{} {hint}", paint(" hint:", "1;36"));
             }
         }
-        Failure::Problems(problems) => eprintln!("{problems}"),
+        Failure::Problems(problems) => eprintln!("{}", problems.render(look_of_stderr())),
         Failure::Mismatch(detail) => eprintln!("{} {detail}", paint("error:", "1;31")),
     }
 }
@@ -53,5 +58,5 @@ pub(super) fn paint(text: &str, code: &str) -> String {
 
 /// Whether standard error shows colour: a terminal, and no `NO_COLOR`.
 pub(super) fn colour() -> bool {
-    std::io::stderr().is_terminal() && !crate::config::environment_has("NO_COLOR")
+    look_of_stderr() == Look::Colour
 }

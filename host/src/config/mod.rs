@@ -2,9 +2,20 @@
 //!
 //! [`Config`] is the checked form and the only one `assemble` accepts. The raw TOML and the diagnostics live
 //! in this module's private files. The environment is read here and nowhere else.
+//!
+//! * [`Config::load`] reads a file with this process's environment; [`Config::check`] is its pure core;
+//! * [`Config::bind`] joins a pipeline's bindings with the names its plugin has.
 
+mod bind;
+mod check;
+mod connections;
+mod environment;
+mod pipelines;
 mod types;
 
+pub use bind::{Bindings, ConnectionKind};
+pub use check::Surroundings;
+pub use environment::{LoadError, look_of_stderr};
 pub use types::{
     CassandraConnection, Ceilings, Config, HostConfig, InputBinding, KafkaCluster, Membership,
     PipelineConfig, PostgresConnection, RouteBinding, Secret,

@@ -87,8 +87,8 @@ pub struct CassandraConnection {
     pub login: Option<(String, Secret<String>)>,
 }
 
-/// One pipeline.
-#[derive(Clone, Debug, PartialEq)]
+/// One pipeline. `Debug` shows the names of its configuration values only: any of them may be secret.
+#[derive(Clone, PartialEq)]
 pub struct PipelineConfig {
     /// Its identity in every anchor and group; never derived.
     pub name: String,
@@ -108,6 +108,22 @@ pub struct PipelineConfig {
     pub config: BTreeMap<String, toml::Value>,
     /// Static (default) or dynamic group membership.
     pub membership: Membership,
+}
+
+impl fmt::Debug for PipelineConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineConfig")
+            .field("name", &self.name)
+            .field("file", &self.file)
+            .field("inputs", &self.inputs)
+            .field("routes", &self.routes)
+            .field("grants", &self.grants)
+            .field("memory", &self.memory)
+            .field("run_time", &self.run_time)
+            .field("config", &self.config.keys())
+            .field("membership", &self.membership)
+            .finish()
+    }
 }
 
 /// What an input is bound to.

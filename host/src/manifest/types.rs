@@ -56,6 +56,18 @@ pub struct Input {
     pub headers: bool,
 }
 
+impl Input {
+    /// Whether records have to be fetched with their headers (250 ns each).
+    #[must_use]
+    pub fn needs_headers(&self) -> bool {
+        self.headers
+            || self
+                .fields
+                .iter()
+                .any(|field| matches!(field.from, FieldSource::Header(_)))
+    }
+}
+
 /// A typed value decoded from each record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
@@ -109,7 +121,7 @@ pub enum Format {
     Json,
     /// One line of text a record.
     Text(TextFormat),
-    /// Not decoded; only `raw` and non-value fields.
+    /// Not decoded: the whole value as it is (`value`), no paths.
     Bytes,
 }
 

@@ -13,10 +13,10 @@ use crate::route::DeadLetter;
 use crate::sink::Merger;
 
 /// How the rows of one route are prepared.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct RouteShape {
-    merge: Option<(Vec<usize>, Option<usize>)>,
-    columns: usize,
+    /// `None`: rows are appended as they are.
+    merger: Option<Merger>,
     discard: bool,
 }
 
@@ -24,7 +24,6 @@ struct RouteShape {
 #[derive(Debug)]
 pub(super) struct FlightBuilder {
     shapes: Vec<RouteShape>,
-    merger: Merger,
     /// Rows of the current flight by route index.
     pub(super) rows: Vec<RowBatch>,
     /// Dead letters of the current flight.
@@ -39,15 +38,15 @@ impl FlightBuilder {
             .routes
             .iter()
             .map(|route| RouteShape {
-                merge: route.merges().then(|| (route.key(), route.guard())),
-                columns: route.route.columns.len(),
+                merger: route
+                    .merges()
+                    .then(|| Merger::new(&route.key(), &route.route.columns, route.guard())),
                 discard: route.binding == Binding::Discard,
             })
             .collect();
         Self {
             rows: vec![RowBatch::default(); shapes.len()],
             shapes,
-            merger: Merger::default(),
             dead: Vec::new(),
             stamps: Vec::new(),
         }
@@ -74,7 +73,11 @@ impl FlightBuilder {
 
     /// The last write time given to a record below `end`.
     pub(super) fn hlc(&self, end: usize, before: i64) -> i64 {
-        if end == 0 { before } else { self.stamps[end - 1] }
+        if end == 0 {
+            before
+        } else {
+            self.stamps[end - 1]
+        }
     }
 
     /// Prepares the records `range` of a processed batch; returns what they count for.
@@ -94,7 +97,7 @@ impl FlightBuilder {
         totals.filtered = totals.received - totals.dead - totals.emitted;
         for ((shape, rows), into) in self
             .shapes
-            .iter()
+            .iter_mut()
             .zip(&processed.rows)
             .zip(&mut self.rows)
         {
@@ -104,11 +107,8 @@ impl FlightBuilder {
             if shape.discard {
                 continue;
             }
-            match &shape.merge {
-                Some((key, guard)) => {
-                    self.merger
-                        .merge(rows, range, key, shape.columns, *guard, into);
-                }
+            match &mut shape.merger {
+                Some(merger) => merger.merge(rows, range, into),
                 None => range.for_each(|row| into.push(rows.row(row))),
             }
         }
@@ -124,13 +124,13 @@ fn emitted(rows: &[RowBatch], range: &Range<usize>) -> u64 {
         let next = cursors
             .iter()
             .zip(rows)
-            .filter(|(cursor, _)| !cursor.is_empty())
+            .filter(|(cursor, _)| cursor.start < cursor.end)
             .map(|(cursor, rows)| rows.source(cursor.start))
             .min();
         let Some(source) = next else { return count };
         count += 1;
         for (cursor, rows) in cursors.iter_mut().zip(rows) {
-            while !cursor.is_empty() && rows.source(cursor.start) == source {
+            while cursor.start < cursor.end && rows.source(cursor.start) == source {
                 cursor.start += 1;
             }
         }
@@ -206,7 +206,6 @@ mod tests {
         };
         let mut builder = FlightBuilder {
             shapes: Vec::new(),
-            merger: Merger::default(),
             rows: Vec::new(),
             dead: Vec::new(),
             stamps: Vec::new(),

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::config::{Config, PipelineConfig, RouteBinding};
+use crate::config::{Config, ConnectionKind, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::manifest::{Input, Limits, Manifest, Mode, Route, Target};
 
@@ -169,9 +169,23 @@ impl Plan {
         digest: String,
     ) -> Result<Self, Error> {
         let what = || format!("plan pipeline {:?}", pipeline.name);
-        check_names(pipeline, manifest)?;
-        let input = plan_input(pipeline, config, manifest)?;
-        let mut routes = bind_routes(pipeline, manifest)?;
+        let inputs: Vec<&str> = manifest.inputs.iter().map(|i| i.name.as_str()).collect();
+        let kinds: Vec<(&str, ConnectionKind)> = manifest
+            .routes
+            .iter()
+            .map(|route| match route.target {
+                Target::Postgres(_) => (route.name.as_str(), ConnectionKind::Postgres),
+                Target::Cassandra(_) => (route.name.as_str(), ConnectionKind::Cassandra),
+            })
+            .collect();
+        let bindings = config.bind(pipeline, &inputs, &kinds)?;
+        let input = plan_input(pipeline, &bindings.inputs[0], manifest)?;
+        let mut routes: Vec<_> = manifest
+            .routes
+            .iter()
+            .zip(&bindings.routes)
+            .map(|(route, bound)| plan_route(route, bound))
+            .collect();
         let anchor = choose_anchor(&pipeline.name, &routes)?;
         for (plan, _) in &mut routes {
             guarantee(plan, &anchor);
@@ -198,6 +212,12 @@ impl Plan {
         })
     }
 
+    /// The routes in index order with their bound tables.
+    #[must_use]
+    pub fn bound_routes(&self) -> Vec<Route> {
+        self.routes.iter().map(|plan| plan.route.clone()).collect()
+    }
+
     /// Whether some route is written ahead of the anchor's commit.
     #[must_use]
     pub fn writes_ahead(&self) -> bool {
@@ -207,42 +227,14 @@ impl Plan {
     }
 }
 
-/// Every binding names something of the manifest.
-fn check_names(pipeline: &PipelineConfig, manifest: &Manifest) -> Result<(), Error> {
-    let unknown = |kind: &str, name: &str, known: Vec<&str>| {
-        Error::config(
-            format!("plan pipeline {:?}", pipeline.name),
-            format!(
-                "bind.{kind}.{name} names no {kind} of plugin {:?}",
-                manifest.name
-            ),
-        )
-        .hint(format!("it has: {}", known.join(", ")))
-    };
-    for name in pipeline.inputs.keys() {
-        if !manifest.inputs.iter().any(|input| input.name == *name) {
-            let known = manifest.inputs.iter().map(|i| i.name.as_str()).collect();
-            return Err(unknown("input", name, known));
-        }
-    }
-    for name in pipeline.routes.keys() {
-        if !manifest.routes.iter().any(|route| route.name == *name) {
-            let known = manifest.routes.iter().map(|r| r.name.as_str()).collect();
-            return Err(unknown("route", name, known));
-        }
-    }
-    Ok(())
-}
-
 fn plan_input(
     pipeline: &PipelineConfig,
-    config: &Config,
+    binding: &InputBinding,
     manifest: &Manifest,
 ) -> Result<InputPlan, Error> {
-    let what = || format!("plan pipeline {:?}", pipeline.name);
     let [input] = manifest.inputs.as_slice() else {
         return Err(Error::config(
-            what(),
+            format!("plan pipeline {:?}", pipeline.name),
             format!(
                 "plugin {:?} has {} inputs; a pipeline reads one in this version",
                 manifest.name,
@@ -251,88 +243,36 @@ fn plan_input(
         )
         .hint("split the plugin, one input each"));
     };
-    let binding = pipeline.inputs.get(&input.name);
-    let kafka = match binding {
-        Some(binding) => binding.kafka.clone(),
-        None => only(
-            config.kafka.keys(),
-            &what(),
-            &format!("input {:?}", input.name),
-            "kafka",
-        )?,
-    };
-    let topic = binding
-        .and_then(|b| b.topic.clone())
-        .unwrap_or_else(|| input.topic.clone());
     Ok(InputPlan {
         input: input.clone(),
-        kafka,
-        topic,
+        kafka: binding.kafka.clone(),
+        topic: binding.topic.clone().unwrap_or_else(|| input.topic.clone()),
         group: format!("wasmill.{}", pipeline.name),
     })
 }
 
-/// The only connection of a kind, where a binding names none.
-fn only<'a>(
-    mut names: impl Iterator<Item = &'a String>,
-    what: &str,
-    who: &str,
-    kind: &str,
-) -> Result<String, Error> {
-    match (names.next(), names.next()) {
-        (Some(name), None) => Ok(name.clone()),
-        (None, _) => Err(
-            Error::config(what, format!("{who} needs a {kind} connection, none is configured"))
-                .hint(format!("add a [{kind}.NAME] section")),
-        ),
-        (Some(_), Some(_)) => {
-            Err(Error::config(what, format!("{who} is not bound and there are several {kind} connections"))
-                .hint("bind it: see bind in the guide"))
+/// A route with its bound table, and the connection it goes to (`None`: discarded).
+fn plan_route(route: &Route, bound: &RouteBinding) -> (RoutePlan, Option<String>) {
+    let mut route = route.clone();
+    let (binding, connection) = match bound {
+        RouteBinding::Discard => (Binding::Discard, None),
+        RouteBinding::Connection { connection, table } => {
+            if let Some(bound) = table {
+                match &mut route.target {
+                    Target::Postgres(table) => table.table.clone_from(bound),
+                    Target::Cassandra(table) => table.table.clone_from(bound),
+                }
+            }
+            (Binding::Ahead(connection.clone()), Some(connection.clone()))
         }
-    }
-}
-
-/// Routes with the connection they are bound to (`None`: discarded).
-fn bind_routes(
-    pipeline: &PipelineConfig,
-    manifest: &Manifest,
-) -> Result<Vec<(RoutePlan, Option<String>)>, Error> {
-    manifest
-        .routes
-        .iter()
-        .map(|route| {
-            let mut route = route.clone();
-            let (binding, connection) = match pipeline.routes.get(&route.name) {
-                Some(RouteBinding::Discard) => (Binding::Discard, None),
-                Some(RouteBinding::Connection { connection, table }) => {
-                    if let Some(bound) = table {
-                        match &mut route.target {
-                            Target::Postgres(table) => table.table.clone_from(bound),
-                            Target::Cassandra(table) => table.table.clone_from(bound),
-                        }
-                    }
-                    (Binding::Ahead(connection.clone()), Some(connection.clone()))
-                }
-                None => {
-                    return Err(Error::config(
-                        format!("plan pipeline {:?}", pipeline.name),
-                        format!("route {:?} is not bound", route.name),
-                    )
-                    .hint(format!(
-                        "set bind.route.{} = {{connection = \"…\"}} or \"discard\" in [pipeline.{}]",
-                        route.name, pipeline.name
-                    )));
-                }
-            };
-            let plan = RoutePlan {
-                route,
-                binding,
-                guarantee: Guarantee::Nothing,
-                why: "the operator bound it to discard: rows are counted, not written",
-            };
-            Ok((plan, connection))
-        })
-        .collect()
+    };
+    let plan = RoutePlan {
+        route,
+        binding,
+        guarantee: Guarantee::Nothing,
+        why: "the operator bound it to discard: rows are counted, not written",
+    };
+    (plan, connection)
 }
 
 /// Postgres where a route goes there, else Cassandra, else memory.

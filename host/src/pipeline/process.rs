@@ -192,7 +192,7 @@ impl Processor {
                 .routes
                 .check(&output, &input, &mut into.rows, &mut into.dead);
             return match checked {
-                Ok(()) => Ok(Ok(())),
+                Ok(_) => Ok(Ok(())),
                 Err(error) => {
                     for (rows, before) in into.rows.iter_mut().zip(rows_before) {
                         rows.truncate(before);

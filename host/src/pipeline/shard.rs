@@ -12,9 +12,9 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{OnceCell, mpsc};
 
+use super::Surroundings;
 use super::lane::Connections;
 use super::plan::{Binding, Plan};
-use super::Surroundings;
 use crate::error::Error;
 use crate::task;
 
@@ -53,7 +53,7 @@ impl Local {
                         Binding::Here | Binding::Discard => None,
                     });
                 }
-                Ok(Rc::new(Connections { anchor, ahead }))
+                Ok::<_, Error>(Rc::new(Connections { anchor, ahead }))
             })
             .await?;
         Ok(Rc::clone(opened))

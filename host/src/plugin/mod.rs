@@ -1,5 +1,26 @@
 //! Plugins as the pipeline sees them: something that turns fields into rows, and fails in known ways.
 //! The engine behind it (wasmtime) is an adapter; tests use closures.
+//!
+//! The contract is in this file and knows nothing of WebAssembly. Its adapter: [`Engine`] compiles a
+//! component (checked by `component`, native code kept by `cache`), [`Compiled`] can be asked to
+//! `describe` itself and becomes a [`GuestPlugin`], whose instances lower a batch (`arguments`), call the
+//! guest within its `limits`, serve its `hostcalls` and name its `failure`. `wasmtime` appears only here.
+
+mod abi;
+mod arguments;
+mod cache;
+mod compile;
+mod component;
+mod describe;
+mod engine;
+mod failure;
+#[cfg(test)]
+mod guests;
+mod hostcalls;
+mod instance;
+mod limits;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -7,6 +28,12 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::error::Error;
 use crate::record::{Batch, Fields};
+
+pub use compile::Compiled;
+pub use component::Facts;
+pub use engine::{Allocation, Engine, EngineOptions};
+pub use hostcalls::{Counters, LogLevel};
+pub use instance::{GuestPlugin, InputSettings, PluginSettings};
 
 /// Records handed to a plugin in one call: the kept records `range` of a decoded batch.
 #[derive(Clone, Debug)]

@@ -5,6 +5,8 @@
 
 mod batch;
 pub mod cells;
+pub mod decimal;
+pub mod json;
 mod rows;
 mod text;
 mod types;

@@ -1,6 +1,14 @@
 //! Routes: where rows go, and what becomes of records that do not get there.
 //!
 //! [`DeadLetter`] names a record set aside; its bytes stay in the batch until the anchor writes them.
+//! [`RouteTable`] judges what a guest returned.
+
+mod check;
+mod fit;
+mod rules;
+
+pub use check::{RouteTable, Tally};
+pub use rules::{CASSANDRA_MAX_KEY, CASSANDRA_MAX_ROW, POSTGRES_MAX_ROW, Rules, Store};
 
 use std::borrow::Cow;
 

@@ -4,6 +4,10 @@
 //! ends as if they had been sent once. Routes on the anchor's own database do not come here: they travel
 //! inside the flight (see [`crate::anchor`]).
 
+mod merge;
+
+pub use merge::Merger;
+
 use futures_util::future::LocalBoxFuture;
 
 use crate::error::Error;

@@ -75,9 +75,10 @@ async fn look(
             .unwrap_or_default();
         let mut check = |what: String, found: u64, wanted: u64| {
             if found != wanted {
-                shown
-                    .mismatches
-                    .push(format!("{}: {what} is {found}, expected {wanted}", plan.pipeline));
+                shown.mismatches.push(format!(
+                    "{}: {what} is {found}, expected {wanted}",
+                    plan.pipeline
+                ));
             }
         };
         check("records read".to_owned(), counted.received, sent.records);
@@ -156,7 +157,11 @@ impl Shown {
     }
 
     /// For programs.
-    pub(super) fn document(&self, totals: &[(String, Totals)], took: Duration) -> serde_json::Value {
+    pub(super) fn document(
+        &self,
+        totals: &[(String, Totals)],
+        took: Duration,
+    ) -> serde_json::Value {
         serde_json::json!({
             "ok": self.mismatches.is_empty(),
             "seconds": took.as_secs_f64(),
@@ -173,7 +178,7 @@ impl Shown {
 
 fn drawn(text: &TextTable) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(&text.columns);
     for row in &text.rows {
         table.add_row(row);

@@ -1,9 +1,18 @@
 //! The cell codec: a cell is a big-endian s32 length and that many bytes; negative lengths carry meaning.
 //! Fields and rows share it. It checks and copies; it converts for no database.
 //!
-//! Layout of the bytes by type: see [`Type`]; source: `wit/since-v0.1/types.wit`.
+//! Layout of the bytes by type: see [`super::Type`]; source: `wit/since-v0.1/types.wit`. `check` judges the bytes of
+//! a value, `value` writes and reads them typed.
 
-use super::Type;
+mod check;
+mod value;
+
+pub use check::{MAX_DATE, MAX_TIME, MIN_DATE, MIN_TIMESTAMP, check};
+pub use value::{
+    Headers, Items, begin, get_boolean, get_decimal, get_float32, get_float64, get_int16,
+    get_int32, get_int64, get_text, put_boolean, put_count, put_decimal, put_float32, put_float64,
+    put_int16, put_int32, put_int64, put_text, seal,
+};
 
 /// Length code of null.
 pub const NULL: i32 = -1;
@@ -49,6 +58,9 @@ pub enum CellError {
     /// A reserved length code.
     #[error("length code {0} is reserved")]
     Reserved(i32),
+    /// More bytes than the type says.
+    #[error("{0} bytes are left over after the last cell")]
+    Long(usize),
     /// The bytes do not fit the type.
     #[error("{reason} does not fit type {ty}")]
     Unfit {
@@ -138,27 +150,50 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Checks that `bytes` are a value of `ty`.
-///
-/// # Errors
-/// What stands there and the type it does not fit.
-pub fn check(ty: &Type, bytes: &[u8]) -> Result<(), CellError> {
-    let unfit = |reason: String| {
-        Err(CellError::Unfit {
-            ty: ty.to_string(),
-            reason,
-        })
-    };
-    if let Some(size) = ty.fixed_size()
-        && bytes.len() != size
-    {
-        return unfit(format!("a value of {} bytes", bytes.len()));
-    }
-    match ty {
-        Type::Boolean if bytes[0] > 1 => unfit(format!("byte {}", bytes[0])),
-        Type::Text | Type::Json if std::str::from_utf8(bytes).is_err() => {
-            unfit("text that is not UTF-8".to_owned())
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_length_code_reads_as_its_cell() {
+        let mut bytes = Vec::new();
+        for code in -6_i32..=-1 {
+            bytes.extend_from_slice(&code.to_be_bytes());
         }
-        _ => Ok(()),
+        put(&mut bytes, b"ab");
+        let mut reader = Reader::new(&bytes);
+        for cell in [
+            Cell::SourceHeaders,
+            Cell::SourceTimestamp,
+            Cell::SourceValue,
+            Cell::SourceKey,
+            Cell::Unset,
+            Cell::Null,
+            Cell::Value(b"ab"),
+        ] {
+            assert_eq!(reader.cell().unwrap(), cell);
+        }
+        assert!(reader.is_empty());
+        assert_eq!(reader.cell(), Err(CellError::Short { missing: 4 }));
+        let reserved = (-7_i32).to_be_bytes();
+        assert_eq!(Reader::new(&reserved).cell(), Err(CellError::Reserved(-7)));
+        assert_eq!(
+            Reader::new(&[0, 0, 0, 3, 1]).cell(),
+            Err(CellError::Short { missing: 2 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_ends_on_any_bytes(bytes: Vec<u8>) {
+            let mut reader = Reader::new(&bytes);
+            let mut cells = 0;
+            while reader.cell().is_ok() {
+                cells += 1;
+            }
+            prop_assert!(cells * 4 <= bytes.len());
+        }
     }
 }

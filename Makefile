@@ -1,0 +1,47 @@
+# The two commands: `make demo` and `make test`. Everything else is for those who work on Wasmill itself.
+# One cargo profile serves both, so that a fresh clone compiles once.
+
+CARGO ?= cargo
+WASMILL = $(CARGO) run --quiet --package wasmill --
+PLUGINS = plugins/flights plugins/earthquakes
+
+.PHONY: help demo test check unit scenarios plugins deny kill-run bench install
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## real records through real plugins into real tables, on this machine (REAL=1: Apache Kafka and Cassandra)
+	@$(WASMILL) demo $(if $(REAL),--real)
+
+test: check unit plugins scenarios ## everything: format, lints, unit, golden, guests, plugins, scenarios on real servers
+
+check: deny ## format, lints, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+deny:
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
+	elif [ "$$CI" = true ]; then echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; \
+	else echo "SKIPPED licences and duplicates: cargo install --locked cargo-deny"; fi
+
+unit: ## unit, property, golden and adapter tests
+	$(CARGO) test --workspace --exclude wasmill-tests --quiet
+
+plugins: ## the example plugins: native tests, then their fixtures through the real component
+	@for plugin in $(PLUGINS); do \
+	  echo "plugin $$plugin"; \
+	  (cd $$plugin && $(CARGO) fmt --check && $(CARGO) test --quiet) && $(WASMILL) plugin test $$plugin || exit 1; \
+	done
+
+scenarios: ## the whole product on the development broker and on real Kafka, Cassandra and Postgres
+	$(CARGO) build --quiet --package wasmill
+	$(CARGO) test --package wasmill-tests --quiet
+
+RECORDS ?= 1000000
+KILLS ?= 10
+kill-run: ## RECORDS flights into Postgres and Cassandra with KILLS times kill -9, compared with an independent computation
+	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
+	$(CARGO) run --release --quiet --package wasmill-tests --bin kill_run -- --records $(RECORDS) --kills $(KILLS)
+
+install: ## the command `wasmill` into cargo's bin folder
+	$(CARGO) install --locked --path host

@@ -1,0 +1,223 @@
+//! [`World`]: the adapters one pipeline is bound to, behind the contracts its lanes know.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::Semaphore;
+
+use super::load::Loaded;
+use crate::anchor::{Anchor, MemoryAnchor};
+use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
+use crate::config::{CassandraConnection, Config, Membership, PipelineConfig};
+use crate::error::Error;
+use crate::kafka::{self, KafkaSettings, KafkaSource, KafkaSourceSettings};
+use crate::manifest::Target;
+use crate::pipeline::{AnchorPlan, Binding, Plan, Surroundings};
+use crate::plugin::Plugin;
+use crate::postgres::{self, PostgresAnchor, PostgresRoute, TableName};
+use crate::sink::AheadSink;
+use crate::source::{Source, TopicInfo};
+
+/// How long a look at the topic may take for each answer.
+const LOOK: Duration = Duration::from_secs(10);
+/// KiB of records a source keeps fetched ahead of its lanes.
+const QUEUED_KBYTES: u32 = 16 << 10;
+/// Positions a host stores at once in Cassandra.
+const ADVANCES: usize = 16;
+
+/// The adapters of one pipeline.
+#[derive(Debug)]
+pub(super) struct World {
+    plan: Arc<Plan>,
+    plugin: Arc<dyn Plugin>,
+    config: Config,
+    instance: String,
+    membership: Membership,
+    memory: MemoryAnchor,
+    advances: Arc<Semaphore>,
+}
+
+impl World {
+    pub(super) fn new(loaded: &Loaded, config: &Config, pipeline: &PipelineConfig) -> Self {
+        Self {
+            plan: Arc::clone(&loaded.plan),
+            plugin: Arc::clone(&loaded.plugin) as Arc<dyn Plugin>,
+            instance: format!("{}/{}", pipeline.name, config.host.id),
+            membership: pipeline.membership,
+            config: config.clone(),
+            memory: MemoryAnchor::new(),
+            advances: Arc::new(Semaphore::new(ADVANCES)),
+        }
+    }
+
+    fn kafka(&self) -> Result<KafkaSettings, Error> {
+        let cluster = self
+            .config
+            .kafka
+            .get(&self.plan.input.kafka)
+            .ok_or_else(|| {
+                Error::bug(
+                    "find a kafka cluster",
+                    "the plan names one the config lacks",
+                )
+            })?;
+        let client = format!("wasmill/{}/{}", self.plan.pipeline, self.config.host.id);
+        Ok(KafkaSettings::new(cluster, &client))
+    }
+
+    pub(super) fn session_timeout(&self) -> Result<Duration, Error> {
+        Ok(self.kafka()?.session_timeout)
+    }
+
+    fn cassandra(&self, name: &str) -> Result<&CassandraConnection, Error> {
+        self.config.cassandra.get(name).ok_or_else(|| {
+            Error::bug(
+                "find a cassandra connection",
+                "the plan names one the config lacks",
+            )
+        })
+    }
+
+    fn cassandra_table(
+        &self,
+        route: usize,
+        connection: &CassandraConnection,
+    ) -> Result<cassandra::RouteTable, Error> {
+        let bound = &self.plan.routes[route].route;
+        let Target::Cassandra(declared) = &bound.target else {
+            return Err(Error::bug(
+                "open a sink",
+                "a route written ahead that is not Cassandra's",
+            ));
+        };
+        cassandra::RouteTable::new(
+            &bound.name,
+            &bound.columns,
+            declared,
+            None,
+            &connection.keyspace,
+        )
+    }
+
+    async fn postgres_anchor(&self, name: &str) -> Result<PostgresAnchor, Error> {
+        let connection = self.config.postgres.get(name).ok_or_else(|| {
+            Error::bug(
+                "find a postgres connection",
+                "the plan names one the config lacks",
+            )
+        })?;
+        let mut settings = postgres::Settings::new(
+            connection.url.clone(),
+            &self.plan.pipeline,
+            &self.plan.input.topic,
+        );
+        settings.plugin.clone_from(&self.plan.plugin);
+        settings.digest.clone_from(&self.plan.digest);
+        for (index, bound) in self.plan.routes.iter().enumerate() {
+            if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target)
+            {
+                settings.routes.push(PostgresRoute {
+                    index,
+                    name: bound.route.name.clone(),
+                    columns: bound.route.columns.clone(),
+                    table: TableName::parse(&table.table)?,
+                    mode: table.mode,
+                    key: table.key.clone(),
+                    guard: table.guard,
+                    create: table.create,
+                });
+            }
+        }
+        PostgresAnchor::open(settings).await
+    }
+
+    async fn cassandra_anchor(&self, name: &str) -> Result<CassandraAnchor, Error> {
+        let session = CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
+        let settings = cassandra::AnchorSettings {
+            pipeline: self.plan.pipeline.clone(),
+            topic: self.plan.input.topic.clone(),
+            plugin: self.plan.plugin.clone(),
+            advances: Arc::clone(&self.advances),
+        };
+        CassandraAnchor::open(&session, settings).await
+    }
+
+    /// Creates or checks every table, once, before the pipeline runs.
+    pub(super) async fn ensure(&self) -> Result<(), Error> {
+        if let AnchorPlan::Postgres(name) = &self.plan.anchor {
+            self.postgres_anchor(name).await?.ensure_tables().await?;
+        }
+        for (index, bound) in self.plan.routes.iter().enumerate() {
+            let (Binding::Ahead(name), Target::Cassandra(table)) =
+                (&bound.binding, &bound.route.target)
+            else {
+                continue;
+            };
+            let connection = self.cassandra(name)?;
+            let session = CassandraSession::connect(connection, Patience::default()).await?;
+            cassandra::ensure_keyspace(&session, connection.create_keyspace).await?;
+            let route = self.cassandra_table(index, connection)?;
+            cassandra::ensure_table(&session, &route, table.create).await?;
+        }
+        if let AnchorPlan::Cassandra(name) = &self.plan.anchor {
+            let session =
+                CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
+            CassandraAnchor::create_tables(&session).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Surroundings for World {
+    fn anchor(&self) -> LocalBoxFuture<'_, Result<Rc<dyn Anchor>, Error>> {
+        async {
+            let anchor: Rc<dyn Anchor> = match &self.plan.anchor {
+                AnchorPlan::Postgres(name) => Rc::new(self.postgres_anchor(name).await?),
+                AnchorPlan::Cassandra(name) => Rc::new(self.cassandra_anchor(name).await?),
+                AnchorPlan::Memory => Rc::new(self.memory.clone()),
+            };
+            Ok(anchor)
+        }
+        .boxed_local()
+    }
+
+    fn ahead(&self, route: usize) -> LocalBoxFuture<'_, Result<Box<dyn AheadSink>, Error>> {
+        async move {
+            let Binding::Ahead(name) = &self.plan.routes[route].binding else {
+                return Err(Error::bug(
+                    "open a sink",
+                    "a route that is not written ahead",
+                ));
+            };
+            let connection = self.cassandra(name)?;
+            let session = CassandraSession::connect(connection, Patience::default()).await?;
+            let table = self.cassandra_table(route, connection)?;
+            let sink: Box<dyn AheadSink> = Box::new(CassandraSink::open(&session, &table).await?);
+            Ok(sink)
+        }
+        .boxed_local()
+    }
+
+    fn source(&self) -> Result<Box<dyn Source>, Error> {
+        Ok(Box::new(KafkaSource::new(KafkaSourceSettings {
+            kafka: self.kafka()?,
+            topic: self.plan.input.topic.clone(),
+            group: self.plan.input.group.clone(),
+            instance: self.instance.clone(),
+            membership: self.membership,
+            headers: self.plan.input.input.needs_headers(),
+            queued_kbytes: QUEUED_KBYTES,
+        })))
+    }
+
+    fn topic(&self) -> Result<TopicInfo, Error> {
+        kafka::topic_info(&self.kafka()?, &self.plan.input.topic, LOOK)
+    }
+
+    fn plugin(&self) -> Arc<dyn Plugin> {
+        Arc::clone(&self.plugin)
+    }
+}

@@ -1,0 +1,155 @@
+//! What the anchor knows of one lane: what is stored, what is held back, and whether it still owns anything.
+//!
+//! Pure. The position of a lane is stored lazily, over data that is acknowledged already: a crash loses only
+//! the position, and the same rows are written again with the same times.
+
+use std::time::{Duration, Instant};
+
+use crate::anchor::{Claim, Epoch};
+
+/// Shortest time between two positions stored for a lane: each costs an LWT (3 ms on one node, and a bounded
+/// number a second for all lanes together).
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The changing part of a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) next: i64,
+    pub(super) reserved: i64,
+    pub(super) hlc: i64,
+}
+
+/// Whether the lane may go on under its claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It owns the partition as far as it knows.
+    Live,
+    /// A change is on the wire. Found by anyone else, its sender was dropped: the outcome is not known.
+    Flying,
+    /// Another claim is newer.
+    Fenced,
+    /// The outcome of a change is not known.
+    Unknown,
+}
+
+/// One lane under one claim.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    pub(super) epoch: Epoch,
+    pub(super) state: State,
+    stored: Mark,
+    pending: Option<Mark>,
+    last: Option<Instant>,
+}
+
+impl Lane {
+    pub(super) fn new(claim: &Claim) -> Self {
+        Self {
+            epoch: claim.epoch.clone(),
+            state: State::Live,
+            stored: Mark {
+                next: claim.next,
+                reserved: claim.reserved,
+                hlc: claim.hlc,
+            },
+            pending: None,
+            last: None,
+        }
+    }
+
+    /// What the anchor stores for sure.
+    pub(super) fn stored(&self) -> Mark {
+        self.stored
+    }
+
+    /// Where the lane stands, held back or not.
+    pub(super) fn head(&self) -> Mark {
+        self.pending.unwrap_or(self.stored)
+    }
+
+    /// Whether something is held back.
+    pub(super) fn holds(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Takes an advance over acknowledged data; the grant never shrinks.
+    pub(super) fn advance(&mut self, to: Mark) {
+        let reserved = to.reserved.max(self.head().reserved);
+        self.pending = Some(Mark { reserved, ..to });
+    }
+
+    /// Whether it is time to store: at the first flight, then at most every 200 ms.
+    pub(super) fn due(&self, now: Instant) -> bool {
+        self.holds()
+            && self
+                .last
+                .is_none_or(|last| now.duration_since(last) >= INTERVAL)
+    }
+
+    /// A change to `to` was stored.
+    pub(super) fn landed(&mut self, to: Mark, now: Instant) {
+        self.stored = to;
+        self.pending = None;
+        self.last = Some(now);
+        self.state = State::Live;
+    }
+
+    /// The lane ends under this claim; what it held back is dropped.
+    pub(super) fn end(&mut self, state: State) {
+        self.pending = None;
+        self.state = state;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane() -> Lane {
+        Lane::new(&Claim {
+            partition: 0,
+            epoch: Epoch {
+                number: 1,
+                id: uuid::Uuid::nil(),
+            },
+            next: 10,
+            reserved: 20,
+            hlc: 5,
+            topic_id: None,
+        })
+    }
+
+    fn mark(next: i64, reserved: i64) -> Mark {
+        Mark {
+            next,
+            reserved,
+            hlc: next,
+        }
+    }
+
+    #[test]
+    fn the_first_advance_is_due_and_the_next_waits() {
+        let mut lane = lane();
+        let start = Instant::now();
+        assert!(!lane.due(start), "nothing to store");
+        lane.advance(mark(11, 30));
+        assert!(lane.due(start));
+        lane.landed(lane.head(), start);
+        assert_eq!(lane.stored(), mark(11, 30));
+        lane.advance(mark(12, 25));
+        lane.advance(mark(13, 25));
+        assert_eq!(lane.head(), mark(13, 30), "a grant never shrinks");
+        assert_eq!(lane.stored().next, 11);
+        assert!(!lane.due(start + Duration::from_millis(199)));
+        assert!(lane.due(start + Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn a_lane_that_ended_holds_nothing() {
+        let mut lane = lane();
+        lane.advance(mark(11, 30));
+        lane.end(State::Fenced);
+        assert!(!lane.holds());
+        assert_eq!(lane.head().next, 10);
+    }
+}

@@ -1,0 +1,263 @@
+//! `wasmill plugin …`: write, build, test and look at plugins.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{Failure, Voice, or_default, report};
+use crate::author::{self, BuildOptions, Built, FixtureReport, Golden, Progress, Verdict};
+use crate::error::Error;
+use crate::manifest::Manifest;
+use crate::pipeline::setup;
+
+/// Write, build, test and look at plugins.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Plugin {
+    /// Start a plugin in a new folder, with the SDK beside it.
+    #[command(
+        after_help = "Example:\n  wasmill plugin new orders && cd orders && wasmill plugin test"
+    )]
+    New {
+        /// Its name and folder: lowercase letters, digits and dashes.
+        name: String,
+    },
+    /// Build a plugin into one `.wasm` component with its manifest inside.
+    #[command(
+        after_help = "Examples:\n  wasmill plugin build\n  wasmill plugin build plugins/flights -o flights.wasm"
+    )]
+    Build {
+        /// The plugin's folder; the current one by default.
+        folder: Option<PathBuf>,
+        /// Where the component goes; NAME.wasm in the folder by default.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Use only crates that are on this machine.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Run the fixtures of a plugin through the real component and compare with the golden rows.
+    #[command(
+        after_help = "Examples:\n  wasmill plugin test\n  wasmill plugin test --bless     write what the component returns as the golden rows"
+    )]
+    Test {
+        /// The plugin's folder; the current one by default.
+        folder: Option<PathBuf>,
+        /// Replace the golden files by what the component returns now.
+        #[arg(long)]
+        bless: bool,
+        /// Use only crates that are on this machine.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// What a component file is: digest, manifest, imports, exports. Runs nothing.
+    #[command(after_help = "Example:\n  wasmill plugin inspect flights.wasm --json | jq .digest")]
+    Inspect {
+        /// The component.
+        file: PathBuf,
+    },
+}
+
+impl Plugin {
+    pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
+        match self {
+            Self::New { name } => new(&name, voice),
+            Self::Build {
+                folder,
+                out,
+                offline,
+            } => {
+                let options = BuildOptions {
+                    out,
+                    offline,
+                    colour: report::colour(),
+                };
+                let built = build(&or_default(folder, "."), &options)?;
+                built_report(&built, voice);
+                Ok(())
+            }
+            Self::Test {
+                folder,
+                bless,
+                offline,
+            } => test(&or_default(folder, "."), bless, offline, voice),
+            Self::Inspect { file } => inspect(&file, voice),
+        }
+    }
+}
+
+fn new(name: &str, voice: Voice) -> Result<(), Failure> {
+    let folder = PathBuf::from(name);
+    author::scaffold(&folder, name)?;
+    if voice.json {
+        report::json(&serde_json::json!({"folder": folder}));
+    } else {
+        report::line(format_args!(
+            "made {name}/: plugin.toml, src/lib.rs, fixtures/ and the SDK in vendor/"
+        ));
+        report::line(format_args!(
+            "next: cd {name} && wasmill plugin test && wasmill plugin build"
+        ));
+    }
+    Ok(())
+}
+
+/// Builds with the steps and the compiler's messages on standard error.
+fn build(folder: &Path, options: &BuildOptions) -> Result<Built, Error> {
+    author::build(folder, options, &mut |progress| match progress {
+        Progress::Step(step) => eprintln!("{:>9} {step}", report::paint("plugin", "1;32")),
+        Progress::Compiler(line) => eprintln!("{line}"),
+    })
+}
+
+fn built_report(built: &Built, voice: Voice) {
+    if voice.json {
+        report::json(&serde_json::json!({
+            "file": built.path, "size": built.size, "digest": built.facts.digest.to_string(),
+            "plugin": format!("{}@{}", built.manifest.name, built.manifest.version), "imports": built.facts.imports,
+        }));
+        return;
+    }
+    report::line(format_args!(
+        "{}@{}: {} ({} KB), {}",
+        built.manifest.name,
+        built.manifest.version,
+        built.path.display(),
+        built.size.div_ceil(1000),
+        built.facts.digest
+    ));
+}
+
+fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), Failure> {
+    let options = BuildOptions {
+        out: None,
+        offline,
+        colour: report::colour(),
+    };
+    let built = build(folder, &options)?;
+    let component = std::fs::read(&built.path)
+        .map_err(|error| Error::outside(format!("read {}", built.path.display()), error))?;
+    let golden = if bless {
+        Golden::Bless
+    } else {
+        Golden::Compare
+    };
+    let setup = |manifest: &Manifest| {
+        setup::encode(
+            "fixtures",
+            "info",
+            manifest,
+            &std::collections::BTreeMap::new(),
+        )
+    };
+    let tested = author::run_fixtures(&component, folder, golden, &setup)?;
+    let failed = tested
+        .fixtures
+        .iter()
+        .filter(|fixture| !matches!(fixture.verdict, Verdict::Passed | Verdict::Blessed))
+        .count();
+    if voice.json {
+        report::json(&tested.fixtures.iter().map(fixture_document).collect());
+    } else {
+        tested.fixtures.iter().for_each(fixture_report);
+    }
+    if tested.passed() {
+        return Ok(());
+    }
+    Err(Error::plugin(
+        "test the plugin",
+        format!("{failed} of {} fixtures differ", tested.fixtures.len()),
+    )
+    .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
+    .into())
+}
+
+fn verdict(fixture: &FixtureReport) -> &'static str {
+    match &fixture.verdict {
+        Verdict::Passed => "ok",
+        Verdict::Blessed => "blessed",
+        Verdict::Differs { .. } => "DIFFERS",
+        Verdict::DependsOnBatches { .. } => "DEPENDS ON THE SPLIT",
+    }
+}
+
+fn fixture_report(fixture: &FixtureReport) {
+    report::line(format_args!(
+        "fixture {}: {} ({} records)",
+        fixture.name,
+        verdict(fixture),
+        fixture.records
+    ));
+    for fault in &fixture.faults {
+        report::line(format_args!("  {fault}"));
+    }
+    if let Verdict::Differs { wanted, found } = &fixture.verdict {
+        report::line(format_args!("  wanted {wanted:#}\n  found  {found:#}"));
+    }
+}
+
+fn fixture_document(fixture: &FixtureReport) -> serde_json::Value {
+    serde_json::json!({
+        "fixture": fixture.name, "records": fixture.records, "verdict": verdict(fixture),
+        "faults": fixture.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn inspect(file: &Path, voice: Voice) -> Result<(), Failure> {
+    let bytes = std::fs::read(file)
+        .map_err(|error| Error::config(format!("read {}", file.display()), error))?;
+    let inspection = author::inspect(&bytes)?;
+    if voice.json {
+        report::json(&serde_json::json!(inspection));
+    } else {
+        report::line(format_args!(
+            "plugin   {}",
+            inspection.plugin.as_deref().unwrap_or("no valid manifest")
+        ));
+        report::line(format_args!("digest   {}", inspection.digest));
+        report::line(format_args!("size     {} bytes", inspection.size));
+        report::line(format_args!("imports  {}", inspection.imports.join(", ")));
+        report::line(format_args!("exports  {}", inspection.exports.join(", ")));
+        if let Some(manifest) = &inspection.manifest {
+            report::line(format_args!("manifest\n{manifest}"));
+        }
+    }
+    if let Some(problem) = inspection.problems.first() {
+        return Err(Error::plugin(format!("run {}", file.display()), problem)
+            .hint("build it again with `wasmill plugin build`")
+            .into());
+    }
+    Ok(())
+}
+
+/// The component of a plugin folder, built when it is missing or older than its sources.
+pub(super) fn ensure_built(folder: &Path, say: &dyn Fn(&str)) -> Result<PathBuf, Failure> {
+    let name = folder
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let component = folder.join(format!("{name}.wasm"));
+    if is_fresh(&component, folder) {
+        return Ok(component);
+    }
+    say(&format!("plugin    building {name}"));
+    let built = build(
+        folder,
+        &BuildOptions {
+            out: None,
+            offline: false,
+            colour: report::colour(),
+        },
+    )?;
+    Ok(built.path)
+}
+
+/// Whether a component is at least as new as the files it is made of.
+fn is_fresh(component: &Path, folder: &Path) -> bool {
+    let modified = |path: &Path| -> Option<SystemTime> { path.metadata().ok()?.modified().ok() };
+    let Some(built) = modified(component) else {
+        return false;
+    };
+    let sources = ["plugin.toml", "Cargo.toml", "src/lib.rs"];
+    sources
+        .iter()
+        .all(|source| modified(&folder.join(source)).is_none_or(|changed| changed <= built))
+}

@@ -1,0 +1,245 @@
+//! A pipeline's bindings once the plugin's names are known: written ones are checked, missing ones filled
+//! in where there is exactly one choice. Takes names only, so that it knows no manifest.
+
+use std::collections::BTreeMap;
+
+use super::types::{Config, InputBinding, PipelineConfig, RouteBinding};
+use crate::error::{Error, Result};
+use crate::toml_check::names::did_you_mean;
+
+/// Which databases a route can be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionKind {
+    /// `[postgres.NAME]`.
+    Postgres,
+    /// `[cassandra.NAME]`.
+    Cassandra,
+}
+
+impl ConnectionKind {
+    fn as_text(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Cassandra => "cassandra",
+        }
+    }
+}
+
+/// Every input and route of a plugin with what it is bound to, in index order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bindings {
+    /// By input index.
+    pub inputs: Vec<InputBinding>,
+    /// By route index.
+    pub routes: Vec<RouteBinding>,
+}
+
+impl Config {
+    /// Binds a plugin's inputs and routes, given by name in index order. What the pipeline does not bind
+    /// goes to the only cluster or connection of its kind.
+    ///
+    /// # Errors
+    /// Config: a binding for a name the plugin does not have, a connection of another kind, or no binding
+    /// where none or several are to choose from; all of them in one error, a line each.
+    pub fn bind(
+        &self,
+        pipeline: &PipelineConfig,
+        inputs: &[&str],
+        routes: &[(&str, ConnectionKind)],
+    ) -> Result<Bindings> {
+        let mut wrong = Vec::new();
+        let route_names: Vec<&str> = routes.iter().map(|(name, _)| *name).collect();
+        unused("input", &pipeline.inputs, inputs, &mut wrong);
+        unused("route", &pipeline.routes, &route_names, &mut wrong);
+        let mut bindings = Bindings {
+            inputs: Vec::new(),
+            routes: Vec::new(),
+        };
+        for name in inputs {
+            match self.bind_input(pipeline, name) {
+                Ok(binding) => bindings.inputs.push(binding),
+                Err(why) => wrong.push(why),
+            }
+        }
+        for (name, kind) in routes {
+            match self.bind_route(pipeline, name, *kind) {
+                Ok(binding) => bindings.routes.push(binding),
+                Err(why) => wrong.push(why),
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(bindings);
+        }
+        let what = format!("bind pipeline {:?}", pipeline.name);
+        let hint = format!(
+            "correct [pipeline.{}.bind] in the host's config",
+            pipeline.name
+        );
+        Err(Error::config(what, wrong.join("\n")).hint(hint))
+    }
+
+    fn bind_input(&self, pipeline: &PipelineConfig, name: &str) -> Result<InputBinding, String> {
+        if let Some(binding) = pipeline.inputs.get(name) {
+            return Ok(binding.clone());
+        }
+        let kafka = only(&self.kafka).ok_or_else(|| {
+            unbound(
+                "input",
+                name,
+                "kafka",
+                self.kafka.keys(),
+                "{ kafka = \"NAME\" }",
+            )
+        })?;
+        Ok(InputBinding { kafka, topic: None })
+    }
+
+    fn bind_route(
+        &self,
+        pipeline: &PipelineConfig,
+        name: &str,
+        kind: ConnectionKind,
+    ) -> Result<RouteBinding, String> {
+        let (exists, only): (&dyn Fn(&str) -> bool, _) = match kind {
+            ConnectionKind::Postgres => (
+                &|name| self.postgres.contains_key(name),
+                only(&self.postgres),
+            ),
+            ConnectionKind::Cassandra => (
+                &|name| self.cassandra.contains_key(name),
+                only(&self.cassandra),
+            ),
+        };
+        let kind_text = kind.as_text();
+        match pipeline.routes.get(name) {
+            Some(RouteBinding::Connection { connection, .. }) if !exists(connection) => {
+                Err(format!(
+                    "route {name:?} writes to {kind_text}, and there is no [{kind_text}.{connection}]"
+                ))
+            }
+            Some(binding) => Ok(binding.clone()),
+            None => match only {
+                Some(connection) => Ok(RouteBinding::Connection {
+                    connection,
+                    table: None,
+                }),
+                None => {
+                    let names: Vec<&String> = match kind {
+                        ConnectionKind::Postgres => self.postgres.keys().collect(),
+                        ConnectionKind::Cassandra => self.cassandra.keys().collect(),
+                    };
+                    let write = "{ connection = \"NAME\" }";
+                    Err(unbound("route", name, kind_text, names.into_iter(), write))
+                }
+            },
+        }
+    }
+}
+
+/// The only name, if there is exactly one.
+fn only<T>(all: &BTreeMap<String, T>) -> Option<String> {
+    let mut names = all.keys();
+    let first = names.next()?;
+    names.next().is_none().then(|| first.clone())
+}
+
+fn unbound<'n>(
+    what: &str,
+    name: &str,
+    kind: &str,
+    all: impl Iterator<Item = &'n String>,
+    write: &str,
+) -> String {
+    let all: Vec<&str> = all.map(String::as_str).collect();
+    if all.is_empty() {
+        return format!("{what} {name:?} is bound to nothing: there is no [{kind}.NAME]");
+    }
+    let all = all.join(", ");
+    format!(
+        "{what} {name:?} is bound to nothing and there are several: write bind.{what}.{name} = {write}, one of {all}"
+    )
+}
+
+fn unused<T>(what: &str, written: &BTreeMap<String, T>, there: &[&str], wrong: &mut Vec<String>) {
+    for name in written
+        .keys()
+        .filter(|name| !there.contains(&name.as_str()))
+    {
+        let hint = did_you_mean(name, there.iter().copied());
+        let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+        wrong.push(format!("the plugin has no {what} {name:?}{hint}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::ConnectionKind::{Cassandra, Postgres};
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [kafka.main]
+        brokers = "localhost:9092"
+        [postgres.main]
+        url = "postgres://localhost/x"
+        [postgres.spare]
+        url = "postgres://localhost/y"
+        [cassandra.ring]
+        hosts = ["a"]
+        keyspace = "k"
+        [pipeline.p]
+        file = "p.wasm"
+        bind.route.quakes = { connection = "main", table = "geo.quakes" }
+        bind.route.audit = "discard"
+    "#;
+
+    #[test]
+    fn what_is_not_bound_goes_to_the_only_one() {
+        let config = Config::check(CONFIG, &|_| None).unwrap();
+        let routes = [
+            ("quakes", Postgres),
+            ("history", Cassandra),
+            ("audit", Postgres),
+        ];
+        let bound = config
+            .bind(&config.pipelines[0], &["quakes"], &routes)
+            .unwrap();
+        assert_eq!(
+            bound.inputs,
+            [InputBinding {
+                kafka: "main".into(),
+                topic: None
+            }]
+        );
+        assert_eq!(
+            bound.routes,
+            [
+                RouteBinding::Connection {
+                    connection: "main".into(),
+                    table: Some("geo.quakes".into())
+                },
+                RouteBinding::Connection {
+                    connection: "ring".into(),
+                    table: None
+                },
+                RouteBinding::Discard,
+            ]
+        );
+    }
+
+    #[test]
+    fn every_wrong_binding_is_named() {
+        let config = Config::check(CONFIG, &|_| None).unwrap();
+        let routes = [("quakes", Cassandra), ("audits", Postgres)];
+        let error = config.bind(&config.pipelines[0], &[], &routes).unwrap_err();
+        let lines: Vec<&str> = error.detail().lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "the plugin has no route \"audit\"; did you mean \"audits\"?",
+                "route \"quakes\" writes to cassandra, and there is no [cassandra.main]",
+                "route \"audits\" is bound to nothing and there are several: write bind.route.audits = { connection = \"NAME\" }, one of main, spare",
+            ]
+        );
+    }
+}

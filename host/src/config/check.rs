@@ -1,0 +1,180 @@
+//! `wasmill.toml` to [`Config`]: pure, text and [`Surroundings`] in, checked value or every problem out.
+//! Values of unknown keys are starred out in every finding: one of them may be a misspelt `password`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::connections;
+use super::pipelines;
+use super::types::{Ceilings, Config, HostConfig};
+use crate::toml_check::{Problem, Problems, Report, Section, names};
+
+/// Most shards of a host; more threads than this never pay.
+const MAX_SHARDS: i64 = 1024;
+
+/// What a config may refer to beside its own text.
+#[derive(Clone)]
+pub struct Surroundings<'a> {
+    /// An environment variable's value.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The folder relative paths start from: the config file's.
+    pub base: &'a Path,
+    /// The machine's name, default of `host.id`.
+    pub host_name: Option<String>,
+    /// Cores, default of `host.shards`.
+    pub cores: usize,
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("base", &self.base)
+            .field("host_name", &self.host_name)
+            .field("cores", &self.cores)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Surroundings<'_> {
+    /// A path as the config means it.
+    pub(super) fn path(&self, written: &str) -> PathBuf {
+        self.base.join(written)
+    }
+}
+
+impl Config {
+    /// Checks a config's text on a machine called `localhost` with one core; paths stay relative.
+    /// [`Config::load`] is what a host uses.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+        let around = Surroundings {
+            env,
+            base: Path::new(""),
+            host_name: Some(String::from("localhost")),
+            cores: 1,
+        };
+        Self::check_in("wasmill.toml", text, &around)
+    }
+
+    /// Checks a config's text, shown as `name` in findings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check_in(name: &str, text: &str, around: &Surroundings<'_>) -> Result<Self, Problems> {
+        let report = Report::new(name, text).with_secrets();
+        let config = checked(&report, around);
+        if config.is_none() {
+            report.add_if_clean("the file could not be checked");
+        }
+        let config = report.finish(config)?;
+        Ok(config.expect("a missing value was reported, so finish returned an error"))
+    }
+}
+
+fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
+    let table = report.parse()?;
+    let root = Section::root(report, table.get_ref());
+    let host = host(&root, around);
+    let ceilings = ceilings(&root);
+    let kafka = connections::kafka(&root, around);
+    let postgres = connections::postgres(&root, around);
+    let cassandra = connections::cassandra(&root, around);
+    let mut config = Config {
+        host,
+        kafka,
+        postgres,
+        cassandra,
+        pipelines: Vec::new(),
+        ceilings,
+    };
+    config.pipelines = pipelines::read(&root, around, &config);
+    for later in ["http", "telemetry"] {
+        if let Some(entry) = root.entry(later) {
+            root.hide(&entry);
+            report.add(
+                Problem::at(
+                    entry.key.span,
+                    format!("[{later}] is not available in this version"),
+                )
+                .label("not available yet")
+                .hint("remove it"),
+            );
+        }
+    }
+    root.finish();
+    Some(config)
+}
+
+fn host(root: &Section<'_>, around: &Surroundings<'_>) -> HostConfig {
+    let section = root.section("host");
+    let id = section
+        .as_ref()
+        .and_then(|host| host.name("id", names::HOST));
+    let written = section.as_ref().is_some_and(|host| host.has("id"));
+    let id = match (id, &around.host_name) {
+        (Some(id), _) => id.value.to_owned(),
+        (None, Some(name)) if names::HOST.fits(name) => name.clone(),
+        (None, _) if written => String::new(),
+        (None, name) => {
+            let why = match name {
+                Some(name) => format!("the machine's name {name:?} cannot be the host's id"),
+                None => String::from("the machine has no name that could be the host's id"),
+            };
+            root.report().add(
+                Problem::anywhere(why).hint("add id = \"NAME\" to [host], unique among your hosts"),
+            );
+            String::new()
+        }
+    };
+    let shards = section
+        .as_ref()
+        .and_then(|host| host.integer("shards", 1..=MAX_SHARDS));
+    let cache = section.as_ref().and_then(|host| host.text("cache"));
+    if let Some(section) = section {
+        section.finish();
+    }
+    HostConfig {
+        id,
+        shards: shards
+            .and_then(|found| usize::try_from(found.value).ok())
+            .unwrap_or_else(|| around.cores.max(1)),
+        cache: cache.map_or_else(|| default_cache(around), |found| around.path(found.value)),
+    }
+}
+
+/// `$XDG_CACHE_HOME/wasmill`, else `$HOME/.cache/wasmill`, else `.wasmill/cache` beside the config.
+fn default_cache(around: &Surroundings<'_>) -> PathBuf {
+    let set = |name: &str| {
+        (around.env)(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(cache) = set("XDG_CACHE_HOME") {
+        return cache.join("wasmill");
+    }
+    match set("HOME") {
+        Some(home) => home.join(".cache").join("wasmill"),
+        None => around.path(".wasmill/cache"),
+    }
+}
+
+fn ceilings(root: &Section<'_>) -> Ceilings {
+    let default = Ceilings::default();
+    let Some(section) = root.section("ceilings") else {
+        return default;
+    };
+    let memory = section.size("memory", 1 << 20..=4 << 30);
+    let run_time = section.duration(
+        "run_time",
+        Duration::from_millis(10)..=Duration::from_mins(10),
+    );
+    let output = section.size("output_bytes", 1 << 10..=1 << 30);
+    section.finish();
+    Ceilings {
+        memory: memory.map_or(default.memory, |found| found.value),
+        run_time: run_time.map_or(default.run_time, |found| found.value),
+        output_bytes: output.map_or(default.output_bytes, |found| found.value),
+    }
+}

@@ -1,0 +1,291 @@
+//! [`PostgresAnchor`]: positions in `wasmill.position`, moved in the transaction of the rows.
+//!
+//! A flight is two round trips: one that carries BEGIN, `wasmill.advance` (whose row lock fences zombies),
+//! every row and every dead letter; then, once the written-ahead sinks have acknowledged, COMMIT. It never
+//! reports a commit that the server did not confirm, and never reuses a connection whose state it does not
+//! know.
+//!
+//! Several lanes of a shard fly at once, each on a connection of its own out of a small pool: one shared
+//! connection would make every lane wait for the written-ahead writes of the others.
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Stored};
+use crate::error::{Blame, Error, Result};
+
+use super::catalog::{self, TableReport};
+use super::connection::{self, Connection};
+use super::letters::Letters;
+use super::plan::RoutePlan;
+use super::pool::Pool;
+use super::rows::{self, RouteParams};
+use super::schema;
+use super::settings::Settings;
+use super::transaction::{Param, Request, Transaction};
+
+/// The anchor of one pipeline and topic in a Postgres database.
+#[derive(Debug)]
+pub struct PostgresAnchor {
+    pub(super) settings: Settings,
+    plans: Vec<RoutePlan>,
+    pub(super) pool: Pool,
+}
+
+impl PostgresAnchor {
+    /// Checks the settings, connects once and makes sure that the schema `wasmill` is there. Runs on the
+    /// tokio runtime that will use the anchor: connections are driven by it.
+    ///
+    /// # Errors
+    /// `Config` for a url, a route, a login or a privilege somebody has to correct; `Outside` when the server
+    /// cannot be reached.
+    pub async fn open(settings: Settings) -> Result<Self> {
+        let config = connection::configure(&settings)?;
+        let plans = settings
+            .routes
+            .iter()
+            .cloned()
+            .map(RoutePlan::new)
+            .collect::<Result<Vec<_>>>()?;
+        let anchor = Self {
+            pool: Pool::new(config, settings.connections),
+            plans,
+            settings,
+        };
+        let session = anchor.pool.session(&anchor.settings).await?;
+        schema::ensure(&session.client).await?;
+        Ok(anchor)
+    }
+
+    /// Compares every route with its table and creates missing tables where the route says so. Run at deploy,
+    /// before the first flight; idempotent, also between hosts.
+    ///
+    /// # Errors
+    /// `Config` with every problem of every table at once and, as the hint, the DDL that repairs them.
+    pub async fn ensure_tables(&self) -> Result<Vec<TableReport>> {
+        let session = self.pool.session(&self.settings).await?;
+        catalog::ensure(&session.client, &self.plans).await
+    }
+
+    async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
+        let mut lease = self.pool.lease(&self.settings).await.map_err(not_begun)?;
+        let mut routes = Vec::with_capacity(flight.rows.len());
+        for here in flight.rows.iter().filter(|here| !here.rows.is_empty()) {
+            let at = self.plan_of(here.route)?;
+            lease
+                .prepare_route(at, &self.plans[at])
+                .await
+                .map_err(not_begun)?;
+            routes.push((at, here.rows));
+        }
+        let mut spare = std::mem::take(&mut lease.spare);
+        let mut encoded = Vec::with_capacity(routes.len());
+        for (at, rows) in routes {
+            let statements = lease.routes[at].as_ref().expect("prepared above");
+            match rows::encode(
+                &self.plans[at],
+                statements,
+                rows,
+                flight.batch.offsets(),
+                &mut spare,
+            ) {
+                Ok(params) => encoded.push((at, params)),
+                Err(error) => {
+                    lease.release();
+                    return Err(not_begun(error));
+                }
+            }
+        }
+        lease.flights += 1;
+        let (clean, outcome) = self.transact(&lease, &flight, &encoded, ahead).await;
+        if clean {
+            for (_, params) in encoded {
+                params.recycle(&mut spare);
+            }
+            lease.spare = spare;
+            lease.release();
+        }
+        outcome
+    }
+
+    fn plan_of(&self, route: usize) -> Result<usize, CommitError> {
+        self.plans
+            .iter()
+            .position(|plan| plan.route.index == route)
+            .ok_or_else(|| {
+                CommitError::Stop(Error::bug(
+                    "write a flight to postgres",
+                    format!("route {route} is not one of this anchor"),
+                ))
+            })
+    }
+
+    /// Runs the transaction of a flight; whether its connection is fit for the next one, and the outcome.
+    async fn transact(
+        &self,
+        connection: &Connection,
+        flight: &Flight<'_>,
+        encoded: &[(usize, RouteParams)],
+        ahead: Ahead<'_>,
+    ) -> (bool, Result<(), CommitError>) {
+        let number = connection.flights.to_string();
+        let begin = format!("BEGIN; SET LOCAL wasmill.flight = '{number}'");
+        let letters = (!flight.dead.is_empty()).then(|| Letters::encode(flight.batch, flight.dead));
+        let mut requests = vec![self.advance(connection, flight, &number)];
+        for (at, params) in encoded {
+            let statements = connection.routes[*at]
+                .as_ref()
+                .expect("prepared before it was encoded");
+            if let (Some(statement), false) = (&statements.delete, params.delete.is_empty()) {
+                requests.push(rows_request(
+                    "delete rows from postgres",
+                    statement,
+                    &params.delete,
+                    &number,
+                ));
+            }
+            if !params.write.is_empty() {
+                requests.push(rows_request(
+                    "write rows to postgres",
+                    &statements.write,
+                    &params.write,
+                    &number,
+                ));
+            }
+        }
+        if let Some(letters) = &letters {
+            requests.push(self.set_aside(connection, flight, letters, &number));
+        }
+        let statement = self.settings.timeouts.statement;
+        let (clean, error) =
+            match Transaction::open(&connection.client, &begin, requests, statement).await {
+                Err(poisoned) => poisoned.roll_back().await,
+                Ok(transaction) => match ahead.await {
+                    Err(error) => {
+                        transaction
+                            .poison(CommitError::Ahead(error))
+                            .roll_back()
+                            .await
+                    }
+                    Ok(()) => match transaction.commit().await {
+                        Ok(()) => return (true, Ok(())),
+                        Err(error) => (false, error),
+                    },
+                },
+            };
+        // After everything else the session itself is in doubt: read-only after a failover, stale plans.
+        let keep = matches!(
+            error,
+            CommitError::Fenced(_) | CommitError::Refused(_) | CommitError::Ahead(_)
+        );
+        (clean && keep, Err(error))
+    }
+
+    fn advance<'a>(
+        &'a self,
+        connection: &'a Connection,
+        flight: &Flight<'_>,
+        number: &'a str,
+    ) -> Request<'a> {
+        Request {
+            what: "advance the position in postgres",
+            statement: &connection.advance,
+            params: vec![
+                Param::Text(number),
+                Param::Text(&self.settings.pipeline),
+                Param::Text(&self.settings.topic),
+                Param::Int4(flight.claim.partition),
+                Param::Int8(flight.claim.epoch.number),
+                Param::Uuid(flight.claim.epoch.id),
+                Param::Int8(flight.from),
+                Param::Int8(flight.to),
+                Param::Int8(flight.reserved),
+                Param::Int8(flight.hlc),
+                Param::Text(&self.settings.digest),
+            ],
+        }
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        connection: &'a Connection,
+        flight: &Flight<'_>,
+        letters: &'a Letters,
+        number: &'a str,
+    ) -> Request<'a> {
+        let mut params = vec![
+            Param::Text(&self.settings.pipeline),
+            Param::Text(&self.settings.topic),
+            Param::Int4(flight.claim.partition),
+            Param::Text(&self.settings.plugin),
+            Param::Text(&self.settings.digest),
+        ];
+        params.extend(letters.params());
+        params.push(Param::Text(number));
+        Request {
+            what: "store dead letters in postgres",
+            statement: &connection.letters,
+            params,
+        }
+    }
+}
+
+/// A request that carries arrays and the flight's number.
+fn rows_request<'a>(
+    what: &'a str,
+    statement: &'a tokio_postgres::Statement,
+    arrays: &'a [Vec<u8>],
+    number: &'a str,
+) -> Request<'a> {
+    let mut params: Vec<Param<'a>> = arrays.iter().map(|array| Param::Binary(array)).collect();
+    params.push(Param::Text(number));
+    Request {
+        what,
+        statement,
+        params,
+    }
+}
+
+/// A failure before anything of the flight was sent.
+pub(super) fn not_begun(error: Error) -> CommitError {
+    match error.blame() {
+        Blame::Outside => CommitError::RolledBack(error),
+        Blame::Data => CommitError::Refused(error),
+        Blame::Config | Blame::Plugin | Blame::Bug => CommitError::Stop(error),
+    }
+}
+
+impl Anchor for PostgresAnchor {
+    fn stored(&self) -> LocalBoxFuture<'_, Result<Vec<Stored>, Error>> {
+        Box::pin(self.read_stored())
+    }
+
+    fn seed<'a>(&'a self, positions: &'a [Stored]) -> LocalBoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.store_seeds(positions))
+    }
+
+    fn claim<'a>(&'a self, partitions: &'a [i32]) -> LocalBoxFuture<'a, Result<Vec<Claim>, Error>> {
+        Box::pin(self.take(partitions))
+    }
+
+    fn commit<'a>(
+        &'a self,
+        flight: Flight<'a>,
+        ahead: Ahead<'a>,
+    ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
+        Box::pin(self.fly(flight, ahead))
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        claim: &'a Claim,
+        next: i64,
+        reserved: i64,
+    ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
+        Box::pin(self.raise_grant(claim, next, reserved))
+    }
+
+    /// Every commit stores its position: nothing is held back.
+    fn settle<'a>(&'a self, _: &'a Claim) -> LocalBoxFuture<'a, Result<(), CommitError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

@@ -1,0 +1,308 @@
+//! One session: how it is opened, what is pinned in it, what it has prepared.
+//!
+//! It owns the socket's task and the statements prepared through it: three of the host's own and at most two
+//! a route, each once. Dropping it closes the socket; the server then rolls back what was open.
+
+use std::str::FromStr;
+
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls, Statement};
+
+use crate::config::Secret;
+use crate::error::{Error, Result};
+
+use super::failure;
+use super::plan::{RoutePlan, Shape};
+use super::settings::{Durability, Settings};
+
+/// Silence after which the kernel probes the peer, and between probes; a dead peer is known after 15 s.
+const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 2;
+
+/// Oldest server whose features are used (`plan_cache_mode`).
+const OLDEST_SERVER: i32 = 120_000;
+
+/// Moves the position, or raises.
+const ADVANCE: &str = "SELECT wasmill.advance($1::text, $2::text, $3::text, $4::int4, $5::int8, $6::uuid, $7::int8, $8::int8, \
+     $9::int8, $10::int8, $11::text)";
+
+/// Raises a grant.
+const RESERVE: &str = "UPDATE wasmill.position SET reserved = greatest(reserved, $7::int8), updated_at = pg_catalog.now() \
+     WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND epoch = $4::int8 \
+     AND claim_id = $5::uuid AND next = $6::int8";
+
+/// What a connection prepared for one route.
+#[derive(Debug)]
+pub(super) struct RouteStatements {
+    pub(super) write: Statement,
+    pub(super) delete: Option<Statement>,
+    /// Row-wise routes: for each field of the table's row type its OID and the route's column, if any.
+    pub(super) fields: Vec<(u32, Option<usize>)>,
+}
+
+/// A session with everything pinned.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) advance: Statement,
+    pub(super) reserve: Statement,
+    pub(super) letters: Statement,
+    pub(super) routes: Vec<Option<RouteStatements>>,
+    /// Numbers the flights of this session.
+    pub(super) flights: u64,
+    /// Buffers of earlier flights, for reuse.
+    pub(super) spare: Vec<Vec<u8>>,
+    driver: tokio::task::AbortHandle,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("flights", &self.flights)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Parses the url and adds what the operator left open.
+///
+/// # Errors
+/// `Config` when it does not parse, names no host, or asks for TLS. Never shows the url: it holds a password.
+pub(super) fn configure(settings: &Settings) -> Result<Config> {
+    const WHAT: &str = "postgres url";
+    let url: &Secret<String> = &settings.url;
+    if url.expose().contains("sslmode=verify-") {
+        return Err(no_tls());
+    }
+    let mut config = Config::from_str(url.expose()).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        // Only the names of options are safe to show: anything else may be a part of the password.
+        let detail = cause
+            .filter(|cause| cause.starts_with("invalid value for option"))
+            .unwrap_or_else(|| "it does not parse".to_owned());
+        Error::config(WHAT, detail).hint(
+            "write postgres://user:password@host:port/database (with special characters percent-encoded), or \
+             host=… user=… password=… dbname=…",
+        )
+    })?;
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(no_tls());
+    }
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(Error::config(WHAT, "it names no host").hint("add the host of the server"));
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(settings.timeouts.connect);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(3 * KEEPALIVE);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name(format!("wasmill/{}", settings.pipeline));
+    }
+    config
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE)
+        .keepalives_interval(KEEPALIVE)
+        .keepalives_retries(KEEPALIVE_PROBES);
+    Ok(config)
+}
+
+fn no_tls() -> Error {
+    Error::config("postgres url", "it asks for TLS, which this build does not have yet").hint(
+        "reach the server over a private network or a local TLS tunnel, with sslmode=prefer or disable",
+    )
+}
+
+/// A bare session: connected and with its parameters pinned, nothing prepared.
+pub(super) struct Session {
+    pub(super) client: Client,
+    driver: tokio::task::AbortHandle,
+}
+
+impl Session {
+    /// Connects and pins the session's parameters.
+    ///
+    /// # Errors
+    /// `Outside` when the server cannot be reached, `Config` when it refuses us or is too old.
+    pub(super) async fn open(config: &Config, settings: &Settings) -> Result<Self> {
+        let (client, connection) = config
+            .connect(NoTls)
+            .await
+            .map_err(|error| failure::error("connect to postgres", &error))?;
+        let session = Self {
+            client,
+            driver: drive(connection),
+        };
+        let version: i32 = session
+            .client
+            .simple_query("SHOW server_version_num")
+            .await
+            .map_err(|error| failure::error("ask postgres for its version", &error))?
+            .iter()
+            .find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+                _ => None,
+            })
+            .unwrap_or(0);
+        if version < OLDEST_SERVER {
+            return Err(Error::config(
+                "connect to postgres",
+                format!(
+                    "the server says it has version {version}, at least {OLDEST_SERVER} is needed"
+                ),
+            )
+            .hint("upgrade the server to Postgres 12 or newer"));
+        }
+        session
+            .client
+            .batch_execute(&session_sql(settings))
+            .await
+            .map_err(|error| failure::error("set up a postgres session", &error))?;
+        Ok(session)
+    }
+
+    /// Prepares the host's own statements; the schema is there by now.
+    ///
+    /// # Errors
+    /// As the server refuses.
+    pub(super) async fn prepare(self, routes: usize) -> Result<Connection> {
+        let prepared = futures_util::future::try_join3(
+            self.client.prepare(ADVANCE),
+            self.client.prepare(RESERVE),
+            self.client.prepare(super::letters::INSERT),
+        )
+        .await;
+        let (advance, reserve, letters) = prepared.map_err(|error| {
+            failure::error("prepare the statements of wasmill's schema", &error)
+        })?;
+        Ok(Connection {
+            client: self.client,
+            advance,
+            reserve,
+            letters,
+            routes: std::iter::repeat_with(|| None).take(routes).collect(),
+            flights: 0,
+            spare: Vec::new(),
+            driver: self.driver,
+        })
+    }
+}
+
+/// What every session is pinned to. Plans are generic: a flight's arrays tell the planner nothing worth
+/// planning for again. The last part needs a server of 14 or newer on a system that can do it.
+fn session_sql(settings: &Settings) -> String {
+    let timeouts = &settings.timeouts;
+    let synchronous = match settings.durability {
+        Durability::Server => "",
+        Durability::Lazy => "SET synchronous_commit = off;",
+    };
+    format!(
+        "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
+         SET search_path = pg_catalog, public; SET TimeZone = 'UTC'; SET client_encoding = 'UTF8'; \
+         SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         SET plan_cache_mode = force_generic_plan; SET client_min_messages = warning; {synchronous} \
+         DO $$ BEGIN PERFORM pg_catalog.set_config('client_connection_check_interval', '2s', false); \
+         EXCEPTION WHEN OTHERS THEN NULL; END $$",
+        timeouts.statement.as_millis(),
+        timeouts.lock.as_millis(),
+        timeouts.idle_in_transaction.as_millis(),
+    )
+}
+
+impl Connection {
+    /// Prepares what a route needs, once.
+    ///
+    /// # Errors
+    /// `Config` where the table is missing or no longer fits.
+    pub(super) async fn prepare_route(&mut self, at: usize, plan: &RoutePlan) -> Result<()> {
+        if self.routes[at].is_some() {
+            return Ok(());
+        }
+        let what = || {
+            format!(
+                "prepare route {:?} to postgres table {}",
+                plan.route.name, plan.route.table
+            )
+        };
+        let failed = |error: tokio_postgres::Error| failure::error(what(), &error);
+        let write = self.client.prepare(&plan.write).await.map_err(failed)?;
+        let delete = match &plan.delete {
+            Some(sql) => Some(self.client.prepare(sql).await.map_err(failed)?),
+            None => None,
+        };
+        let fields = match plan.shape {
+            Shape::Columns => Vec::new(),
+            Shape::Rows => super::rows::fields(plan, &write.params()[0]).map_err(|detail| {
+                Error::config(what(), detail).hint("`wasmill check` prints the DDL that repairs it")
+            })?,
+        };
+        self.routes[at] = Some(RouteStatements {
+            write,
+            delete,
+            fields,
+        });
+        Ok(())
+    }
+}
+
+/// Drives a connection's socket until it is closed.
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>) -> tokio::task::AbortHandle
+where
+    tokio_postgres::Connection<S, T>:
+        Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+{
+    // `spawn`, not `spawn_local`: it is Send, and on a shard's current-thread runtime it stays on the thread
+    // without asking for a LocalSet around it.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = failure::detail(&error), "postgres connection ended");
+        }
+    })
+    .abort_handle()
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    fn refused(url: &str) -> Error {
+        configure(&Settings::new(Secret::new(url.to_owned()), "p", "t")).unwrap_err()
+    }
+
+    #[test]
+    fn urls_that_ask_for_tls_are_refused() {
+        for url in [
+            "postgres://u:secret@h/db?sslmode=require",
+            "host=h user=u sslmode=verify-full",
+        ] {
+            let error = refused(url);
+            assert!(error.detail().contains("TLS"), "{error}");
+            assert!(error.hint_text().is_some());
+        }
+    }
+
+    #[test]
+    fn a_url_that_does_not_parse_is_not_shown() {
+        for url in [
+            "host=h password=to p-secret",
+            "postgres://u:p-secret@h:port:1/db",
+            "p-secret",
+        ] {
+            let error = refused(url);
+            assert!(!format!("{error:?}").contains("p-secret"), "{error:?}");
+        }
+        assert!(refused("user=u").detail().contains("no host"));
+    }
+}

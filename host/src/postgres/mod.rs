@@ -1,0 +1,44 @@
+//! Postgres: the anchor and its tables, one adapter. Nothing outside this folder names `tokio_postgres`.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `settings` | what an anchor is opened with: [`Settings`], [`PostgresRoute`] |
+//! | `names` | identifiers: checked, always quoted |
+//! | `connection`, `pool` | a session with its parameters pinned; a few of them, reconnecting |
+//! | `transaction` | a transaction that any error poisons |
+//! | `failure` | what an error of the driver means for a flight |
+//! | `schema` | the host's own tables, versioned |
+//! | `catalog`, `table`, `ddl` | the users' tables: compared, created; as they are; the DDL that repairs them |
+//! | `plan` | a route compiled to SQL |
+//! | `wire`, `numeric`, `json`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
+//! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
+//!
+//! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
+//! pipeline and one topic; a `RoutePlan` is a route's SQL text, a `RouteStatements` what one connection
+//! prepared from it.
+
+mod anchor;
+mod catalog;
+mod connection;
+mod ddl;
+mod failure;
+mod json;
+mod letters;
+mod look;
+mod names;
+mod numeric;
+mod plan;
+mod pool;
+mod positions;
+mod rows;
+mod schema;
+mod settings;
+mod table;
+mod transaction;
+mod wire;
+
+pub use anchor::PostgresAnchor;
+pub use catalog::TableReport;
+pub use look::query_text;
+pub use names::TableName;
+pub use settings::{Durability, PostgresRoute, Settings, Timeouts};

@@ -1,0 +1,291 @@
+//! Positions under LWT, and dead letters.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use scylla::value::CqlValue;
+use wasmill::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Stored};
+use wasmill::cassandra::{AnchorSettings, CassandraAnchor, CassandraSession};
+use wasmill::error::{Blame, Error};
+use wasmill::record::{Batch, Record};
+use wasmill::route::{DeadClass, DeadLetter};
+
+use super::support::World;
+
+pub(crate) async fn anchor(session: &CassandraSession, pipeline: &str) -> CassandraAnchor {
+    CassandraAnchor::create_tables(session).await.unwrap();
+    let settings = AnchorSettings {
+        pipeline: pipeline.to_owned(),
+        topic: "quakes".to_owned(),
+        plugin: "quakes@1.0.0".to_owned(),
+        advances: Arc::new(tokio::sync::Semaphore::new(16)),
+    };
+    CassandraAnchor::open(session, settings).await.unwrap()
+}
+
+pub(crate) fn seed(partition: i32, next: i64) -> Stored {
+    Stored {
+        partition,
+        next,
+        topic_id: Some("id-1".to_owned()),
+    }
+}
+
+/// A batch of one record an offset, and their write times.
+pub(crate) fn batch(from: i64, to: i64) -> (Batch, Vec<i64>) {
+    let mut batch = Batch::new(0, from);
+    for offset in from..to {
+        batch.push(Record {
+            key: Some(b"key"),
+            value: Some(b"value"),
+            timestamp: 1_000 + offset,
+            offset,
+            headers: b"",
+            marks: 0,
+        });
+    }
+    let stamps = (from..to).map(|offset| (1_000 + offset) * 1_000).collect();
+    (batch, stamps)
+}
+
+pub(crate) fn nothing() -> Ahead<'static> {
+    async { Ok(()) }.boxed_local()
+}
+
+/// Commits `[from, to)` with these offsets set aside.
+pub(crate) async fn commit(
+    anchor: &CassandraAnchor,
+    claim: &Claim,
+    range: std::ops::Range<i64>,
+    dead: &[i64],
+    ahead: Ahead<'_>,
+) -> Result<(), CommitError> {
+    let (batch, stamps) = batch(range.start, range.end);
+    let dead: Vec<DeadLetter> = dead
+        .iter()
+        .map(|offset| DeadLetter {
+            source: u32::try_from(offset - range.start).unwrap(),
+            class: DeadClass::Data,
+            code: "malformed".into(),
+            reason: format!("record {offset} is no JSON"),
+        })
+        .collect();
+    let flight = Flight {
+        claim,
+        from: range.start,
+        to: range.end,
+        reserved: range.end + 10,
+        hlc: stamps.last().copied().unwrap_or(claim.hlc),
+        batch: &batch,
+        stamps: &stamps,
+        rows: &[],
+        dead: &dead,
+    };
+    anchor.commit(flight, ahead).await
+}
+
+async fn next(anchor: &CassandraAnchor) -> i64 {
+    anchor.stored().await.unwrap()[0].next
+}
+
+pub(crate) fn seeds_once(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let anchor = anchor(&session, "seeds").await;
+        assert_eq!(anchor.stored().await.unwrap(), vec![]);
+        let error = anchor.claim(&[0]).await.unwrap_err();
+        assert_eq!(error.blame(), Blame::Config);
+        assert!(error.detail().starts_with("DATA LOSS"), "{error}");
+        let first: Vec<Stored> = (0..20).map(|partition| seed(partition, 100)).collect();
+        anchor.seed(&first).await.unwrap();
+        assert_eq!(anchor.stored().await.unwrap(), first);
+        // a second deploy with other numbers, and partitions that came later
+        let mut second: Vec<Stored> = (0..22).map(|partition| seed(partition, 7)).collect();
+        anchor.seed(&second).await.unwrap();
+        second[..20].clone_from_slice(&first);
+        assert_eq!(anchor.stored().await.unwrap(), second);
+        let claims = anchor.claim(&[21, 3]).await.unwrap();
+        assert_eq!(
+            (claims[0].partition, claims[0].next, claims[0].reserved),
+            (21, 7, 7)
+        );
+        assert_eq!(
+            (claims[1].partition, claims[1].next, claims[1].hlc),
+            (3, 100, 0)
+        );
+        assert_eq!(claims[1].topic_id.as_deref(), Some("id-1"));
+        assert_eq!(claims[1].epoch.number, 1);
+        let again = anchor.claim(&[3]).await.unwrap();
+        assert_eq!(again[0].epoch.number, 2);
+        assert_ne!(again[0].epoch.id, claims[1].epoch.id);
+    });
+}
+
+pub(crate) fn the_newer_claim_fences_the_older(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let (one, two) = (
+            anchor(&session, "duel").await,
+            anchor(&session, "duel").await,
+        );
+        one.seed(&[seed(0, 0)]).await.unwrap();
+        let older = one.claim(&[0]).await.unwrap().remove(0);
+        let newer = two.claim(&[0]).await.unwrap().remove(0);
+        let fenced = commit(&one, &older, 0..5, &[], nothing())
+            .await
+            .unwrap_err();
+        assert!(matches!(fenced, CommitError::Fenced(_)), "{fenced}");
+        let fenced = one.settle(&older).await.unwrap_err();
+        assert!(matches!(fenced, CommitError::Fenced(_)), "{fenced}");
+        let fenced = one.reserve(&older, 0, 50).await.unwrap_err();
+        assert!(matches!(fenced, CommitError::Fenced(_)), "{fenced}");
+        assert_eq!(next(&two).await, 0);
+        commit(&two, &newer, 0..5, &[], nothing()).await.unwrap();
+        two.settle(&newer).await.unwrap();
+        assert_eq!(next(&two).await, 5);
+        // both at once: each ends with a claim of its own, and only the later one holds
+        let (a, b) = futures_util::future::join(one.claim(&[0]), two.claim(&[0])).await;
+        let (a, b) = (a.unwrap().remove(0), b.unwrap().remove(0));
+        assert_ne!(a.epoch.number, b.epoch.number);
+        let a_late = a.epoch.number > b.epoch.number;
+        let results = [
+            commit(&one, &a, 5..6, &[], nothing()).await,
+            commit(&two, &b, 5..6, &[], nothing()).await,
+        ];
+        assert_eq!(results[0].is_ok(), a_late, "{results:?}");
+        assert_eq!(results[1].is_ok(), !a_late, "{results:?}");
+        assert_eq!(next(&one).await, 6);
+    });
+}
+
+pub(crate) fn positions_follow_lazily(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let anchor = anchor(&session, "lazy").await;
+        anchor.seed(&[seed(0, 0)]).await.unwrap();
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        anchor.reserve(&claim, 0, 1_000).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(210)).await;
+        commit(&anchor, &claim, 0..5, &[], nothing()).await.unwrap();
+        assert_eq!(next(&anchor).await, 5, "the first flight is stored at once");
+        commit(&anchor, &claim, 5..8, &[], nothing()).await.unwrap();
+        commit(&anchor, &claim, 8..9, &[], nothing()).await.unwrap();
+        assert_eq!(next(&anchor).await, 5, "held back");
+        anchor.settle(&claim).await.unwrap();
+        assert_eq!(next(&anchor).await, 9);
+        anchor.settle(&claim).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(210)).await;
+        commit(&anchor, &claim, 9..11, &[], nothing())
+            .await
+            .unwrap();
+        assert_eq!(next(&anchor).await, 11, "the interval is over");
+        let again = anchor.claim(&[0]).await.unwrap().remove(0);
+        assert_eq!(
+            (again.next, again.reserved, again.hlc),
+            (11, 1_000, 1_010_000)
+        );
+        let gap = commit(&anchor, &again, 12..13, &[], nothing())
+            .await
+            .unwrap_err();
+        assert!(matches!(gap, CommitError::Stop(_)), "{gap}");
+    });
+}
+
+pub(crate) fn grants_are_stored_before_they_are_used(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let (anchor, eye) = (anchor(&session, "grants").await, world.eye().await);
+        anchor.seed(&[seed(0, 0)]).await.unwrap();
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        assert_eq!(claim.reserved, 0);
+        let seen = Cell::new((0, 0));
+        let look = || {
+            async {
+                let rows = eye
+                    .rows(
+                        "SELECT next, reserved FROM KS.wasmill_position WHERE pipeline = 'grants' AND \
+                         topic = 'quakes' AND \"partition\" = 0",
+                    )
+                    .await;
+                if let [Some(CqlValue::BigInt(next)), Some(CqlValue::BigInt(reserved))] = rows[0][..] {
+                    seen.set((next, reserved));
+                }
+                Ok(())
+            }
+            .boxed_local()
+        };
+        // while the data are sent, the grant for them is stored and the position is not
+        commit(&anchor, &claim, 0..5, &[], look()).await.unwrap();
+        assert_eq!(seen.get(), (0, 15));
+        commit(&anchor, &claim, 5..9, &[], look()).await.unwrap();
+        assert_eq!(seen.get().1, 15);
+        commit(&anchor, &claim, 9..40, &[], look()).await.unwrap();
+        assert_eq!(seen.get(), (9, 50), "what was held back went with the grant");
+    });
+}
+
+pub(crate) fn nothing_moves_when_the_data_fail(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let anchor = anchor(&session, "fails").await;
+        anchor.seed(&[seed(0, 0)]).await.unwrap();
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        let fails = async { Err(Error::outside("write", "away")) }.boxed_local();
+        let error = commit(&anchor, &claim, 0..5, &[], fails).await.unwrap_err();
+        assert!(matches!(error, CommitError::Ahead(_)), "{error}");
+        anchor.settle(&claim).await.unwrap();
+        assert_eq!(next(&anchor).await, 0);
+        commit(&anchor, &claim, 0..5, &[], nothing()).await.unwrap();
+        anchor.settle(&claim).await.unwrap();
+        assert_eq!(next(&anchor).await, 5);
+    });
+}
+
+pub(crate) fn dead_letters(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let (anchor, eye) = (anchor(&session, "dead").await, world.eye().await);
+        anchor.seed(&[seed(0, 0)]).await.unwrap();
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        // the flight's data fail after its letters were written ahead
+        let fails = async { Err(Error::outside("write", "away")) }.boxed_local();
+        let dead: Vec<i64> = (0..150).filter(|offset| offset % 50 != 7).collect();
+        commit(&anchor, &claim, 0..150, &dead, fails).await.unwrap_err();
+        let letters = "SELECT \"offset\", \"index\", class, code, reason, \"key\", \"value\", headers, value_size, \
+                       plugin, stamp, writetime(reason) FROM KS.wasmill_dead_letter WHERE pipeline = 'dead' AND \
+                       topic = 'quakes' AND \"partition\" = 0";
+        let rows = eye.rows(letters).await;
+        assert_eq!(rows.len(), 147);
+        let text = |value: &str| Some(CqlValue::Text(value.to_owned()));
+        let want = vec![
+            Some(CqlValue::BigInt(1)),
+            Some(CqlValue::Int(0)),
+            text("data"),
+            text("malformed"),
+            text("record 1 is no JSON"),
+            Some(CqlValue::Blob(b"key".to_vec())),
+            Some(CqlValue::Blob(b"value".to_vec())),
+            None,
+            Some(CqlValue::BigInt(5)),
+            text("quakes@1.0.0"),
+            Some(CqlValue::BigInt(1_001_000)),
+            Some(CqlValue::BigInt(1_001_000)),
+        ];
+        assert_eq!(rows[1], want);
+        // the next owner finds the reservation and judges three of them otherwise
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        assert_eq!((claim.next, claim.reserved), (0, 160));
+        commit(&anchor, &claim, 0..150, &dead[3..], nothing()).await.unwrap();
+        assert_eq!(eye.rows(letters).await.len(), 144);
+        anchor.settle(&claim).await.unwrap();
+        assert_eq!(next(&anchor).await, 150);
+        // a letter of the first owner that arrives late loses
+        eye.run(
+            "INSERT INTO KS.wasmill_dead_letter (pipeline, topic, \"partition\", \"offset\", \"index\", code) \
+             VALUES ('dead', 'quakes', 0, 1, 0, 'late') USING TIMESTAMP 1001000",
+        )
+        .await;
+        assert_eq!(eye.rows(letters).await.len(), 144);
+    });
+}
