@@ -11,7 +11,9 @@ const SKIPPED: [&str; 3] = ["target", "Cargo.lock", "tests"];
 
 fn main() {
     let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let root = here.parent().expect("this crate is a folder of the repository");
+    let root = here
+        .parent()
+        .expect("this crate is a folder of the repository");
     let mut files = Vec::new();
     for folder in FOLDERS {
         println!("cargo::rerun-if-changed={}", root.join(folder).display());

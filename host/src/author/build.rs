@@ -124,8 +124,11 @@ fn compile(
     artifacts.rewind().map_err(outside)?;
     artifacts.read_to_string(&mut json).map_err(outside)?;
     let module = artifact(&json, dir).ok_or_else(|| {
-        Error::plugin("compile the plugin", "cargo made no WebAssembly module of this crate")
-            .hint("its Cargo.toml needs `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]`")
+        Error::plugin(
+            "compile the plugin",
+            "cargo made no WebAssembly module of this crate",
+        )
+        .hint("its Cargo.toml needs `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]`")
     })?;
     fs::read(&module).map_err(outside)
 }
@@ -136,7 +139,11 @@ fn cargo(dir: &Path, options: &BuildOptions) -> Command {
         .current_dir(dir)
         .args(["build", "--lib", "--release", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics")
-        .arg(if options.colour { "--color=always" } else { "--color=never" })
+        .arg(if options.colour {
+            "--color=always"
+        } else {
+            "--color=never"
+        })
         .stdin(Stdio::null());
     if options.offline {
         command.arg("--offline");
@@ -211,10 +218,7 @@ fn describe(component: &[u8]) -> Result<String> {
     engine
         .load(component, None)
         .and_then(|compiled| compiled.describe())
-        .map_err(|error| match pitfalls::fix(error.detail()) {
-            Some(fix) => error.hint(fix),
-            None => error,
-        })
+        .map_err(pitfalls::advised)
 }
 
 /// Writes a file whole or not at all.

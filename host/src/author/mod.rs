@@ -13,6 +13,7 @@
 //! progress goes to a callback, results are returned.
 
 mod build;
+mod fixtures;
 mod inspect;
 mod pitfalls;
 mod scaffold;
@@ -20,5 +21,6 @@ mod scaffold;
 mod tests;
 
 pub use build::{BuildOptions, Built, Progress, build};
+pub use fixtures::{FixtureReport, Golden, Report, Verdict, run_fixtures};
 pub use inspect::{Inspection, inspect};
 pub use scaffold::scaffold;

@@ -1,6 +1,8 @@
 //! What breaks when ordinary crates meet wasm32-unknown-unknown, recognised by the text it fails with, and
 //! the line that fixes it. It only reads texts.
 
+use crate::error::Error;
+
 /// A known failure: all of `marks` in the text (lower case) mean it.
 struct Pitfall {
     marks: &'static [&'static str],
@@ -8,7 +10,7 @@ struct Pitfall {
 }
 
 /// Most specific first.
-const PITFALLS: [Pitfall; 8] = [
+const PITFALLS: [Pitfall; 9] = [
     Pitfall {
         marks: &["can't find crate for `core`", "wasm32-unknown-unknown"],
         fix: "install the target: `rustup target add wasm32-unknown-unknown`",
@@ -22,6 +24,11 @@ const PITFALLS: [Pitfall; 8] = [
         fix: "a dependency wants random numbers, which a plugin does not have (replay must be exact); find it \
               with `cargo tree --target wasm32-unknown-unknown -i getrandom` and switch it off, e.g. \
               `uuid = { version = \"1\", default-features = false }`",
+    },
+    Pitfall {
+        marks: &["to use `uuid` on", "source of randomness"],
+        fix: "a plugin has no random numbers (replay must be exact): take ids from the record, or derive them with \
+              `uuid = { version = \"1\", features = [\"v5\"] }`; drop the feature `v4`",
     },
     Pitfall {
         marks: &["__wbindgen"],
@@ -59,6 +66,14 @@ pub(super) fn fix(text: &str) -> Option<&'static str> {
         .map(|pitfall| pitfall.fix)
 }
 
+/// The error with the line that fixes it, where its text is known.
+pub(super) fn advised(error: Error) -> Error {
+    match fix(error.detail()) {
+        Some(line) => error.hint(line),
+        None => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -74,6 +89,10 @@ mod tests {
             (
                 "error: the wasm*-unknown-unknown targets are not supported by default, you may need to enable the \"js\" feature\n --> getrandom-0.2.15/src/lib.rs",
                 "uuid = {",
+            ),
+            (
+                "error: to use `uuid` on `wasm32-unknown-unknown`, specify a source of randomness using one of",
+                "v5",
             ),
             (
                 "module requires an import interface named `__wbindgen_placeholder__`",

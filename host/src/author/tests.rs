@@ -7,6 +7,8 @@ use std::path::Path;
 
 use super::*;
 use crate::error::Blame;
+use crate::manifest::Manifest;
+use crate::record::cells;
 
 fn options() -> BuildOptions {
     BuildOptions {
@@ -37,18 +39,109 @@ fn a_new_project_becomes_a_small_component_with_its_manifest_inside() {
     assert_eq!(seen.digest, plugin.facts.digest.to_string());
     eprintln!("{} bytes, imports {:?}", plugin.size, plugin.facts.imports);
 
-    // In the same folder, so that dependencies are compiled once: what an author gets wrong.
-    let code = dir.path().join("src/lib.rs");
+    fixtures_run_through_the_real_component(dir.path(), &bytes);
+    what_an_author_gets_wrong_is_told(dir.path(), &plugin.path);
+    assert_eq!(
+        fs::read(&plugin.path).unwrap(),
+        bytes,
+        "a failed build changed the file"
+    );
+    what_only_the_real_component_shows(dir.path());
+}
+
+fn setup(_: &Manifest) -> crate::error::Result<Vec<u8>> {
+    let mut setup = Vec::new();
+    cells::put(&mut setup, b"test");
+    cells::put(&mut setup, b"info");
+    Ok(setup)
+}
+
+fn tested(dir: &Path, component: &[u8], golden: Golden) -> FixtureReport {
+    let report = run_fixtures(component, &dir.join("fixtures"), golden, &setup).unwrap();
+    assert_eq!(report.fixtures.len(), 1);
+    report.fixtures.into_iter().next().unwrap()
+}
+
+fn fixtures_run_through_the_real_component(dir: &Path, component: &[u8]) {
+    let fixture = tested(dir, component, Golden::Compare);
+    assert_eq!((fixture.name.as_str(), fixture.records), ("readings", 3));
+    assert_eq!(fixture.verdict, Verdict::Passed);
+    let golden = dir.join("fixtures/readings.out.json");
+    let good = fs::read_to_string(&golden).unwrap();
+    fs::write(&golden, good.replace("212.0", "213.0")).unwrap();
+    let Verdict::Differs { wanted, found } = tested(dir, component, Golden::Compare).verdict else {
+        panic!("a wrong golden file passed");
+    };
+    assert_eq!(wanted["rows"]["latest"][0]["fahrenheit"], 213.0);
+    assert_eq!(found["rows"]["latest"][0]["fahrenheit"], 212.0);
+    assert_eq!(
+        tested(dir, component, Golden::Bless).verdict,
+        Verdict::Blessed
+    );
+    assert_eq!(fs::read_to_string(&golden).unwrap(), good);
+}
+
+/// In the same folder, so that dependencies are compiled once.
+fn what_an_author_gets_wrong_is_told(dir: &Path, built_before: &Path) {
+    assert!(built_before.exists());
+    let code = dir.join("src/lib.rs");
     let good = fs::read_to_string(&code).unwrap();
-    fs::write(&code, good.replace("rec.celsius * 1.8", "rec.kelvin * 1.8")).unwrap();
-    let error = built(dir.path()).unwrap_err();
+    let with = |from: &str, to: &str| {
+        assert!(good.contains(from));
+        fs::write(&code, good.replace(from, to)).unwrap();
+        built(dir).unwrap_err()
+    };
+    let error = with("rec.celsius * 1.8", "rec.kelvin * 1.8");
     assert_eq!(error.blame(), Blame::Plugin);
     assert!(error.detail().contains("kelvin"), "{error}");
-    fs::write(&code, good.replace("sensor: &'a str,\n    fahrenheit", "sensors: &'a str,\n    fahrenheit").replace("sensor: rec.sensor", "sensors: rec.sensor")).unwrap();
-    let error = built(dir.path()).unwrap_err();
+    let error = with("latest: Latest", "newest: Latest");
+    assert_eq!(
+        error.blame(),
+        Blame::Plugin,
+        "the code still says out.latest"
+    );
+    fs::write(&code, &good).unwrap();
+    let toml = dir.join("plugin.toml");
+    let text = fs::read_to_string(&toml).unwrap();
+    fs::write(
+        &toml,
+        text.replace("key = [\"sensor\"]", "key = [\"sensors\"]"),
+    )
+    .unwrap();
+    let error = built(dir).unwrap_err();
     assert_eq!(error.blame(), Blame::Config);
-    assert!(error.detail().contains("sensor"), "{error}");
-    assert_eq!(fs::read(&plugin.path).unwrap(), bytes, "a failed build changed the file");
+    assert!(error.detail().contains("sensors"), "{error}");
+    fs::write(&toml, text).unwrap();
+}
+
+fn what_only_the_real_component_shows(dir: &Path) {
+    let code = dir.join("src/lib.rs");
+    let good = fs::read_to_string(&code).unwrap();
+    let line = "    if rec.celsius < -273.15 {";
+    let counting = "    static SEEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);\n    \
+                    if SEEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 || rec.celsius < -273.15 {";
+    fs::write(&code, good.replace(line, counting)).unwrap();
+    let two = "{\"key\":\"a\",\"value\":{\"celsius\":1,\"at\":1}}\n{\"key\":\"b\",\"value\":{\"celsius\":2,\"at\":1}}\n";
+    fs::write(dir.join("fixtures/readings.in.ndjson"), two).unwrap();
+    let component = fs::read(built(dir).unwrap().path).unwrap();
+    let verdict = tested(dir, &component, Golden::Bless).verdict;
+    assert!(
+        matches!(verdict, Verdict::DependsOnBatches { .. }),
+        "{verdict:?}"
+    );
+    let clock = "    let _ = std::time::SystemTime::now();\n    if rec.celsius < -273.15 {";
+    fs::write(&code, good.replace(line, clock)).unwrap();
+    let component = fs::read(built(dir).unwrap().path).unwrap();
+    let fixture = tested(dir, &component, Golden::Bless);
+    assert_eq!(fixture.faults.len(), 1, "{:?}", fixture.faults);
+    let fault = &fixture.faults[0];
+    assert!(fault.detail().contains("time not implemented"), "{fault}");
+    assert!(
+        fault
+            .hint_text()
+            .unwrap()
+            .contains("record's own timestamp")
+    );
 }
 
 #[test]
@@ -58,4 +151,68 @@ fn a_folder_without_a_project_says_so_at_once() {
     assert!(error.hint_text().unwrap().contains("wasmill plugin new"));
     fs::write(dir.path().join("plugin.toml"), "manifest = 1\n").unwrap();
     assert_eq!(built(dir.path()).unwrap_err().blame(), Blame::Config);
+}
+
+/// The plugins that come along, as their authors would check them.
+#[test]
+fn example_plugins_pass_their_fixtures_as_real_components() {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let out = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir(&plugins).unwrap() {
+        let dir = entry.unwrap().path();
+        if !dir.join("plugin.toml").exists() {
+            continue;
+        }
+        seen += 1;
+        let options = BuildOptions {
+            out: Some(out.path().join("plugin.wasm")),
+            ..options()
+        };
+        let plugin = build(&dir, &options, &mut |_| {}).unwrap();
+        let bytes = fs::read(&plugin.path).unwrap();
+        let report =
+            run_fixtures(&bytes, &dir.join("fixtures"), Golden::Compare, &setup).unwrap();
+        for fixture in &report.fixtures {
+            eprintln!("{}: {} bytes, {fixture:?}", plugin.manifest.name, plugin.size);
+        }
+        assert!(report.passed(), "{}", plugin.manifest.name);
+    }
+    assert!(seen > 0, "no plugin in {}", plugins.display());
+}
+
+/// What the texts of `pitfalls` are taken from.
+#[test]
+#[ignore = "downloads crates that nothing else here needs"]
+fn crates_that_break_are_recognised() {
+    let dir = tempfile::tempdir().unwrap();
+    scaffold(dir.path(), "pitfalls").unwrap();
+    let read = |path: &str| fs::read_to_string(dir.path().join(path)).unwrap();
+    let (cargo, code) = (read("Cargo.toml"), read("src/lib.rs"));
+    let line = "    if rec.celsius < -273.15 {";
+    for (crate_line, used, hint) in [
+        (
+            "chrono = \"0.4\"",
+            "chrono::Utc::now().timestamp()",
+            "default-features = false",
+        ),
+        (
+            "uuid = { version = \"1\", features = [\"v4\"] }",
+            "uuid::Uuid::new_v4()",
+            "v5",
+        ),
+        ("getrandom = \"0.3\"", "getrandom::u32()", "-i getrandom"),
+    ] {
+        let dependencies = format!("[dependencies]\n{crate_line}");
+        fs::write(
+            dir.path().join("Cargo.toml"),
+            cargo.replace("[dependencies]", &dependencies),
+        )
+        .unwrap();
+        let using = format!("    let _ = std::hint::black_box({used});\n{line}");
+        fs::write(dir.path().join("src/lib.rs"), code.replace(line, &using)).unwrap();
+        let error = built(dir.path()).unwrap_err();
+        eprintln!("{error}\n  {:?}", error.hint_text());
+        assert!(error.hint_text().unwrap().contains(hint), "{error:?}");
+    }
 }

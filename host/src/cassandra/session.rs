@@ -29,7 +29,8 @@ pub struct Patience {
     pub connect: Duration,
     /// For one reply; longer than the servers' own time-outs (2 s for a write), so that they speak first.
     pub request: Duration,
-    /// For a call with all its repetitions; it fails as `Outside` afterwards. Kept below the group's session
+    /// For a call with all its repetitions; it fails as `Outside` afterwards. Longer than 10 s, the longest
+    /// pause of the driver before it connects again to a node that was down; below the group's session
     /// time-out, so that a lane notices that it was fenced.
     pub budget: Duration,
 }

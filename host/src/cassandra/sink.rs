@@ -133,7 +133,10 @@ impl CassandraSink {
                 for row in &rows {
                     self.send_one(row, deadline).await?;
                 }
-                Err(error)
+                Err(named(
+                    &error,
+                    &format!("{} records from {}", rows.len(), rows[0].source),
+                ))
             }
             sent => sent,
         }
@@ -142,10 +145,10 @@ impl CassandraSink {
     async fn send_one(&self, row: &Bound<'_>, deadline: Instant) -> Result<()> {
         let statement = self.statement(row.op);
         retry::until(deadline, async || {
-            let sent = Box::pin(self.session.driver().execute_unpaged(statement, row)).await;
+            let sent = self.session.driver().execute_unpaged(statement, row).await;
             sent.map(drop).map_err(|error| {
                 let error = failure::explain(&self.what, &error);
-                named(&error, row.source)
+                named(&error, &format!("record {}", row.source))
             })
         })
         .await
@@ -154,7 +157,7 @@ impl CassandraSink {
     async fn send_batch(&self, rows: &[Bound<'_>], deadline: Instant) -> Result<()> {
         let batch = self.batch(rows);
         retry::until(deadline, async || {
-            let sent = Box::pin(self.session.driver().batch(&batch, rows)).await;
+            let sent = self.session.driver().batch(&batch, rows).await;
             sent.map(drop)
                 .map_err(|error| failure::explain(&self.what, &error))
         })
@@ -195,9 +198,9 @@ impl AheadSink for CassandraSink {
     }
 }
 
-/// The error with the record it is about.
-fn named(error: &Error, source: u32) -> Error {
-    let detail = format!("record {source} of the batch: {}", error.detail());
+/// The error with the records it is about.
+fn named(error: &Error, records: &str) -> Error {
+    let detail = format!("{records} of the batch: {}", error.detail());
     let named = Error::new(error.blame(), error.what(), detail).with_retry(error.retry());
     match error.hint_text() {
         Some(hint) => named.hint(hint),

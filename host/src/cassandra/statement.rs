@@ -59,6 +59,9 @@ pub(super) enum RowError {
     /// A key too large.
     #[error("a {kind} key of {bytes} bytes, at most {MAX_KEY} are possible")]
     Key { kind: &'static str, bytes: usize },
+    /// Bytes after the last column.
+    #[error("{0} bytes follow its last column")]
+    Extra(usize),
     /// A row too large.
     #[error("a row of {0} bytes, at most {MAX_ROW} are sent")]
     Row(usize),
@@ -150,6 +153,9 @@ impl Plan {
                 column: self.names[column].clone(),
                 error,
             })?;
+        }
+        if !reader.is_empty() {
+            return Err(RowError::Extra(reader.rest().len()));
         }
         // of a composite key the server stores two bytes of length and a closing zero a column
         let overhead = if self.partition_keys > 1 {
@@ -410,6 +416,8 @@ mod tests {
         cells::put_null(&mut no_key);
         cells::put(&mut no_key, &0_i64.to_be_bytes());
         assert_eq!(bind(&no_key), Err(RowError::NoKey("id".to_owned())));
+        let long = [cells(b"k"), vec![0; 4]].concat();
+        assert_eq!(bind(&long), Err(RowError::Extra(4)));
         // of two key columns, one may be empty
         let table_two = table(None, vec![1, 0]);
         let plan = Plan::new(&table_two);

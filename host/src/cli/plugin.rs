@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{Failure, Voice, or_default, report};
-use crate::author::{self, BuildOptions, Built, Progress};
+use crate::author::{self, BuildOptions, Built, FixtureReport, Golden, Progress, Verdict};
 use crate::error::Error;
+use crate::manifest::Manifest;
+use crate::pipeline::setup;
 
 /// Write, build, test and look at plugins.
 #[derive(Debug, clap::Subcommand)]
@@ -109,18 +111,61 @@ fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), F
     let built = build(folder, &options)?;
     let component = std::fs::read(&built.path)
         .map_err(|error| Error::outside(format!("read {}", built.path.display()), error))?;
-    let tested = author::run_fixtures(&component, folder, bless)?;
+    let golden = if bless { Golden::Bless } else { Golden::Compare };
+    let setup = |manifest: &Manifest| {
+        setup::encode("fixtures", "info", manifest, &std::collections::BTreeMap::new())
+    };
+    let tested = author::run_fixtures(&component, folder, golden, &setup)?;
+    let failed = tested
+        .fixtures
+        .iter()
+        .filter(|fixture| !matches!(fixture.verdict, Verdict::Passed | Verdict::Blessed))
+        .count();
     if voice.json {
-        report::json(&serde_json::json!(tested));
+        report::json(&tested.fixtures.iter().map(fixture_document).collect());
     } else {
-        report::line(&tested);
+        tested.fixtures.iter().for_each(fixture_report);
     }
     if tested.passed() {
         return Ok(());
     }
-    Err(Error::plugin("test the plugin", format!("{} of {} fixtures differ", tested.failed(), tested.total()))
-        .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
-        .into())
+    Err(Error::plugin(
+        "test the plugin",
+        format!("{failed} of {} fixtures differ", tested.fixtures.len()),
+    )
+    .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
+    .into())
+}
+
+fn verdict(fixture: &FixtureReport) -> &'static str {
+    match &fixture.verdict {
+        Verdict::Passed => "ok",
+        Verdict::Blessed => "blessed",
+        Verdict::Differs { .. } => "DIFFERS",
+        Verdict::DependsOnBatches { .. } => "DEPENDS ON THE SPLIT",
+    }
+}
+
+fn fixture_report(fixture: &FixtureReport) {
+    report::line(format_args!(
+        "fixture {}: {} ({} records)",
+        fixture.name,
+        verdict(fixture),
+        fixture.records
+    ));
+    for fault in &fixture.faults {
+        report::line(format_args!("  {fault}"));
+    }
+    if let Verdict::Differs { wanted, found } = &fixture.verdict {
+        report::line(format_args!("  wanted {wanted:#}\n  found  {found:#}"));
+    }
+}
+
+fn fixture_document(fixture: &FixtureReport) -> serde_json::Value {
+    serde_json::json!({
+        "fixture": fixture.name, "records": fixture.records, "verdict": verdict(fixture),
+        "faults": fixture.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }
 
 fn inspect(file: &Path, voice: Voice) -> Result<(), Failure> {

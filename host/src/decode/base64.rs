@@ -50,13 +50,20 @@ mod tests {
     #[test]
     fn vectors_of_rfc_4648_and_nothing_else() {
         for (text, bytes) in [
-            ("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob"),
-            ("Zm9vYmE=", "fooba"), ("Zm9vYmFy", "foobar"),
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+            ("Zm9vYmE=", "fooba"),
+            ("Zm9vYmFy", "foobar"),
         ] {
             assert_eq!(decoded(text).unwrap(), bytes.as_bytes());
         }
         assert_eq!(decoded("+/+/").unwrap(), [0xfb, 0xff, 0xbf]);
-        for text in ["Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zg==Zg==", "Zm 9", "-_-_", "Zm9v\n"] {
+        for text in [
+            "Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zg==Zg==", "Zm 9", "-_-_", "Zm9v\n",
+        ] {
             assert_eq!(decoded(text), None, "{text}");
         }
     }

@@ -41,7 +41,8 @@ pub(super) fn compile(input: &Input) -> Result<Decoder> {
             }
             match (part, &field.from) {
                 (Part::Key, FieldSource::Key) => paths.push((index, "")),
-                (Part::Key, FieldSource::KeyPath(path)) | (Part::Value, FieldSource::Value(path)) => {
+                (Part::Key, FieldSource::KeyPath(path))
+                | (Part::Value, FieldSource::Value(path)) => {
                     paths.push((index, path.as_str()));
                 }
                 _ => {}
@@ -51,8 +52,9 @@ pub(super) fn compile(input: &Input) -> Result<Decoder> {
             return Ok(None);
         }
         let plan = json::Plan::compile(part, &paths).map_err(|detail| {
-            Error::config(format!("fields of input {:?}", input.name), detail)
-                .hint("write paths as JSON pointers: /a/b, with ~1 for a slash and ~0 for a ~ in a key")
+            Error::config(format!("fields of input {:?}", input.name), detail).hint(
+                "write paths as JSON pointers: /a/b, with ~1 for a slash and ~0 for a ~ in a key",
+            )
         })?;
         Ok(Some(plan))
     };
@@ -80,7 +82,9 @@ fn place(
             (Format::Text(_), path) => {
                 let name = path.strip_prefix('/').unwrap_or(path);
                 let number = lines.and_then(|lines| lines.capture(name));
-                Place::Capture(number.ok_or_else(|| format!("the pattern has no capture named {name:?}"))?)
+                Place::Capture(
+                    number.ok_or_else(|| format!("the pattern has no capture named {name:?}"))?,
+                )
             }
             (Format::Bytes, "") => Place::Value,
             (Format::Bytes, path) => {
@@ -95,7 +99,9 @@ fn place(
         FieldSource::KeyPath(path) => match input.key_format {
             KeyFormat::Json => Place::Json,
             KeyFormat::Text | KeyFormat::Bytes => {
-                return Err(format!("path {path:?} into a key that is not of format \"json\""));
+                return Err(format!(
+                    "path {path:?} into a key that is not of format \"json\""
+                ));
             }
         },
         FieldSource::Header(name) => Place::Header(name.clone()),
@@ -132,19 +138,30 @@ fn fits(field: &manifest::Field, place: &Place) -> Result<(), String> {
         Place::Timestamp => *ty == Type::Timestamp,
     };
     if !possible {
-        return Err(format!("type {ty} cannot come from {}", describe(&field.from)));
+        return Err(format!(
+            "type {ty} cannot come from {}",
+            describe(&field.from)
+        ));
     }
     if let Some(key) = nested_key(ty) {
-        return Err(format!("keys of type {key} cannot come from the names of a JSON object"));
+        return Err(format!(
+            "keys of type {key} cannot come from the names of a JSON object"
+        ));
     }
     let element = match ty {
         Type::List(item) | Type::Set(item) => item,
         Type::Map(_, value) => value,
         ty => ty,
     };
-    let read = !matches!(place, Place::Key(Raw::Bytes) | Place::Value | Place::Timestamp);
+    let read = !matches!(
+        place,
+        Place::Key(Raw::Bytes) | Place::Value | Place::Timestamp
+    );
     if field.unit.is_some() && !(timed(element) && read) {
-        return Err(format!("a unit with type {ty} from {}", describe(&field.from)));
+        return Err(format!(
+            "a unit with type {ty} from {}",
+            describe(&field.from)
+        ));
     }
     Ok(())
 }

@@ -1,26 +1,18 @@
 //! JSON bytes to cells: one pass over the text along a compiled trie of paths.
 //!
 //! Owns the JSON pointers (RFC 6901; a token is a key of an object and, when it is a number without leading
-//! zeros, an index of an array) and the strict reading of JSON values by type. It copies what is asked and
+//! zeros, an index of an array); [`super::json_value`] reads what stands there. It copies what is asked and
 //! walks over the rest, but *all* of it has to be JSON.
 //!
-//! Refused: text that is not UTF-8 or not JSON (see [`crate::record::json`]: trailing bytes, depth over 127), a
-//! key **on the way to a declared field** that stands twice in one object (which one counts is nobody's
-//! guess; other repeats are not looked at), any coercion: no number from a string or string from a number,
-//! no integer from a number with a fraction (`1.0` and `1e3` are whole and accepted), no number out of range,
-//! no bytes that are not base64, no half surrogate pairs in text. A decimal is read exactly from a number
-//! or a string. A map is an object whose keys are read as texts; null is allowed in lists and map values.
+//! Refused: text that is not UTF-8 or not JSON (see [`crate::record::json`]: trailing bytes, depth over 127),
+//! and a key **on the way to a declared field** that stands twice in one object (which one counts is nobody's
+//! guess; other repeats are not looked at).
 
 use super::Field;
 use super::fail::{Fail, Part};
-use super::scalar::{
-    BytesAs, Unfit, excerpt, put_epoch, put_epoch_integer, put_exact, put_float, put_integer, put_scalar,
-    put_whole,
-};
-use crate::manifest::Unit;
-use crate::record::Type;
-use crate::record::cells::{begin, check, put, put_boolean, put_count, put_null, seal};
-use crate::record::json::{Malformed, Number, Scanner, Str};
+use super::json_value::{Fault, put_value};
+use crate::record::cells::put_null;
+use crate::record::json::{Malformed, Scanner, Str};
 
 /// Where a field's cell lies in the output; [`ABSENT`] when it was not met.
 pub(super) type Span = (usize, usize);
@@ -71,7 +63,11 @@ impl Plan {
                     Some((_, child)) => *child,
                     None => {
                         let child = nodes.len();
-                        let path = format!("{}/{}", nodes[at].path, token.replace('~', "~0").replace('/', "~1"));
+                        let path = format!(
+                            "{}/{}",
+                            nodes[at].path,
+                            token.replace('~', "~0").replace('/', "~1")
+                        );
                         nodes[at].children.push((token, child));
                         nodes.push(Node {
                             path,
@@ -86,7 +82,8 @@ impl Plan {
         for node in &mut nodes {
             let children = &node.children;
             node.sorted = (0..children.len()).collect();
-            node.sorted.sort_by(|a, b| children[*a].0.cmp(&children[*b].0));
+            node.sorted
+                .sort_by(|a, b| children[*a].0.cmp(&children[*b].0));
             node.indexed = children
                 .iter()
                 .filter_map(|(key, child)| Some((array_index(key)?, *child)))
@@ -98,7 +95,9 @@ impl Plan {
 
     /// All fields of the plan.
     pub(super) fn fields(&self) -> impl Iterator<Item = usize> {
-        self.nodes.iter().flat_map(|node| node.fields.iter().copied())
+        self.nodes
+            .iter()
+            .flat_map(|node| node.fields.iter().copied())
     }
 
     /// Appends the cell of every field met in `bytes` and notes where.
@@ -110,7 +109,10 @@ impl Plan {
         (out, spans): (&mut Vec<u8>, &mut [Span]),
     ) -> Result<(), Fail> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            Fail::malformed(self.part, format!("not UTF-8 after byte {}", error.valid_up_to()))
+            Fail::malformed(
+                self.part,
+                format!("not UTF-8 after byte {}", error.valid_up_to()),
+            )
         })?;
         scratch.seen.resize(self.nodes.len(), 0);
         scratch.walk += 1;
@@ -147,7 +149,11 @@ fn tokens(pointer: &str) -> Result<Vec<String>, String> {
                 let (letter, rest) = match part.as_bytes().first() {
                     Some(b'0') => ('~', &part[1..]),
                     Some(b'1') => ('/', &part[1..]),
-                    _ => return Err(format!("path {pointer:?} has a ~ that is neither ~0 nor ~1")),
+                    _ => {
+                        return Err(format!(
+                            "path {pointer:?} has a ~ that is neither ~0 nor ~1"
+                        ));
+                    }
                 };
                 text.push(letter);
                 text.push_str(rest);
@@ -276,10 +282,12 @@ impl<'a> Walk<'a, '_> {
             }
             put_null(self.out);
         } else {
-            value(&mut self.scan, &field.ty, field.unit, self.out).map_err(|fault| match fault {
-                Fault::Malformed(malformed) => Stop::Malformed(malformed),
-                Fault::Unfit(unfit) => Stop::Fail(Fail::unfit(index, unfit)),
-            })?;
+            put_value(&mut self.scan, &field.ty, field.unit, self.out).map_err(
+                |fault| match fault {
+                    Fault::Malformed(malformed) => Stop::Malformed(malformed),
+                    Fault::Unfit(unfit) => Stop::Fail(Fail::unfit(index, unfit)),
+                },
+            )?;
         }
         self.spans[index] = (start, self.out.len());
         Ok(())
@@ -298,192 +306,4 @@ fn find(node: &Node, key: &str, next: usize) -> Option<usize> {
         .sorted
         .binary_search_by(|child| node.children[*child].0.as_str().cmp(key));
     found.ok().map(|at| node.sorted[at])
-}
-
-enum Fault {
-    Malformed(Malformed),
-    Unfit(Unfit),
-}
-
-impl From<Malformed> for Fault {
-    fn from(malformed: Malformed) -> Self {
-        Self::Malformed(malformed)
-    }
-}
-
-impl From<Unfit> for Fault {
-    fn from(unfit: Unfit) -> Self {
-        Self::Unfit(unfit)
-    }
-}
-
-/// Takes a value that is not null and appends its cell.
-#[inline]
-fn value(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
-    let first = scan.peek();
-    if *ty == Type::Json {
-        let from = scan.at();
-        scan.skip_value()?;
-        put(out, scan.since(from).as_bytes());
-        return Ok(());
-    }
-    match first {
-        Some(b'"') => {
-            let string = scan.string()?;
-            put_string(ty, unit, string, out).map_err(Fault::Unfit)
-        }
-        Some(b'-' | b'0'..=b'9') => {
-            let number = scan.number()?;
-            put_number(ty, unit, number, out).map_err(Fault::Unfit)
-        }
-        Some(b't') if *ty == Type::Boolean => {
-            scan.literal("true")?;
-            put_boolean(out, true);
-            Ok(())
-        }
-        Some(b'f') if *ty == Type::Boolean => {
-            scan.literal("false")?;
-            put_boolean(out, false);
-            Ok(())
-        }
-        Some(b'[') if matches!(ty, Type::List(_) | Type::Set(_)) => list(scan, ty, unit, out),
-        Some(b'{') if matches!(ty, Type::Map(..)) => map(scan, ty, unit, out),
-        _ => mismatch(scan),
-    }
-}
-
-/// Takes a value of another kind and names it.
-#[cold]
-fn mismatch(scan: &mut Scanner<'_>) -> Result<(), Fault> {
-    let kind = match scan.peek() {
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b't' | b'f') => "a boolean",
-        _ => "null",
-    };
-    let from = scan.at();
-    scan.skip_value()?;
-    Err(Unfit(format!("{kind} {}", excerpt(scan.since(from)))).into())
-}
-
-#[inline]
-fn put_number(ty: &Type, unit: Option<Unit>, number: Number<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    match (ty, unit) {
-        (Type::Int16 | Type::Int32 | Type::Int64, _) => match number.as_i64() {
-            Some(value) => put_integer(ty, value, number.raw, out),
-            None => put_whole(ty, number.raw, out),
-        },
-        (Type::Float32 | Type::Float64, _) => put_float(ty, number.raw, out),
-        (Type::Decimal { .. }, _) => put_exact(ty, number.raw, out),
-        (Type::Timestamp | Type::Date | Type::Time, Some(unit)) => match number.as_i64() {
-            Some(value) => put_epoch_integer(ty, unit, value, number.raw, out),
-            None => put_epoch(ty, unit, number.raw, out),
-        },
-        (Type::Timestamp | Type::Date | Type::Time, None) => Err(Unfit(format!(
-            "number {} (numbers need a unit)",
-            excerpt(number.raw)
-        ))),
-        _ => Err(Unfit(format!("number {}", excerpt(number.raw)))),
-    }
-}
-
-#[inline]
-fn put_string(ty: &Type, unit: Option<Unit>, string: Str<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    match ty {
-        Type::Text if !string.escaped => {
-            put(out, string.raw.as_bytes());
-            Ok(())
-        }
-        Type::Text => {
-            let at = begin(out);
-            string.unescape(out).map_err(|_| half_surrogate(string.raw))?;
-            seal(out, at);
-            Ok(())
-        }
-        Type::Bytes | Type::Uuid | Type::Decimal { .. } => quoted(ty, None, string, out),
-        Type::Timestamp | Type::Date | Type::Time if unit.is_none() => quoted(ty, None, string, out),
-        _ => Err(Unfit(format!("string {}", excerpt(string.raw)))),
-    }
-}
-
-/// Reads what stands between quotes as a text of `ty`; escapes are rare here and may allocate.
-fn quoted(ty: &Type, unit: Option<Unit>, string: Str<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    if !string.escaped {
-        return put_scalar(ty, unit, BytesAs::Base64, string.raw, out);
-    }
-    let mut text = Vec::new();
-    string.unescape(&mut text).map_err(|_| half_surrogate(string.raw))?;
-    let text = std::str::from_utf8(&text).expect("unescaping UTF-8 gives UTF-8");
-    put_scalar(ty, unit, BytesAs::Base64, text, out)
-}
-
-#[cold]
-fn half_surrogate(raw: &str) -> Unfit {
-    Unfit(format!("a string with half a surrogate pair {}", excerpt(raw)))
-}
-
-/// Takes a value or null inside a list or map.
-fn item(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
-    if scan.peek() == Some(b'n') {
-        scan.literal("null")?;
-        put_null(out);
-        return Ok(());
-    }
-    value(scan, ty, unit, out)
-}
-
-fn list(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
-    let (Type::List(inner) | Type::Set(inner)) = ty else {
-        return mismatch(scan);
-    };
-    let at = begin(out);
-    put_count(out, 0);
-    let mut count = 0_u32;
-    scan.enter()?;
-    if scan.peek() == Some(b']') {
-        scan.leave();
-    } else {
-        loop {
-            item(scan, inner, unit, out)?;
-            count += 1;
-            if !scan.more(b']')? {
-                break;
-            }
-        }
-    }
-    close(ty, at, count, out)
-}
-
-fn map(scan: &mut Scanner<'_>, ty: &Type, unit: Option<Unit>, out: &mut Vec<u8>) -> Result<(), Fault> {
-    let Type::Map(key, inner) = ty else {
-        return mismatch(scan);
-    };
-    let at = begin(out);
-    put_count(out, 0);
-    let mut count = 0_u32;
-    scan.enter()?;
-    if scan.peek() == Some(b'}') {
-        scan.leave();
-    } else {
-        loop {
-            let name = scan.key()?;
-            quoted(key, unit, name, out)?;
-            item(scan, inner, unit, out)?;
-            count += 1;
-            if !scan.more(b'}')? {
-                break;
-            }
-        }
-    }
-    close(ty, at, count, out)
-}
-
-/// Writes count and length of a list, set or map; repeats and nulls where they may not be are found here.
-fn close(ty: &Type, at: usize, count: u32, out: &mut [u8]) -> Result<(), Fault> {
-    out[at..at + 4].copy_from_slice(&count.to_be_bytes());
-    seal(out, at);
-    if !matches!(ty, Type::List(_)) {
-        check(ty, &out[at..]).map_err(|error| Unfit(error.to_string()))?;
-    }
-    Ok(())
 }

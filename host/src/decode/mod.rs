@@ -5,7 +5,7 @@
 //! alone, never on the batch around it. It never guesses: each record either gives all its fields, each of
 //! its type, or exactly one dead letter that names the field, its path and what was found.
 //!
-//! What each kind of source refuses is listed where it is read: `json` (values and keys as JSON), `text`
+//! What each kind of source refuses is listed where it is read: `json` and `json_value` (values and keys as JSON), `text`
 //! (lines and patterns), `scalar` (headers, text keys, captures), `time`, `base64`. In all of them:
 //! absent is −2, null is −1, and either in a field that is not nullable is a dead letter, **also** in a
 //! tombstone that passes (so a field that is not nullable always has a value in the guest). Fixed-size
@@ -16,6 +16,7 @@ mod base64;
 mod compile;
 mod fail;
 mod json;
+mod json_value;
 mod scalar;
 mod text;
 mod time;
@@ -101,7 +102,13 @@ impl Decoder {
     /// Decodes every record of `batch`: appends its cells to `out`, or one dead letter to `dead`.
     ///
     /// Both are appended to, in record order, never cleared.
-    pub fn decode(&mut self, batch: &Batch, topic: &str, out: &mut Fields, dead: &mut Vec<DeadLetter>) {
+    pub fn decode(
+        &mut self,
+        batch: &Batch,
+        topic: &str,
+        out: &mut Fields,
+        dead: &mut Vec<DeadLetter>,
+    ) {
         for index in 0..batch.len() {
             let source = u32::try_from(index).expect("a batch is far below 2^32 records");
             let record = batch.record(index);
@@ -109,7 +116,8 @@ impl Decoder {
             match self.record(&record, (topic, batch.partition()), &mut out.cells) {
                 Ok(()) => {
                     let end = u32::try_from(out.cells.len());
-                    out.ends.push(end.expect("a batch is far below 4 GiB: the source bounds it"));
+                    out.ends
+                        .push(end.expect("a batch is far below 4 GiB: the source bounds it"));
                     out.kept.push(source);
                 }
                 Err(fail) => {
@@ -150,7 +158,11 @@ impl Decoder {
         buffers.spans.resize(self.fields.len(), json::ABSENT);
         // Fields in front of the first JSON field go out at once, so that the usual record needs no sorting.
         let json = |field: &Field| field.place == Place::Json;
-        let first = self.fields.iter().position(json).unwrap_or(self.fields.len());
+        let first = self
+            .fields
+            .iter()
+            .position(json)
+            .unwrap_or(self.fields.len());
         let put = |range: std::ops::Range<usize>, spans: &mut [json::Span], out: &mut Vec<u8>| {
             for index in range {
                 if !json(&self.fields[index]) {
@@ -259,8 +271,15 @@ impl Source<'_> {
         }
     }
 
-    fn put_header(&self, index: usize, field: &Field, name: &str, out: &mut Vec<u8>) -> Result<(), Fail> {
-        let broken = |error| Fail::unfit(index, Unfit(format!("headers that are no cells: {error}")));
+    fn put_header(
+        &self,
+        index: usize,
+        field: &Field,
+        name: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fail> {
+        let broken =
+            |error| Fail::unfit(index, Unfit(format!("headers that are no cells: {error}")));
         let mut last = None;
         for header in Headers::new(self.record.headers).map_err(broken)? {
             let (key, value) = header.map_err(broken)?;
@@ -289,7 +308,8 @@ fn not_utf8(field: usize) -> Fail {
 }
 
 fn put_text(index: usize, field: &Field, text: &str, out: &mut Vec<u8>) -> Result<(), Fail> {
-    put_scalar(&field.ty, field.unit, BytesAs::Plain, text, out).map_err(|unfit| Fail::unfit(index, unfit))
+    put_scalar(&field.ty, field.unit, BytesAs::Plain, text, out)
+        .map_err(|unfit| Fail::unfit(index, unfit))
 }
 
 fn put_raw(

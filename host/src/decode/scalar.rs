@@ -49,7 +49,10 @@ fn unfit<T>(kind: &str, text: &str) -> Result<T, Unfit> {
 
 /// Whether a text can become a value of `ty`.
 pub(super) fn is_scalar(ty: &Type) -> bool {
-    !matches!(ty, Type::List(_) | Type::Set(_) | Type::Map(..) | Type::Headers)
+    !matches!(
+        ty,
+        Type::List(_) | Type::Set(_) | Type::Map(..) | Type::Headers
+    )
 }
 
 /// Appends the cell that `text` stands for. On an error `out` may hold a part of it.
@@ -97,7 +100,12 @@ pub(super) fn put_scalar(
 }
 
 /// Appends an integer cell when the value is in the type's range.
-pub(super) fn put_integer(ty: &Type, value: i64, text: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
+pub(super) fn put_integer(
+    ty: &Type,
+    value: i64,
+    text: &str,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
     match ty {
         Type::Int64 => put_int64(out, value),
         Type::Int32 => match i32::try_from(value) {
@@ -252,7 +260,9 @@ fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
     if text.len() != 36 {
         return None;
     }
-    uuid::Uuid::try_parse_ascii(text).ok().map(uuid::Uuid::into_bytes)
+    uuid::Uuid::try_parse_ascii(text)
+        .ok()
+        .map(uuid::Uuid::into_bytes)
 }
 
 #[cfg(test)]
@@ -281,9 +291,17 @@ mod tests {
             ("bytes", "Zg==", b"Zg=="),
             ("date", "1970-01-02", &1_i32.to_be_bytes()),
             ("time", "00:00:01", &1_000_000_i64.to_be_bytes()),
-            ("timestamp", "1970-01-01T00:00:01Z", &1_000_000_i64.to_be_bytes()),
+            (
+                "timestamp",
+                "1970-01-01T00:00:01Z",
+                &1_000_000_i64.to_be_bytes(),
+            ),
             ("decimal(4,2)", "1.5", &[0, 0, 0, 2, 0, 150]),
-            ("uuid", "00000000-0000-0000-0000-0000000000Ff", &255_u128.to_be_bytes()),
+            (
+                "uuid",
+                "00000000-0000-0000-0000-0000000000Ff",
+                &255_u128.to_be_bytes(),
+            ),
         ];
         for (ty, text, bytes) in good {
             assert_eq!(cell(ty, None, text).as_deref(), Ok(*bytes), "{ty} {text}");
@@ -293,12 +311,29 @@ mod tests {
     #[test]
     fn nothing_is_coerced() {
         for (ty, text) in [
-            ("boolean", "True"), ("boolean", "1"), ("int16", "32768"), ("int32", "1.0"), ("int32", "+1"),
-            ("int32", ""), ("int64", " 1"), ("float64", "inf"), ("float64", "NaN"), ("float64", "1e999"),
-            ("float32", "1e39"), ("float64", "+1"), ("float64", ".5"), ("float64", "1."), ("json", "{"),
-            ("decimal(4,2)", "100"), ("decimal(4,2)", "0.001"), ("decimal(4,2)", "x"),
-            ("uuid", "000000000000000000000000000000ff"), ("timestamp", "0"), ("date", "1970-1-1"),
-            ("uuid", "{00000000-0000-0000-0000-00000000000}"), ("list<text>", "a"),
+            ("boolean", "True"),
+            ("boolean", "1"),
+            ("int16", "32768"),
+            ("int32", "1.0"),
+            ("int32", "+1"),
+            ("int32", ""),
+            ("int64", " 1"),
+            ("float64", "inf"),
+            ("float64", "NaN"),
+            ("float64", "1e999"),
+            ("float32", "1e39"),
+            ("float64", "+1"),
+            ("float64", ".5"),
+            ("float64", "1."),
+            ("json", "{"),
+            ("decimal(4,2)", "100"),
+            ("decimal(4,2)", "0.001"),
+            ("decimal(4,2)", "x"),
+            ("uuid", "000000000000000000000000000000ff"),
+            ("timestamp", "0"),
+            ("date", "1970-1-1"),
+            ("uuid", "{00000000-0000-0000-0000-00000000000}"),
+            ("list<text>", "a"),
         ] {
             assert!(cell(ty, None, text).is_err(), "{ty} {text}");
         }
@@ -306,7 +341,9 @@ mod tests {
 
     #[test]
     fn units_scale_numbers_and_round_down() {
-        let micros = |ty, unit, text| cell(ty, Some(unit), text).map(|cell| i64::from_be_bytes(cell.try_into().unwrap()));
+        let micros = |ty, unit, text| {
+            cell(ty, Some(unit), text).map(|cell| i64::from_be_bytes(cell.try_into().unwrap()))
+        };
         assert_eq!(micros("timestamp", Unit::Seconds, "1.5"), Ok(1_500_000));
         assert_eq!(micros("timestamp", Unit::Millis, "-1"), Ok(-1000));
         assert_eq!(micros("timestamp", Unit::Micros, "7"), Ok(7));
@@ -315,7 +352,10 @@ mod tests {
         assert!(micros("time", Unit::Seconds, "86400").is_err());
         assert!(micros("timestamp", Unit::Seconds, "9223372036854775807").is_err());
         assert!(micros("timestamp", Unit::Seconds, "1970-01-01T00:00:00Z").is_err());
-        assert_eq!(cell("date", Some(Unit::Seconds), "-1"), Ok((-1_i32).to_be_bytes().to_vec()));
+        assert_eq!(
+            cell("date", Some(Unit::Seconds), "-1"),
+            Ok((-1_i32).to_be_bytes().to_vec())
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::{Field as Declared, FieldSource, Format, KeyFormat, Start, TextFormat};
-use crate::record::cells::{Cell, Reader, get_int64, get_text, put_count, put_text};
 use crate::record::Column;
+use crate::record::cells::{Cell, Reader, get_int64, get_text, put_count, put_text};
 use crate::route::code;
 
 /// A field from `name`, `type` (with `?` when nullable) and `source` (with `@unit`).
@@ -66,7 +66,10 @@ fn text(pattern: Option<&str>, encoding: &str, fields: Vec<Declared>) -> Decoder
     Decoder::new(&input(format, KeyFormat::Text, fields)).unwrap()
 }
 
-fn batch(records: &[(Option<&[u8]>, Option<&[u8]>)]) -> Batch {
+/// Key and value.
+type Pair<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+fn batch(records: &[Pair<'_>]) -> Batch {
     let mut headers = Vec::new();
     put_count(&mut headers, 3);
     for value in ["first", "7"] {
@@ -164,15 +167,38 @@ fn a_record_lives_or_dies_alone() {
     decoder.decode(&batch, "topic", &mut fields, &mut dead);
     assert_eq!(fields.kept, [0, 7]);
     assert_eq!(fields.ends, [8, 16]);
-    let told: Vec<_> = dead.iter().map(|dead| (dead.source, &*dead.code, dead.reason.as_str())).collect();
+    let told: Vec<_> = dead
+        .iter()
+        .map(|dead| (dead.source, &*dead.code, dead.reason.as_str()))
+        .collect();
     assert_eq!(
         told,
         [
-            (1, code::MALFORMED, "the value is not JSON: no JSON value at byte 5"),
-            (2, code::FIELD_TYPE, "field \"a\" (value:/a) wants int32 and found string \"1\""),
-            (3, code::FIELD_MISSING, "field \"a\" (value:/a) is absent and not nullable"),
-            (4, code::FIELD_MISSING, "field \"a\" (value:/a) is null and not nullable"),
-            (5, code::FIELD_MISSING, "field \"a\" (value:/a) is null and not nullable"),
+            (
+                1,
+                code::MALFORMED,
+                "the value is not JSON: no JSON value at byte 5"
+            ),
+            (
+                2,
+                code::FIELD_TYPE,
+                "field \"a\" (value:/a) wants int32 and found string \"1\""
+            ),
+            (
+                3,
+                code::FIELD_MISSING,
+                "field \"a\" (value:/a) is absent and not nullable"
+            ),
+            (
+                4,
+                code::FIELD_MISSING,
+                "field \"a\" (value:/a) is null and not nullable"
+            ),
+            (
+                5,
+                code::FIELD_MISSING,
+                "field \"a\" (value:/a) is null and not nullable"
+            ),
             (6, code::MALFORMED, "the value is not UTF-8 after byte 0"),
         ]
     );
@@ -180,12 +206,18 @@ fn a_record_lives_or_dies_alone() {
 
 #[test]
 fn tombstones_pass_or_not() {
-    let mut declared = input(Format::Json, KeyFormat::Text, vec![field("a", "int32?", "value:/a")]);
+    let mut declared = input(
+        Format::Json,
+        KeyFormat::Text,
+        vec![field("a", "int32?", "value:/a")],
+    );
     let batch = batch(&[(Some(b"k"), None)]);
     for (policy, kept) in [(Tombstones::Pass, 1), (Tombstones::DeadLetter, 0)] {
         declared.tombstones = policy;
         let (mut fields, mut dead) = (Fields::default(), Vec::new());
-        Decoder::new(&declared).unwrap().decode(&batch, "topic", &mut fields, &mut dead);
+        Decoder::new(&declared)
+            .unwrap()
+            .decode(&batch, "topic", &mut fields, &mut dead);
         assert_eq!((fields.len(), dead.len()), (kept, 1 - kept));
         if kept == 1 {
             assert_eq!(cells(&fields.cells), [Cell::Null]);
@@ -199,19 +231,52 @@ fn tombstones_pass_or_not() {
 fn json_values_are_read_strictly_by_type() {
     let long = |value: i64| value.to_be_bytes().to_vec();
     assert_eq!(cell("int64", "value:/a", r#"{"a":1e3}"#), Ok(long(1000)));
-    assert_eq!(cell("int64", "value:/a", r#"{"a":-9223372036854775808}"#), Ok(long(i64::MIN)));
+    assert_eq!(
+        cell("int64", "value:/a", r#"{"a":-9223372036854775808}"#),
+        Ok(long(i64::MIN))
+    );
     assert_eq!(cell("int16", "value:/a", r#"{"a":-0}"#), Ok(vec![0, 0]));
-    assert_eq!(cell("float32", "value:/a", r#"{"a":3}"#), Ok(3_f32.to_be_bytes().to_vec()));
-    assert_eq!(cell("text", "value:/a", r#"{"a":"\u00e9\n"}"#), Ok("é\n".into()));
-    assert_eq!(cell("json", "value:/a", r#"{"a": {"b" : [1, 2]} }"#), Ok(br#"{"b" : [1, 2]}"#.to_vec()));
+    assert_eq!(
+        cell("float32", "value:/a", r#"{"a":3}"#),
+        Ok(3_f32.to_be_bytes().to_vec())
+    );
+    assert_eq!(
+        cell("text", "value:/a", r#"{"a":"\u00e9\n"}"#),
+        Ok("é\n".into())
+    );
+    assert_eq!(
+        cell("json", "value:/a", r#"{"a": {"b" : [1, 2]} }"#),
+        Ok(br#"{"b" : [1, 2]}"#.to_vec())
+    );
     assert_eq!(cell("json", "value", "[1]"), Ok(b"[1]".to_vec()));
-    assert_eq!(cell("bytes", "value:/a", r#"{"a":"Zm9v"}"#), Ok(b"foo".to_vec()));
-    assert_eq!(cell("timestamp", "value:/a", r#"{"a":"1970-01-01T00:00:01Z"}"#), Ok(long(1_000_000)));
-    assert_eq!(cell("timestamp", "value:/a@ms", r#"{"a":1.0625}"#), Ok(long(1062)));
-    assert_eq!(cell("decimal(20,2)", "value:/a", r#"{"a":"0.10"}"#), Ok(vec![0, 0, 0, 2, 10]));
-    assert_eq!(cell("decimal(20,2)", "value:/a", r#"{"a":0.1}"#), Ok(vec![0, 0, 0, 2, 10]));
-    assert_eq!(cell("boolean", "value:/a/1", r#"{"a":[0,true]}"#), Ok(vec![1]));
-    assert_eq!(cell("text", "value:/a/01", r#"{"a":{"01":"x"}}"#), Ok(b"x".to_vec()));
+    assert_eq!(
+        cell("bytes", "value:/a", r#"{"a":"Zm9v"}"#),
+        Ok(b"foo".to_vec())
+    );
+    assert_eq!(
+        cell("timestamp", "value:/a", r#"{"a":"1970-01-01T00:00:01Z"}"#),
+        Ok(long(1_000_000))
+    );
+    assert_eq!(
+        cell("timestamp", "value:/a@ms", r#"{"a":1.0625}"#),
+        Ok(long(1062))
+    );
+    assert_eq!(
+        cell("decimal(20,2)", "value:/a", r#"{"a":"0.10"}"#),
+        Ok(vec![0, 0, 0, 2, 10])
+    );
+    assert_eq!(
+        cell("decimal(20,2)", "value:/a", r#"{"a":0.1}"#),
+        Ok(vec![0, 0, 0, 2, 10])
+    );
+    assert_eq!(
+        cell("boolean", "value:/a/1", r#"{"a":[0,true]}"#),
+        Ok(vec![1])
+    );
+    assert_eq!(
+        cell("text", "value:/a/01", r#"{"a":{"01":"x"}}"#),
+        Ok(b"x".to_vec())
+    );
     assert_eq!(cell("text", "value:/", r#"{"":"x"}"#), Ok(b"x".to_vec()));
     for (ty, from, value) in [
         ("int32", "value:/a", r#"{"a":1.5}"#),
@@ -227,7 +292,11 @@ fn json_values_are_read_strictly_by_type() {
         ("float64", "value:/a", r#"{"a":1e999}"#),
         ("float64", "value:/a", r#"{"a":"1"}"#),
         ("timestamp", "value:/a", r#"{"a":1}"#),
-        ("timestamp", "value:/a@ms", r#"{"a":"1970-01-01T00:00:01Z"}"#),
+        (
+            "timestamp",
+            "value:/a@ms",
+            r#"{"a":"1970-01-01T00:00:01Z"}"#,
+        ),
         ("timestamp", "value:/a@s", r#"{"a":1e18}"#),
         ("bytes", "value:/a", r#"{"a":"Zm9"}"#),
         ("decimal(3,2)", "value:/a", r#"{"a":10}"#),
@@ -235,7 +304,10 @@ fn json_values_are_read_strictly_by_type() {
     ] {
         let (found, reason) = cell(ty, from, value).unwrap_err();
         assert_eq!(found, code::FIELD_TYPE, "{ty} {value}: {reason}");
-        assert!(reason.contains("\"f\"") && reason.contains("/a"), "{reason}");
+        assert!(
+            reason.contains("\"f\"") && reason.contains("/a"),
+            "{reason}"
+        );
     }
 }
 
@@ -260,7 +332,10 @@ fn lists_sets_and_maps_nest() {
         assert_eq!(check(&ty.parse().unwrap(), &bytes), Ok(()), "{ty} {value}");
         Ok::<_, (String, String)>(bytes)
     };
-    assert_eq!(checked("list<int16>", "[1, null]").unwrap()[..4], 2_i32.to_be_bytes());
+    assert_eq!(
+        checked("list<int16>", "[1, null]").unwrap()[..4],
+        2_i32.to_be_bytes()
+    );
     assert_eq!(checked("list<text>", "[ ]").unwrap(), [0, 0, 0, 0]);
     assert!(checked("map<text,list<float64>>", r#"{"a":[1,2],"b":null}"#).is_ok());
     assert!(checked("map<int32,text>", r#"{"1":"a","2":"b"}"#).is_ok());
@@ -274,9 +349,16 @@ fn lists_sets_and_maps_nest() {
         ("map<int32,int16>", r#"{"x":1}"#),
         ("map<text,int16>", "[]"),
     ] {
-        assert_eq!(checked(ty, value).unwrap_err().0, code::FIELD_TYPE, "{ty} {value}");
+        assert_eq!(
+            checked(ty, value).unwrap_err().0,
+            code::FIELD_TYPE,
+            "{ty} {value}"
+        );
     }
-    assert_eq!(checked("list<int16>", "[1,").unwrap_err().0, code::MALFORMED);
+    assert_eq!(
+        checked("list<int16>", "[1,").unwrap_err().0,
+        code::MALFORMED
+    );
 }
 
 #[test]
@@ -298,10 +380,20 @@ fn the_same_path_serves_several_fields() {
 #[test]
 fn more_keys_than_are_searched_one_by_one() {
     let names: Vec<String> = (0..30).map(|n| format!("k{n}")).collect();
-    let declared = names.iter().map(|name| field(name, "int32", &format!("value:/{name}"))).collect();
+    let declared = names
+        .iter()
+        .map(|name| field(name, "int32", &format!("value:/{name}")))
+        .collect();
     let mut decoder = json(declared);
-    let backwards: Vec<String> = (0..30).rev().map(|n| format!("\"k{n}\":{n},\"other{n}\":[]")).collect();
-    let bytes = one(&mut decoder, format!("{{{}}}", backwards.join(",")).as_bytes()).unwrap();
+    let backwards: Vec<String> = (0..30)
+        .rev()
+        .map(|n| format!("\"k{n}\":{n},\"other{n}\":[]"))
+        .collect();
+    let bytes = one(
+        &mut decoder,
+        format!("{{{}}}", backwards.join(",")).as_bytes(),
+    )
+    .unwrap();
     for (n, cell) in cells(&bytes).into_iter().enumerate() {
         assert_eq!(cell, Cell::Value(&i32::try_from(n).unwrap().to_be_bytes()));
     }
@@ -320,7 +412,11 @@ fn keys_headers_and_coordinates_are_fields() {
         field("key", "int16?", "key"),
     ];
     let mut decoder = Decoder::new(&input(Format::Bytes, KeyFormat::Text, fields)).unwrap();
-    let batch = batch(&[(Some(b"9"), Some(b"\xff")), (None, None), (Some(b"\xff"), None)]);
+    let batch = batch(&[
+        (Some(b"9"), Some(b"\xff")),
+        (None, None),
+        (Some(b"\xff"), None),
+    ]);
     let (mut out, mut dead) = (Fields::default(), Vec::new());
     decoder.decode(&batch, "topic", &mut out, &mut dead);
     let (first, second) = out.cells.split_at(out.ends[0] as usize);
@@ -349,15 +445,34 @@ fn keys_are_read_by_their_format() {
         let declared = input(Format::Bytes, format, vec![field("f", ty, from)]);
         let batch = batch(&[(Some(key), Some(b""))]);
         let (mut out, mut dead) = (Fields::default(), Vec::new());
-        Decoder::new(&declared).unwrap().decode(&batch, "t", &mut out, &mut dead);
+        Decoder::new(&declared)
+            .unwrap()
+            .decode(&batch, "t", &mut out, &mut dead);
         dead.pop().map_or(Ok(out.cells), |dead| Err(dead.code))
     };
     let long = 5_i64.to_be_bytes();
-    assert_eq!(decode(KeyFormat::Bytes, "int64", "key", &long).map(|cell| get_int64(&cell[4..])), Ok(5));
-    assert_eq!(decode(KeyFormat::Bytes, "int64", "key", b"x"), Err(code::FIELD_TYPE.into()));
-    assert_eq!(decode(KeyFormat::Json, "int64", "key:/id", br#"{"id":5}"#).map(|cell| get_int64(&cell[4..])), Ok(5));
-    assert_eq!(decode(KeyFormat::Json, "text", "key", br#""a""#).map(|cell| get_text(&cell[4..]).to_owned()), Ok("a".into()));
-    assert_eq!(decode(KeyFormat::Json, "text", "key", b"a"), Err(code::MALFORMED.into()));
+    assert_eq!(
+        decode(KeyFormat::Bytes, "int64", "key", &long).map(|cell| get_int64(&cell[4..])),
+        Ok(5)
+    );
+    assert_eq!(
+        decode(KeyFormat::Bytes, "int64", "key", b"x"),
+        Err(code::FIELD_TYPE.into())
+    );
+    assert_eq!(
+        decode(KeyFormat::Json, "int64", "key:/id", br#"{"id":5}"#)
+            .map(|cell| get_int64(&cell[4..])),
+        Ok(5)
+    );
+    assert_eq!(
+        decode(KeyFormat::Json, "text", "key", br#""a""#)
+            .map(|cell| get_text(&cell[4..]).to_owned()),
+        Ok("a".into())
+    );
+    assert_eq!(
+        decode(KeyFormat::Json, "text", "key", b"a"),
+        Err(code::MALFORMED.into())
+    );
 }
 
 #[test]
@@ -377,26 +492,49 @@ fn lines_match_or_die() {
         let bytes = one(&mut decoder, format!("INFO 007{ending}").as_bytes()).unwrap();
         assert_eq!(
             cells(&bytes),
-            [Cell::Value(b"INFO"), Cell::Value(&[0, 7]), Cell::Unset, Cell::Value(b"INFO 007")]
+            [
+                Cell::Value(b"INFO"),
+                Cell::Value(&[0, 7]),
+                Cell::Unset,
+                Cell::Value(b"INFO 007")
+            ]
         );
     }
     let (found, reason) = one(&mut decoder, b"no match here").unwrap_err();
     assert_eq!(found, code::MALFORMED);
-    assert_eq!(reason, "the value is a line the pattern does not match: \"no match here\"");
-    assert_eq!(one(&mut decoder, b"A 99999").unwrap_err().0, code::FIELD_TYPE);
+    assert_eq!(
+        reason,
+        "the value is a line the pattern does not match: \"no match here\""
+    );
+    assert_eq!(
+        one(&mut decoder, b"A 99999").unwrap_err().0,
+        code::FIELD_TYPE
+    );
     assert_eq!(one(&mut decoder, b"A \xff").unwrap_err().0, code::MALFORMED);
 }
 
 #[test]
 fn lines_of_other_encodings_are_converted_and_never_replaced() {
     let mut latin = text(None, "latin1", vec![field("line", "text", "value")]);
-    assert_eq!(cells(&one(&mut latin, b"caf\xe9\r\n").unwrap()), [Cell::Value("café".as_bytes())]);
+    assert_eq!(
+        cells(&one(&mut latin, b"caf\xe9\r\n").unwrap()),
+        [Cell::Value("café".as_bytes())]
+    );
     let mut japanese = text(None, "shift_jis", vec![field("line", "text", "value")]);
-    assert_eq!(cells(&one(&mut japanese, b"\x83\x65").unwrap()), [Cell::Value("テ".as_bytes())]);
+    assert_eq!(
+        cells(&one(&mut japanese, b"\x83\x65").unwrap()),
+        [Cell::Value("テ".as_bytes())]
+    );
     let (found, reason) = one(&mut japanese, b"\x83").unwrap_err();
-    assert_eq!((found.as_str(), reason.as_str()), (code::MALFORMED, "the value is not valid Shift_JIS"));
+    assert_eq!(
+        (found.as_str(), reason.as_str()),
+        (code::MALFORMED, "the value is not valid Shift_JIS")
+    );
     let mut wide = text(None, "utf-16le", vec![field("line", "text", "value")]);
-    assert_eq!(cells(&one(&mut wide, b"a\0\n\0").unwrap()), [Cell::Value(b"a")]);
+    assert_eq!(
+        cells(&one(&mut wide, b"a\0\n\0").unwrap()),
+        [Cell::Value(b"a")]
+    );
 }
 
 #[test]
@@ -406,7 +544,10 @@ fn fields_no_source_can_give_are_refused_at_once() {
         assert_eq!(error.blame(), crate::error::Blame::Config);
         error.to_string()
     };
-    let lines = Format::Text(TextFormat { pattern: Some("(?P<a>.)".into()), encoding: "utf-8".into() });
+    let lines = Format::Text(TextFormat {
+        pattern: Some("(?P<a>.)".into()),
+        encoding: "utf-8".into(),
+    });
     assert_eq!(
         refused(lines.clone(), vec![field("f", "text", "value:/b")]),
         "field \"f\" of input \"in\": the pattern has no capture named \"b\""

@@ -49,7 +49,9 @@ impl Lines {
     /// The number of a named capture.
     pub(super) fn capture(&self, name: &str) -> Option<usize> {
         let (regex, _) = self.pattern.as_ref()?;
-        regex.capture_names().position(|capture| capture == Some(name))
+        regex
+            .capture_names()
+            .position(|capture| capture == Some(name))
     }
 
     /// Converts, strips one LF or CRLF, and matches.
@@ -95,7 +97,11 @@ impl<'a> Line<'a> {
 }
 
 /// Converts all of `bytes` into `buffer`; `None` for a malformed sequence.
-fn convert<'a>(encoding: &'static Encoding, bytes: &[u8], buffer: &'a mut Vec<u8>) -> Option<&'a str> {
+fn convert<'a>(
+    encoding: &'static Encoding,
+    bytes: &[u8],
+    buffer: &'a mut Vec<u8>,
+) -> Option<&'a str> {
     let mut decoder = encoding.new_decoder_without_bom_handling();
     let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len())?;
     buffer.clear();

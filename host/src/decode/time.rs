@@ -56,7 +56,8 @@ pub(super) fn date(text: &[u8]) -> Option<i32> {
         (year, month - 3)
     };
     let of_year = (153 * month + 2) / 5 + day - 1;
-    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year;
+    let days =
+        year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year;
     i32::try_from(days - 719_468).ok()
 }
 
@@ -78,7 +79,10 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     let Some((b'.', fraction)) = rest.split_first() else {
         return Some((whole, rest));
     };
-    let length = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let length = fraction
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     if length == 0 {
         return None;
     }
@@ -105,18 +109,38 @@ mod tests {
         assert_eq!(timestamp(b"1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(timestamp(b"1970-01-01 00:00:01.5+00:00"), Some(1_500_000));
         assert_eq!(timestamp(b"1969-12-31T23:59:59.9999999Z"), Some(-1));
-        assert_eq!(timestamp(b"2000-02-29t12:00:00+02:30"), Some(951_816_600_000_000));
+        assert_eq!(
+            timestamp(b"2000-02-29t12:00:00+02:30"),
+            Some(951_816_600_000_000)
+        );
         assert_eq!(date(b"0000-01-01"), Some(-719_528));
         assert_eq!(time(b"23:59:59.999999"), Some(MICROS_A_DAY - 1));
         for text in [
-            "", "1970-01-01", "1970-01-01T00:00:00", "1970-01-01T00:00Z", "1970-01-01T24:00:00Z",
-            "1970-01-01T00:00:60Z", "1970-01-01T00:00:00.Z", "1970-02-30T00:00:00Z",
-            "1970-01-01T00:00:00+0100", "1970-01-01T00:00:00+01:60", "1970-01-01T00:00:00Z ",
-            "1970-1-01T00:00:00Z", "+970-01-01T00:00:00Z", "1970-01-01T00:00:00[UTC]",
+            "",
+            "1970-01-01",
+            "1970-01-01T00:00:00",
+            "1970-01-01T00:00Z",
+            "1970-01-01T24:00:00Z",
+            "1970-01-01T00:00:60Z",
+            "1970-01-01T00:00:00.Z",
+            "1970-02-30T00:00:00Z",
+            "1970-01-01T00:00:00+0100",
+            "1970-01-01T00:00:00+01:60",
+            "1970-01-01T00:00:00Z ",
+            "1970-1-01T00:00:00Z",
+            "+970-01-01T00:00:00Z",
+            "1970-01-01T00:00:00[UTC]",
         ] {
             assert_eq!(timestamp(text.as_bytes()), None, "{text}");
         }
-        for text in ["1900-02-29", "2023-02-29", "2023-04-31", "2023-00-01", "2023-13-01", "2023-01-00"] {
+        for text in [
+            "1900-02-29",
+            "2023-02-29",
+            "2023-04-31",
+            "2023-00-01",
+            "2023-13-01",
+            "2023-01-00",
+        ] {
             assert_eq!(date(text.as_bytes()), None, "{text}");
         }
         for text in ["", "1:00:00", "00:00", "00:00:00.", "00:00:00 ", "24:00:00"] {

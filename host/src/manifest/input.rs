@@ -160,9 +160,7 @@ impl DraftInput<'_> {
         // A format that did not read would make every field of it look wrong.
         let format = self.format.clone().unwrap_or(Format::Json);
         for field in described.fields.iter().filter(|_| self.format.is_some()) {
-            let (ty, unit) = (&field.column.ty, field.unit);
-            let captures = &self.captures;
-            if let Some(why) = misfit(&field.from, ty, unit, &format, self.key_format, captures) {
+            if let Some(why) = misfit(field, &format, self.key_format, &self.captures) {
                 let name = &field.column.name;
                 self.section.report().add(
                     self.section

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::types::{FieldSource, Format, KeyFormat, Unit};
+use super::types::{Field, FieldSource, Format, KeyFormat, TextFormat, Unit};
 use crate::record::Type;
 
 /// Greatest length of a path or header name, bytes.
@@ -110,23 +110,24 @@ fn pointer(text: &str) -> Result<String, ParseSourceError> {
     Ok(text.to_owned())
 }
 
-/// Why a field cannot have this type, source and unit with these formats; `None`: it can.
+/// Why a field cannot be had from an input of these formats; `None`: it can.
 ///
-/// `captures` are the named groups of a `text` pattern.
+/// `captures` are the named groups of a `text` pattern. The decoder checks the rest (names of JSON objects as
+/// map keys) when it compiles the fields.
 pub(super) fn misfit(
-    source: &FieldSource,
-    ty: &Type,
-    unit: Option<Unit>,
+    field: &Field,
     format: &Format,
     key_format: KeyFormat,
     captures: &[String],
 ) -> Option<String> {
+    let (ty, source) = (&field.column.ty, &field.from);
     if *ty == Type::Headers {
         return Some(String::from(
             "a field cannot have type headers; ask for headers of the input instead",
         ));
     }
-    if unit.is_some() && !matches!(ty, Type::Timestamp | Type::Date | Type::Time) {
+    let timed = matches!(element(ty), Type::Timestamp | Type::Date | Type::Time);
+    if field.unit.is_some() && !timed {
         return Some(format!(
             "unit is for timestamp, date and time fields, not for {ty}"
         ));
@@ -140,40 +141,68 @@ pub(super) fn misfit(
         FieldSource::Topic => only(&[Type::Text]),
         FieldSource::Partition => only(&[Type::Int32]),
         FieldSource::Offset => only(&[Type::Int64]),
-        FieldSource::Timestamp if unit.is_some() => Some(String::from(
+        FieldSource::Timestamp if field.unit.is_some() => Some(String::from(
             "\"timestamp\" is a timestamp already: remove unit",
         )),
         FieldSource::Timestamp => only(&[Type::Timestamp]),
         FieldSource::Header(_) => only(&[Type::Text, Type::Bytes]),
-        FieldSource::Key if key_format == KeyFormat::Bytes => only(&[Type::Bytes]),
         FieldSource::KeyPath(_) if key_format != KeyFormat::Json => Some(String::from(
             "a path into the key needs key_format = \"json\"",
         )),
-        FieldSource::Key | FieldSource::KeyPath(_) => None,
-        FieldSource::Value(path) => value_misfit(path, format, captures),
+        FieldSource::KeyPath(_) => None,
+        FieldSource::Key => match key_format {
+            KeyFormat::Json => None,
+            KeyFormat::Text => scalar(source, ty),
+            KeyFormat::Bytes => only(&RAW),
+        },
+        FieldSource::Value(path) => match (format, path.strip_prefix('/')) {
+            (Format::Json, _) => None,
+            (Format::Bytes, None) => only(&RAW),
+            (Format::Bytes, Some(_)) => Some(String::from(
+                "values of format \"bytes\" have no paths; take the whole \"value\"",
+            )),
+            (Format::Text(_), None) => scalar(source, ty),
+            (Format::Text(text), Some(name)) => {
+                missing_capture(text, name, captures).or_else(|| scalar(source, ty))
+            }
+        },
     }
 }
 
-fn value_misfit(path: &str, format: &Format, captures: &[String]) -> Option<String> {
-    match format {
-        Format::Json => None,
-        Format::Bytes => Some(String::from(
-            "values of format \"bytes\" are not decoded; ask for raw bytes of the input instead",
-        )),
-        Format::Text(_) if path.is_empty() => None,
-        Format::Text(text) => {
-            let name = &path[1..];
-            if text.pattern.is_none() {
-                Some(format!(
-                    "\"value:{path}\" needs a pattern with a capture named {name:?}"
-                ))
-            } else if captures.iter().any(|capture| capture == name) {
-                None
-            } else {
-                Some(format!("the pattern has no capture named {name:?}"))
-            }
-        }
+/// Types that bytes can be as they are: big-endian where there is an order.
+const RAW: [Type; 8] = [
+    Type::Bytes,
+    Type::Text,
+    Type::Uuid,
+    Type::Int16,
+    Type::Int32,
+    Type::Int64,
+    Type::Float32,
+    Type::Float64,
+];
+
+/// What a collection holds, else the type itself: a unit applies to each element.
+fn element(ty: &Type) -> &Type {
+    match ty {
+        Type::List(item) | Type::Set(item) | Type::Map(_, item) => item,
+        ty => ty,
     }
+}
+
+/// One piece of text is one value, never a collection.
+fn scalar(source: &FieldSource, ty: &Type) -> Option<String> {
+    let collection = matches!(ty, Type::List(_) | Type::Set(_) | Type::Map(..));
+    collection.then(|| format!("\"{source}\" is plain text here, which is no {ty}"))
+}
+
+fn missing_capture(text: &TextFormat, name: &str, captures: &[String]) -> Option<String> {
+    if text.pattern.is_none() {
+        return Some(format!(
+            "\"value:/{name}\" needs a pattern with a capture named {name:?}"
+        ));
+    }
+    let there = captures.iter().any(|capture| capture == name);
+    (!there).then(|| format!("the pattern has no capture named {name:?}"))
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ pub enum Format {
     Json,
     /// One line of text a record.
     Text(TextFormat),
-    /// Not decoded; only `raw` and non-value fields.
+    /// Not decoded: the whole value as it is (`value`), no paths.
     Bytes,
 }
 

@@ -36,7 +36,11 @@ impl Key {
     pub(super) fn new(digest: Digest, engine: &Engine) -> Self {
         let mut hasher = Sha(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Self(format!("{}-{:016x}", hex(digest.as_bytes()), hasher.finish()))
+        Self(format!(
+            "{}-{:016x}",
+            hex(digest.as_bytes()),
+            hasher.finish()
+        ))
     }
 }
 

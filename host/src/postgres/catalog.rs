@@ -15,6 +15,7 @@ use super::failure;
 use super::names::quote;
 use super::plan::{RoutePlan, Shape};
 use super::settings::PostgresRoute;
+use super::table::{self, Table};
 use super::{schema, wire};
 
 /// What was found or done for one route's table.
@@ -28,33 +29,6 @@ pub struct TableReport {
     pub created: bool,
     /// What an operator should know and nobody has to change: triggers, further unique indexes, row security.
     pub notes: Vec<String>,
-}
-
-/// A column of a table as it is.
-#[derive(Clone, Debug)]
-struct Found {
-    name: String,
-    ty: String,
-    not_null: bool,
-    /// Whether an insert may leave it out: a default, an identity or a generated value.
-    fills_itself: bool,
-    /// What has to be done before an insert may name it, if anything.
-    generated: Option<&'static str>,
-}
-
-/// A table as it is.
-#[derive(Clone, Debug)]
-struct Table {
-    kind: String,
-    unlogged: bool,
-    columns: Vec<Found>,
-    /// Columns of each unique index that an upsert can use, sorted by name.
-    unique: Vec<Vec<String>>,
-    /// Name and what makes it immediate.
-    deferrable: Vec<(String, String)>,
-    triggers: Vec<String>,
-    row_security: bool,
-    missing_grants: Vec<String>,
 }
 
 /// A difference and what removes it.
@@ -74,15 +48,18 @@ pub(super) async fn ensure(client: &Client, plans: &[RoutePlan]) -> Result<Vec<T
     for plan in plans {
         let route = &plan.route;
         let mut created = false;
-        let mut table = read(client, route).await?;
+        let mut table = table::read(client, route).await?;
         if table.is_none() && route.create == Create::IfMissing {
             create(client, route).await?;
             created = true;
-            table = read(client, route).await?;
+            table = table::read(client, route).await?;
         }
         match table {
             None => problems.push(Problem {
-                text: format!("route {:?}: table {} does not exist", route.name, route.table),
+                text: format!(
+                    "route {:?}: table {} does not exist",
+                    route.name, route.table
+                ),
                 fix: ddl::create_table(route),
             }),
             Some(table) => {
@@ -99,10 +76,19 @@ pub(super) async fn ensure(client: &Client, plans: &[RoutePlan]) -> Result<Vec<T
     if problems.is_empty() {
         return Ok(reports);
     }
-    let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
-    let fixes: Vec<&str> = problems.iter().map(|problem| problem.fix.as_str()).filter(|fix| !fix.is_empty()).collect();
-    Err(Error::config("compare routes with tables in postgres", texts.join("; "))
-        .hint(format!("run, or change the routes:\n{}", fixes.join("\n"))))
+    let texts: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.text.as_str())
+        .collect();
+    let fixes: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.fix.as_str())
+        .filter(|fix| !fix.is_empty())
+        .collect();
+    Err(
+        Error::config("compare routes with tables in postgres", texts.join("; "))
+            .hint(format!("run, or change the routes:\n{}", fixes.join("\n"))),
+    )
 }
 
 /// Creates a route's table, one host at a time.
@@ -113,7 +99,10 @@ async fn create(client: &Client, route: &PostgresRoute) -> Result<()> {
         failure::error(what.clone(), &error).hint(hint)
     };
     client
-        .batch_execute(&format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({})", schema::LOCK))
+        .batch_execute(&format!(
+            "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({})",
+            schema::LOCK
+        ))
         .await
         .map_err(failed)?;
     let schema: bool = client
@@ -130,109 +119,13 @@ async fn create(client: &Client, route: &PostgresRoute) -> Result<()> {
             .await
             .map_err(failed)?;
     }
-    client.batch_execute(&ddl::create_table(route)).await.map_err(failed)?;
+    client
+        .batch_execute(&ddl::create_table(route))
+        .await
+        .map_err(failed)?;
     client.batch_execute("COMMIT").await.map_err(failed)?;
     tracing::info!(table = %route.table, route = route.name, "created table in postgres");
     Ok(())
-}
-
-async fn read(client: &Client, route: &PostgresRoute) -> Result<Option<Table>> {
-    let what = format!("read the definition of {} from postgres", route.table);
-    let failed = |error: tokio_postgres::Error| failure::error(what.clone(), &error);
-    let (schema, name) = (route.table.schema(), route.table.table());
-    let table = client
-        .query_opt(
-            "SELECT c.oid, c.relkind::text, c.relpersistence = 'u', c.relrowsecurity, \
-               pg_catalog.has_table_privilege(c.oid, 'INSERT'), pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
-               pg_catalog.has_table_privilege(c.oid, 'UPDATE'), pg_catalog.has_table_privilege(c.oid, 'DELETE') \
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind NOT IN ('i', 'I', 'c', 't')",
-            &[&schema, &name],
-        )
-        .await
-        .map_err(failed)?;
-    let Some(table) = table else {
-        return Ok(None);
-    };
-    let oid: u32 = table.get(0);
-    let columns = client
-        .query(
-            "SELECT attname::text, pg_catalog.format_type(atttypid, atttypmod), attnotnull, \
-               atthasdef OR attidentity <> '', attgenerated <> '', attidentity = 'a' \
-             FROM pg_catalog.pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped \
-             ORDER BY attnum",
-            &[&oid],
-        )
-        .await
-        .map_err(failed)?;
-    let unique = client
-        .query(
-            "SELECT array_agg(a.attname::text ORDER BY a.attname::text) FROM pg_catalog.pg_index i \
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) \
-             WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indimmediate \
-               AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid",
-            &[&oid],
-        )
-        .await
-        .map_err(failed)?;
-    let names = client
-        .query(
-            "SELECT CASE contype WHEN 'f' THEN 'foreign' ELSE 'constraint' END, conname::text \
-               FROM pg_catalog.pg_constraint WHERE conrelid = $1::oid AND condeferrable AND contype <> 't' \
-             UNION ALL \
-             SELECT 'constraint', tgname::text FROM pg_catalog.pg_trigger \
-               WHERE tgrelid = $1::oid AND NOT tgisinternal AND tgdeferrable \
-             UNION ALL \
-             SELECT 'trigger', tgname::text FROM pg_catalog.pg_trigger \
-               WHERE tgrelid = $1::oid AND NOT tgisinternal AND NOT tgdeferrable ORDER BY 1, 2",
-            &[&oid],
-        )
-        .await
-        .map_err(failed)?;
-    let mut deferrable = Vec::new();
-    let mut triggers = Vec::new();
-    for row in &names {
-        let name: String = row.get(1);
-        let quoted = quote(&name);
-        let fix = match row.get(0) {
-            "trigger" => {
-                triggers.push(name);
-                continue;
-            }
-            "foreign" => format!("ALTER TABLE {} ALTER CONSTRAINT {quoted} NOT DEFERRABLE;", route.table),
-            _ => format!(
-                "ALTER TABLE {} DROP CONSTRAINT {quoted};  -- then add it again without DEFERRABLE",
-                route.table
-            ),
-        };
-        deferrable.push((name, fix));
-    }
-    let needed = ["INSERT", "SELECT", "UPDATE", "DELETE"];
-    let needed = if route.mode == Mode::Append { &needed[..1] } else { &needed[..] };
-    let denied = |at: usize| !table.get::<_, bool>(4 + at);
-    Ok(Some(Table {
-        kind: table.get(1),
-        unlogged: table.get(2),
-        row_security: table.get(3),
-        missing_grants: (0..).zip(needed).filter(|(at, _)| denied(*at)).map(|(_, grant)| (*grant).to_owned()).collect(),
-        columns: columns
-            .iter()
-            .map(|row| Found {
-                name: row.get(0),
-                ty: row.get(1),
-                not_null: row.get(2),
-                fills_itself: row.get(3),
-                generated: match (row.get(4), row.get(5)) {
-                    (true, _) => Some("DROP EXPRESSION"),
-                    (_, true) => Some("SET GENERATED BY DEFAULT"),
-                    _ => None,
-                },
-            })
-            .collect(),
-        unique: unique.iter().map(|row| row.get(0)).collect(),
-        deferrable,
-        triggers,
-    }))
 }
 
 /// Every difference that would make a flight fail, or break a promise.
@@ -246,7 +139,10 @@ fn compare(plan: &RoutePlan, table: &Table) -> Vec<Problem> {
         });
     };
     if !matches!(table.kind.as_str(), "r" | "p") {
-        problem("it is not a table (a view, a sequence or a foreign table)".to_owned(), String::new());
+        problem(
+            "it is not a table (a view, a sequence or a foreign table)".to_owned(),
+            String::new(),
+        );
         return problems;
     }
     if table.unlogged {
@@ -262,7 +158,10 @@ fn compare(plan: &RoutePlan, table: &Table) -> Vec<Problem> {
         let known = route.columns.iter().any(|column| column.name == found.name);
         if !known && found.not_null && !found.fills_itself && found.generated.is_none() {
             problem(
-                format!("column {:?} is NOT NULL, has no default, and the route does not write it", found.name),
+                format!(
+                    "column {:?} is NOT NULL, has no default, and the route does not write it",
+                    found.name
+                ),
                 ddl::alter_column(route, &found.name, "DROP NOT NULL"),
             );
         }
@@ -275,7 +174,9 @@ fn compare(plan: &RoutePlan, table: &Table) -> Vec<Problem> {
     }
     for (name, fix) in &table.deferrable {
         problem(
-            format!("constraint {name:?} is deferrable: it could refuse a row at commit, after other sinks took it"),
+            format!(
+                "constraint {name:?} is deferrable: it could refuse a row at commit, after other sinks took it"
+            ),
             fix.clone(),
         );
     }
@@ -283,47 +184,78 @@ fn compare(plan: &RoutePlan, table: &Table) -> Vec<Problem> {
         let grants = table.missing_grants.join(", ");
         problem(
             format!("the user lacks {grants}"),
-            format!("GRANT {grants} ON {} TO CURRENT_USER;  -- as its owner, with the host's user", route.table),
+            format!(
+                "GRANT {grants} ON {} TO CURRENT_USER;  -- as its owner, with the host's user",
+                route.table
+            ),
         );
     }
     problems
 }
 
-fn compare_column(plan: &RoutePlan, column: &Column, table: &Table, problem: &mut impl FnMut(String, String)) {
+fn compare_column(
+    plan: &RoutePlan,
+    column: &Column,
+    table: &Table,
+    problem: &mut impl FnMut(String, String),
+) {
     let route = &plan.route;
     let Some(found) = table.columns.iter().find(|found| found.name == column.name) else {
-        problem(format!("column {:?} is missing", column.name), ddl::add_column(route, column));
+        problem(
+            format!("column {:?} is missing", column.name),
+            ddl::add_column(route, column),
+        );
         return;
     };
     if !fits(&column.ty, &found.ty, plan.shape) {
         problem(
-            format!("column {:?} is {}, the route needs {}", column.name, found.ty, wire::sql_name(&column.ty)),
+            format!(
+                "column {:?} is {}, the route needs {}",
+                column.name,
+                found.ty,
+                wire::sql_name(&column.ty)
+            ),
             ddl::set_type(route, column),
         );
     }
     if let Some(action) = found.generated {
         problem(
-            format!("column {:?} is generated and cannot be written", column.name),
+            format!(
+                "column {:?} is generated and cannot be written",
+                column.name
+            ),
             ddl::alter_column(route, &column.name, action),
         );
     }
     if column.nullable && found.not_null {
         problem(
-            format!("column {:?} is NOT NULL, the route writes nulls", column.name),
+            format!(
+                "column {:?} is NOT NULL, the route writes nulls",
+                column.name
+            ),
             ddl::alter_column(route, &column.name, "DROP NOT NULL"),
         );
     }
-    let is_guard = route.guard.is_some_and(|guard| route.columns[guard].name == column.name);
+    let is_guard = route
+        .guard
+        .is_some_and(|guard| route.columns[guard].name == column.name);
     if is_guard && !found.not_null {
         problem(
-            format!("guard column {:?} takes nulls, which no value is newer than", column.name),
+            format!(
+                "guard column {:?} takes nulls, which no value is newer than",
+                column.name
+            ),
             ddl::alter_column(route, &column.name, "SET NOT NULL"),
         );
     }
 }
 
 fn sorted_key(route: &PostgresRoute) -> Vec<String> {
-    let mut key: Vec<String> = route.key.iter().map(|index| route.columns[*index].name.clone()).collect();
+    let mut key: Vec<String> = route
+        .key
+        .iter()
+        .map(|index| route.columns[*index].name.clone())
+        .collect();
     key.sort();
     key
 }
@@ -333,14 +265,20 @@ fn sorted_key(route: &PostgresRoute) -> Vec<String> {
 fn fits(ty: &Type, found: &str, shape: Shape) -> bool {
     let exact = found == wire::sql_name(ty);
     match ty {
-        Type::Text => exact || found == "character varying" || found.starts_with("character varying("),
+        Type::Text => {
+            exact || found == "character varying" || found.starts_with("character varying(")
+        }
         Type::Timestamp => exact || found == "timestamp without time zone",
-        Type::Decimal { precision, scale } => exact || found == "numeric" || wider(found, *precision, *scale),
+        Type::Decimal { precision, scale } => {
+            exact || found == "numeric" || wider(found, *precision, *scale)
+        }
         Type::List(item) | Type::Set(item) => {
-            found.strip_suffix("[]").is_some_and(|element| match **item {
-                Type::Decimal { .. } => fits(item, element, shape),
-                _ => element == wire::sql_name(item),
-            })
+            found
+                .strip_suffix("[]")
+                .is_some_and(|element| match **item {
+                    Type::Decimal { .. } => fits(item, element, shape),
+                    _ => element == wire::sql_name(item),
+                })
         }
         _ if shape == Shape::Rows => exact,
         Type::Int16 => exact || matches!(found, "integer" | "bigint"),
@@ -353,7 +291,9 @@ fn fits(ty: &Type, found: &str, shape: Shape) -> bool {
 
 /// Whether `numeric(p,s)` holds every decimal of this precision and scale.
 fn wider(found: &str, precision: u8, scale: u8) -> bool {
-    let parts = found.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')'));
+    let parts = found
+        .strip_prefix("numeric(")
+        .and_then(|rest| rest.strip_suffix(')'));
     let Some((p, s)) = parts.and_then(|parts| parts.split_once(',')) else {
         return false;
     };
@@ -375,7 +315,11 @@ fn notes(route: &PostgresRoute, table: &Table) -> Vec<String> {
             index.join(", ")
         ));
     }
-    for found in table.columns.iter().filter(|found| found.generated.is_some()) {
+    for found in table
+        .columns
+        .iter()
+        .filter(|found| found.generated.is_some())
+    {
         notes.push(format!("column {:?} is generated", found.name));
     }
     if table.row_security {
@@ -409,6 +353,9 @@ mod tests {
         ] {
             assert_eq!(fits(ty, found), expected, "{ty} into {found}");
         }
-        assert!(!super::fits(&Type::Int16, "bigint", Shape::Rows), "a row type converts nothing");
+        assert!(
+            !super::fits(&Type::Int16, "bigint", Shape::Rows),
+            "a row type converts nothing"
+        );
     }
 }

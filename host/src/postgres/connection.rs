@@ -23,8 +23,7 @@ const KEEPALIVE_PROBES: u32 = 2;
 const OLDEST_SERVER: i32 = 120_000;
 
 /// Moves the position, or raises.
-const ADVANCE: &str =
-    "SELECT wasmill.advance($1::text, $2::text, $3::text, $4::int4, $5::int8, $6::uuid, $7::int8, $8::int8, \
+const ADVANCE: &str = "SELECT wasmill.advance($1::text, $2::text, $3::text, $4::int4, $5::int8, $6::uuid, $7::int8, $8::int8, \
      $9::int8, $10::int8, $11::text)";
 
 /// Raises a grant.
@@ -57,7 +56,9 @@ pub(super) struct Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("flights", &self.flights).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("flights", &self.flights)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +134,10 @@ impl Session {
             .connect(NoTls)
             .await
             .map_err(|error| failure::error("connect to postgres", &error))?;
-        let session = Self { client, driver: drive(connection) };
+        let session = Self {
+            client,
+            driver: drive(connection),
+        };
         let version: i32 = session
             .client
             .simple_query("SHOW server_version_num")
@@ -148,7 +152,9 @@ impl Session {
         if version < OLDEST_SERVER {
             return Err(Error::config(
                 "connect to postgres",
-                format!("the server says it has version {version}, at least {OLDEST_SERVER} is needed"),
+                format!(
+                    "the server says it has version {version}, at least {OLDEST_SERVER} is needed"
+                ),
             )
             .hint("upgrade the server to Postgres 12 or newer"));
         }
@@ -171,8 +177,9 @@ impl Session {
             self.client.prepare(super::letters::INSERT),
         )
         .await;
-        let (advance, reserve, letters) = prepared
-            .map_err(|error| failure::error("prepare the statements of wasmill's schema", &error))?;
+        let (advance, reserve, letters) = prepared.map_err(|error| {
+            failure::error("prepare the statements of wasmill's schema", &error)
+        })?;
         Ok(Connection {
             client: self.client,
             advance,
@@ -216,7 +223,12 @@ impl Connection {
         if self.routes[at].is_some() {
             return Ok(());
         }
-        let what = || format!("prepare route {:?} to postgres table {}", plan.route.name, plan.route.table);
+        let what = || {
+            format!(
+                "prepare route {:?} to postgres table {}",
+                plan.route.name, plan.route.table
+            )
+        };
         let failed = |error: tokio_postgres::Error| failure::error(what(), &error);
         let write = self.client.prepare(&plan.write).await.map_err(failed)?;
         let delete = match &plan.delete {
@@ -225,10 +237,15 @@ impl Connection {
         };
         let fields = match plan.shape {
             Shape::Columns => Vec::new(),
-            Shape::Rows => super::rows::fields(plan, &write.params()[0])
-                .map_err(|detail| Error::config(what(), detail).hint("`wasmill check` prints the DDL that repairs it"))?,
+            Shape::Rows => super::rows::fields(plan, &write.params()[0]).map_err(|detail| {
+                Error::config(what(), detail).hint("`wasmill check` prints the DDL that repairs it")
+            })?,
         };
-        self.routes[at] = Some(RouteStatements { write, delete, fields });
+        self.routes[at] = Some(RouteStatements {
+            write,
+            delete,
+            fields,
+        });
         Ok(())
     }
 }
@@ -236,7 +253,8 @@ impl Connection {
 /// Drives a connection's socket until it is closed.
 fn drive<S, T>(connection: tokio_postgres::Connection<S, T>) -> tokio::task::AbortHandle
 where
-    tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+    tokio_postgres::Connection<S, T>:
+        Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
 {
     // `spawn`, not `spawn_local`: it is Send, and on a shard's current-thread runtime it stays on the thread
     // without asking for a LocalSet around it.
@@ -277,7 +295,11 @@ mod tests {
 
     #[test]
     fn a_url_that_does_not_parse_is_not_shown() {
-        for url in ["host=h password=to p-secret", "postgres://u:p-secret@h:port:1/db", "p-secret"] {
+        for url in [
+            "host=h password=to p-secret",
+            "postgres://u:p-secret@h:port:1/db",
+            "p-secret",
+        ] {
             let error = refused(url);
             assert!(!format!("{error:?}").contains("p-secret"), "{error:?}");
         }

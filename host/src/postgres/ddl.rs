@@ -8,38 +8,66 @@ use crate::record::Column;
 
 /// The statement that creates a route's table: a primary key for an upsert, a plain table for an append.
 pub(super) fn create_table(route: &PostgresRoute) -> String {
-    let mut lines: Vec<String> = route.columns.iter().map(|column| format!("  {}", column_sql(column))).collect();
+    let mut lines: Vec<String> = route
+        .columns
+        .iter()
+        .map(|column| format!("  {}", column_sql(column)))
+        .collect();
     if !route.key.is_empty() {
         lines.push(format!("  PRIMARY KEY ({})", key(route)));
     }
-    format!("CREATE TABLE IF NOT EXISTS {} (\n{}\n);", route.table, lines.join(",\n"))
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (\n{}\n);",
+        route.table,
+        lines.join(",\n")
+    )
 }
 
 /// A column as it stands in a CREATE TABLE.
 fn column_sql(column: &Column) -> String {
     let not_null = if column.nullable { "" } else { " NOT NULL" };
-    format!("{} {}{not_null}", quote(&column.name), wire::sql_name(&column.ty))
+    format!(
+        "{} {}{not_null}",
+        quote(&column.name),
+        wire::sql_name(&column.ty)
+    )
 }
 
 /// The key's columns, quoted, in the key's order.
 pub(super) fn key(route: &PostgresRoute) -> String {
-    quote_all(route.key.iter().map(|index| route.columns[*index].name.as_str()))
+    quote_all(
+        route
+            .key
+            .iter()
+            .map(|index| route.columns[*index].name.as_str()),
+    )
 }
 
 /// Adds a missing column.
 pub(super) fn add_column(route: &PostgresRoute, column: &Column) -> String {
-    format!("ALTER TABLE {} ADD COLUMN {};", route.table, column_sql(column))
+    format!(
+        "ALTER TABLE {} ADD COLUMN {};",
+        route.table,
+        column_sql(column)
+    )
 }
 
 /// Gives a column the route's type.
 pub(super) fn set_type(route: &PostgresRoute, column: &Column) -> String {
     let (name, ty) = (quote(&column.name), wire::sql_name(&column.ty));
-    format!("ALTER TABLE {} ALTER COLUMN {name} TYPE {ty} USING {name}::{ty};", route.table)
+    format!(
+        "ALTER TABLE {} ALTER COLUMN {name} TYPE {ty} USING {name}::{ty};",
+        route.table
+    )
 }
 
 /// Changes one column by `action`, e.g. `DROP NOT NULL`.
 pub(super) fn alter_column(route: &PostgresRoute, name: &str, action: &str) -> String {
-    format!("ALTER TABLE {} ALTER COLUMN {} {action};", route.table, quote(name))
+    format!(
+        "ALTER TABLE {} ALTER COLUMN {} {action};",
+        route.table,
+        quote(name)
+    )
 }
 
 /// The unique index an upsert needs.

@@ -44,12 +44,18 @@ fn hint(sqlstate: &str) -> &'static str {
             "the connection goes through a pool in transaction mode (PgBouncer?): connect to the server itself, \
              or set pool_mode = session"
         }
-        "28P01" | "28000" => "correct user or password in the connection's url, or the server's pg_hba.conf",
+        "28P01" | "28000" => {
+            "correct user or password in the connection's url, or the server's pg_hba.conf"
+        }
         "3D000" => "create the database, or correct its name in the connection's url",
         "42501" => "GRANT the missing privilege to the connection's user",
         "42P01" | "3F000" => "create the table: `wasmill check` prints its DDL",
-        "42703" | "42804" | "42P10" => "the table no longer fits its route: `wasmill check` prints the DDL that repairs it",
-        "0A000" => "the table was changed while it was written, or the server is too old: restart the pipeline",
+        "42703" | "42804" | "42P10" => {
+            "the table no longer fits its route: `wasmill check` prints the DDL that repairs it"
+        }
+        "0A000" => {
+            "the table was changed while it was written, or the server is too old: restart the pipeline"
+        }
         _ => "`wasmill check` compares tables and routes",
     }
 }
@@ -63,8 +69,10 @@ pub(super) fn sqlstate(error: &tokio_postgres::Error) -> Option<&str> {
 fn ended_session(error: &tokio_postgres::Error) -> bool {
     use tokio_postgres::error::Severity;
     error.as_db_error().is_none_or(|db| {
-        matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
-            || matches!(db.severity(), "FATAL" | "PANIC")
+        matches!(
+            db.parsed_severity(),
+            Some(Severity::Fatal | Severity::Panic)
+        ) || matches!(db.severity(), "FATAL" | "PANIC")
     })
 }
 

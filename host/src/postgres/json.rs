@@ -101,8 +101,18 @@ pub(super) fn counted(value: &[u8]) -> Result<(usize, Reader<'_>), String> {
 /// Text of a value without parts, and whether JSON quotes it.
 fn scalar(ty: &Type, value: &[u8]) -> Result<(String, bool), String> {
     let unfit = || format!("{} bytes that are not a {ty}", value.len());
-    let int32 = || value.try_into().map(i32::from_be_bytes).map_err(|_| unfit());
-    let int64 = || value.try_into().map(i64::from_be_bytes).map_err(|_| unfit());
+    let int32 = || {
+        value
+            .try_into()
+            .map(i32::from_be_bytes)
+            .map_err(|_| unfit())
+    };
+    let int64 = || {
+        value
+            .try_into()
+            .map(i64::from_be_bytes)
+            .map_err(|_| unfit())
+    };
     let float = |value: f64, text: String| match value {
         value if value.is_nan() => ("NaN".to_owned(), true),
         f64::INFINITY => ("Infinity".to_owned(), true),
@@ -153,7 +163,10 @@ fn scalar(ty: &Type, value: &[u8]) -> Result<(String, bool), String> {
             let days = int32()?;
             let time = jiff::Timestamp::from_second(i64::from(days) * DAY)
                 .map_err(|_| format!("a date out of range ({days} days)"))?;
-            (time.to_zoned(jiff::tz::TimeZone::UTC).date().to_string(), true)
+            (
+                time.to_zoned(jiff::tz::TimeZone::UTC).date().to_string(),
+                true,
+            )
         }
         Type::Time => (time_text(int64()?).ok_or_else(unfit)?, true),
         Type::Decimal { .. } => (numeric::text(value)?, false),
@@ -237,9 +250,17 @@ mod tests {
             ("text", b"a\"b\\c\n", r#""a\"b\\c\u000a""#),
             ("bytes", b"ab", "\"YWI=\""),
             ("bytes", b"abc", "\"YWJj\""),
-            ("timestamp", &0_i64.to_be_bytes(), "\"1970-01-01T00:00:00Z\""),
+            (
+                "timestamp",
+                &0_i64.to_be_bytes(),
+                "\"1970-01-01T00:00:00Z\"",
+            ),
             ("date", &(-1_i32).to_be_bytes(), "\"1969-12-31\""),
-            ("time", &3_661_000_001_i64.to_be_bytes(), "\"01:01:01.000001\""),
+            (
+                "time",
+                &3_661_000_001_i64.to_be_bytes(),
+                "\"01:01:01.000001\"",
+            ),
             ("json", br#"{"a":[1]}"#, r#"{"a":[1]}"#),
         ] {
             assert_eq!(json(ty, value).unwrap(), expected, "{ty}");
@@ -254,7 +275,10 @@ mod tests {
         let mut map = 1_i32.to_be_bytes().to_vec();
         cells::put(&mut map, &5_i64.to_be_bytes());
         cells::put(&mut map, &list);
-        assert_eq!(json("map<int64,list<int32>>", &map).unwrap(), r#"{"5":[7,null]}"#);
+        assert_eq!(
+            json("map<int64,list<int32>>", &map).unwrap(),
+            r#"{"5":[7,null]}"#
+        );
     }
 
     #[test]

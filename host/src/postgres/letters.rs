@@ -20,7 +20,7 @@ const MAX_REASON: usize = 4096;
 pub(super) const INSERT: &str = r#"
 INSERT INTO wasmill.dead_letter (pipeline, topic, partition, plugin, digest, "offset", index, class, code, reason,
   key, value, headers, null_key, null_value, truncated, record_timestamp)
-SELECT $1::text, $2::text, $3::int4, $4::text, $5::text, letter.* FROM pg_catalog.unnest($6::int8[], $7::int4[],
+SELECT $1::text, $2::text, $3::int4, $4::text, $5::text, letter.* FROM unnest($6::int8[], $7::int4[],
   $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::boolean[], $15::boolean[],
   $16::boolean[], $17::timestamptz[]) AS letter
 WHERE pg_catalog.current_setting('wasmill.flight', true) = $18::text
@@ -66,8 +66,16 @@ impl Letters {
             })
             .collect();
         for (at, letter) in dead.iter().enumerate() {
-            let same = dead[..at].iter().filter(|other| other.source == letter.source).count();
-            put(&mut arrays, batch, letter, i32::try_from(same).unwrap_or(i32::MAX));
+            let same = dead[..at]
+                .iter()
+                .filter(|other| other.source == letter.source)
+                .count();
+            put(
+                &mut arrays,
+                batch,
+                letter,
+                i32::try_from(same).unwrap_or(i32::MAX),
+            );
         }
         Self { arrays }
     }
@@ -91,17 +99,30 @@ fn put(arrays: &mut [Vec<u8>], batch: &Batch, letter: &DeadLetter, index: i32) {
     };
     bytes(&mut arrays[5], record.key);
     bytes(&mut arrays[6], record.value);
-    bytes(&mut arrays[7], Some(record.headers).filter(|headers| !headers.is_empty()));
+    bytes(
+        &mut arrays[7],
+        Some(record.headers).filter(|headers| !headers.is_empty()),
+    );
     cells::put(&mut arrays[0], &record.offset.to_be_bytes());
     cells::put(&mut arrays[1], &index.to_be_bytes());
     cells::put(&mut arrays[2], letter.class.as_str().as_bytes());
     cells::put(&mut arrays[3], clean(&letter.code).as_bytes());
     cells::put(&mut arrays[4], clean(&letter.reason).as_bytes());
-    cells::put(&mut arrays[8], &[u8::from(record.marks & Mark::NULL_KEY != 0)]);
-    cells::put(&mut arrays[9], &[u8::from(record.marks & Mark::NULL_VALUE != 0)]);
+    cells::put(
+        &mut arrays[8],
+        &[u8::from(record.marks & Mark::NULL_KEY != 0)],
+    );
+    cells::put(
+        &mut arrays[9],
+        &[u8::from(record.marks & Mark::NULL_VALUE != 0)],
+    );
     cells::put(&mut arrays[10], &[u8::from(truncated)]);
-    let micros = (record.timestamp >= 0).then(|| record.timestamp.checked_mul(1000)).flatten();
-    let fits = micros.is_some_and(|micros| wire::put(&mut arrays[11], &Type::Timestamp, &micros.to_be_bytes()).is_ok());
+    let micros = (record.timestamp >= 0)
+        .then(|| record.timestamp.checked_mul(1000))
+        .flatten();
+    let fits = micros.is_some_and(|micros| {
+        wire::put(&mut arrays[11], &Type::Timestamp, &micros.to_be_bytes()).is_ok()
+    });
     if !fits {
         cells::put_null(&mut arrays[11]);
     }

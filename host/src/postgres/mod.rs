@@ -8,10 +8,10 @@
 //! | `transaction` | a transaction that any error poisons |
 //! | `failure` | what an error of the driver means for a flight |
 //! | `schema` | the host's own tables, versioned |
-//! | `catalog`, `ddl` | the users' tables: compared, created, the DDL that repairs them |
+//! | `catalog`, `table`, `ddl` | the users' tables: compared, created; as they are; the DDL that repairs them |
 //! | `plan` | a route compiled to SQL |
 //! | `wire`, `numeric`, `json`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
-//! | `anchor` | [`PostgresAnchor`]: the flight |
+//! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
 //!
 //! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
 //! pipeline and one topic; a `RoutePlan` is a route's SQL text, a `RouteStatements` what one connection
@@ -29,9 +29,11 @@ mod names;
 mod numeric;
 mod plan;
 mod pool;
+mod positions;
 mod rows;
 mod schema;
 mod settings;
+mod table;
 mod transaction;
 mod wire;
 

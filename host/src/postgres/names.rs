@@ -96,9 +96,18 @@ mod tests {
 
     #[test]
     fn names_are_quoted_and_have_a_schema() {
-        assert_eq!(TableName::parse("quakes").unwrap().to_string(), r#""public"."quakes""#);
-        assert_eq!(TableName::parse("Geo.Quakes").unwrap().to_string(), r#""Geo"."Quakes""#);
-        assert_eq!(quote("a\"; drop table x; --"), "\"a\"\"; drop table x; --\"");
+        assert_eq!(
+            TableName::parse("quakes").unwrap().to_string(),
+            r#""public"."quakes""#
+        );
+        assert_eq!(
+            TableName::parse("Geo.Quakes").unwrap().to_string(),
+            r#""Geo"."Quakes""#
+        );
+        assert_eq!(
+            quote("a\"; drop table x; --"),
+            "\"a\"\"; drop table x; --\""
+        );
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! Writes travel column-wise, one array a column (`unnest`), the cheapest form. `unnest` flattens arrays of
 //! arrays, so a route with a list or set column travels row-wise instead: one array of the table's own row
-//! type, whose fields may be arrays.
+//! type, whose fields may be arrays. (`unnest` of several arrays is syntax: it must be written without its
+//! schema; the session's pinned `search_path` finds the right one.)
 //!
 //! Every statement carries the filter [`FLYING`]: it touches nothing unless it runs inside the transaction
 //! of its flight. Without it, rows would commit by themselves if the `BEGIN` in front of them failed.
@@ -83,11 +84,17 @@ fn problems(route: &PostgresRoute) -> Vec<String> {
         if let Err(problem) = names::check(&column.name) {
             problems.push(problem);
         }
-        if route.columns[..index].iter().any(|other| other.name == column.name) {
+        if route.columns[..index]
+            .iter()
+            .any(|other| other.name == column.name)
+        {
             problems.push(format!("column {:?} is there twice", column.name));
         }
         if column.ty == Type::Headers {
-            problems.push(format!("column {:?} is of type headers, which only a topic takes", column.name));
+            problems.push(format!(
+                "column {:?} is of type headers, which only a topic takes",
+                column.name
+            ));
         }
         if let Type::List(item) | Type::Set(item) = &column.ty
             && is_list(item)
@@ -145,12 +152,12 @@ fn write_sql(route: &PostgresRoute, shape: Shape) -> String {
                 .zip(&route.columns)
                 .map(|(at, column)| format!("${at}::{}[]", wire::parameter_name(&column.ty)))
                 .collect();
-            (format!("* FROM pg_catalog.unnest({})", arrays.join(", ")), route.columns.len())
+            (
+                format!("* FROM unnest({})", arrays.join(", ")),
+                route.columns.len(),
+            )
         }
-        Shape::Rows => (
-            format!("{columns} FROM pg_catalog.unnest($1::{}[])", route.table),
-            1,
-        ),
+        Shape::Rows => (format!("{columns} FROM unnest($1::{}[])", route.table), 1),
     };
     let conflict = if route.key.is_empty() {
         String::new()
@@ -165,7 +172,12 @@ fn write_sql(route: &PostgresRoute, shape: Shape) -> String {
 }
 
 fn conflict_sql(route: &PostgresRoute) -> String {
-    let key = quote_all(route.key.iter().map(|index| route.columns[*index].name.as_str()));
+    let key = quote_all(
+        route
+            .key
+            .iter()
+            .map(|index| route.columns[*index].name.as_str()),
+    );
     let sets: Vec<String> = (0..)
         .zip(&route.columns)
         .filter(|(index, _)| !route.key.contains(index))
@@ -178,7 +190,10 @@ fn conflict_sql(route: &PostgresRoute) -> String {
         let guard = quote(&route.columns[guard].name);
         format!(" WHERE excluded.{guard} >= target.{guard}")
     });
-    format!("ON CONFLICT ({key}) DO UPDATE SET {}{guard}", sets.join(", "))
+    format!(
+        "ON CONFLICT ({key}) DO UPDATE SET {}{guard}",
+        sets.join(", ")
+    )
 }
 
 fn delete_sql(route: &PostgresRoute) -> String {
@@ -192,7 +207,7 @@ fn delete_sql(route: &PostgresRoute) -> String {
         matches.push(format!("target.{} = gone.k{at}", quote(&column.name)));
     }
     format!(
-        "DELETE FROM {} AS target USING pg_catalog.unnest({}) AS gone({}) WHERE {} AND {}",
+        "DELETE FROM {} AS target USING unnest({}) AS gone({}) WHERE {} AND {}",
         route.table,
         arrays.join(", "),
         names.join(", "),
@@ -234,14 +249,18 @@ mod tests {
         let mut route = route(
             Mode::Upsert,
             &[0],
-            &[("id", "int64", false), ("at", "timestamp", false), ("d", "decimal(5,2)", true)],
+            &[
+                ("id", "int64", false),
+                ("at", "timestamp", false),
+                ("d", "decimal(5,2)", true),
+            ],
         );
         route.guard = Some(1);
         let plan = RoutePlan::new(route).unwrap();
         assert_eq!(
             plan.write,
             "INSERT INTO \"geo\".\"t\" AS target (\"id\", \"at\", \"d\") SELECT * FROM \
-             pg_catalog.unnest($1::bigint[], $2::timestamp with time zone[], $3::numeric[]) AS source WHERE \
+             unnest($1::bigint[], $2::timestamp with time zone[], $3::numeric[]) AS source WHERE \
              pg_catalog.current_setting('wasmill.flight', true) = $4::text ON CONFLICT (\"id\") DO UPDATE SET \
              \"at\" = excluded.\"at\", \"d\" = excluded.\"d\" WHERE excluded.\"at\" >= target.\"at\""
         );
@@ -257,7 +276,11 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(plan.shape, Shape::Rows);
-        assert!(plan.write.contains("unnest($1::\"geo\".\"t\"[])"), "{}", plan.write);
+        assert!(
+            plan.write.contains("unnest($1::\"geo\".\"t\"[])"),
+            "{}",
+            plan.write
+        );
         let plan = RoutePlan::new(route(Mode::Upsert, &[0], &[("id", "int64", false)])).unwrap();
         assert!(plan.write.ends_with("ON CONFLICT (\"id\") DO NOTHING"));
         assert!(plan.delete.unwrap().contains("target.\"id\" = gone.k1"));
@@ -268,7 +291,11 @@ mod tests {
         let error = RoutePlan::new(route(
             Mode::Upsert,
             &[0, 7],
-            &[("id", "json", true), ("id", "list<list<text>>", true), ("h", "headers", true)],
+            &[
+                ("id", "json", true),
+                ("id", "list<list<text>>", true),
+                ("h", "headers", true),
+            ],
         ))
         .unwrap_err();
         for part in ["twice", "list of lists", "headers", "nullable", "column 7"] {

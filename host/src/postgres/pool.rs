@@ -47,7 +47,11 @@ impl Pool {
     /// # Errors
     /// As [`Session::open`] and [`Session::prepare`].
     pub(super) async fn lease(&self, settings: &Settings) -> Result<Lease<'_>> {
-        let permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let permit = self
+            .permits
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         let connection = match self.take_idle() {
             Some(connection) => connection,
             None => {
@@ -91,12 +95,16 @@ impl Deref for Lease<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        self.connection.as_ref().expect("taken only by release, which consumes the lease")
+        self.connection
+            .as_ref()
+            .expect("taken only by release, which consumes the lease")
     }
 }
 
 impl DerefMut for Lease<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
-        self.connection.as_mut().expect("taken only by release, which consumes the lease")
+        self.connection
+            .as_mut()
+            .expect("taken only by release, which consumes the lease")
     }
 }

@@ -28,7 +28,10 @@ impl RouteParams {
     /// Gives the buffers back.
     pub(super) fn recycle(self, spare: &mut Vec<Vec<u8>>) {
         spare.extend(
-            self.write.into_iter().chain(self.delete).filter(|buffer| buffer.capacity() <= KEEP_BYTES),
+            self.write
+                .into_iter()
+                .chain(self.delete)
+                .filter(|buffer| buffer.capacity() <= KEEP_BYTES),
         );
     }
 }
@@ -51,7 +54,8 @@ pub(super) fn encode(
     let deletes = rows.len() - writes;
     let mut params = RouteParams::default();
     let sorted = || order.iter().map(|index| rows.row(*index));
-    let located = |row: &RowRef<'_>, misfit: Misfit| misfit.error(plan, offsets.get(row.source as usize));
+    let located =
+        |row: &RowRef<'_>, misfit: Misfit| misfit.error(plan, offsets.get(row.source as usize));
     if writes > 0 {
         let written = sorted().filter(is_write);
         params.write = match plan.shape {
@@ -59,14 +63,18 @@ pub(super) fn encode(
                 let columns: Vec<&Column> = plan.route.columns.iter().collect();
                 let mut arrays = Arrays::open(&columns, writes, spare);
                 for row in written {
-                    arrays.push(row.cells).map_err(|misfit| located(&row, misfit))?;
+                    arrays
+                        .push(row.cells)
+                        .map_err(|misfit| located(&row, misfit))?;
                 }
                 arrays.close()
             }
             Shape::Rows => {
                 let mut array = RowArray::open(plan, statements, writes, spare);
                 for row in written {
-                    array.push(row.cells).map_err(|misfit| located(&row, misfit))?;
+                    array
+                        .push(row.cells)
+                        .map_err(|misfit| located(&row, misfit))?;
                 }
                 array.close()
             }
@@ -84,7 +92,12 @@ pub(super) fn encode(
             };
             return Err(located(row, Misfit::Data(why.to_owned())));
         }
-        let keys: Vec<&Column> = plan.route.key.iter().map(|index| &plan.route.columns[*index]).collect();
+        let keys: Vec<&Column> = plan
+            .route
+            .key
+            .iter()
+            .map(|index| &plan.route.columns[*index])
+            .collect();
         let mut arrays = Arrays::open(&keys, deletes, spare);
         for row in removed {
             arrays
@@ -104,10 +117,18 @@ enum Misfit {
 
 impl Misfit {
     fn error(self, plan: &RoutePlan, offset: Option<&i64>) -> Error {
-        let what = format!("row of route {:?} for postgres table {}", plan.route.name, plan.route.table);
-        let offset = offset.map_or_else(|| "an unknown offset".to_owned(), |offset| format!("offset {offset}"));
+        let what = format!(
+            "row of route {:?} for postgres table {}",
+            plan.route.name, plan.route.table
+        );
+        let offset = offset.map_or_else(
+            || "an unknown offset".to_owned(),
+            |offset| format!("offset {offset}"),
+        );
         match self {
-            Self::Data(detail) => Error::data(what, format!("{detail}, from the record at {offset}")),
+            Self::Data(detail) => {
+                Error::data(what, format!("{detail}, from the record at {offset}"))
+            }
             Self::Bug(detail) => Error::bug(what, format!("{detail}, from the record at {offset}")),
         }
     }
@@ -128,7 +149,9 @@ fn order(plan: &RoutePlan, rows: &RowBatch) -> Result<Vec<usize>> {
         let mut reader = Reader::new(row.cells);
         for index in 0..=*last {
             let before = reader.rest();
-            reader.cell().map_err(|error| Misfit::Bug(error.to_string()).error(plan, None))?;
+            reader
+                .cell()
+                .map_err(|error| Misfit::Bug(error.to_string()).error(plan, None))?;
             if plan.route.key.contains(&index) {
                 bytes.extend_from_slice(&before[..before.len() - reader.rest().len()]);
             }
@@ -148,14 +171,24 @@ struct Arrays<'a> {
 
 impl<'a> Arrays<'a> {
     fn open(columns: &'a [&'a Column], rows: usize, spare: &mut Vec<Vec<u8>>) -> Self {
-        let buffers = columns.iter().map(|column| open_array(wire::oid(&column.ty), rows, spare)).collect();
+        let buffers = columns
+            .iter()
+            .map(|column| open_array(wire::oid(&column.ty), rows, spare))
+            .collect();
         Self { columns, buffers }
     }
 
     fn push(&mut self, cells: &[u8]) -> Result<(), Misfit> {
         let mut reader = Reader::new(cells);
         for (column, buffer) in self.columns.iter().zip(&mut self.buffers) {
-            put_cell(buffer, column, next(&mut reader)?)?;
+            let before = reader.rest();
+            let cell = next(&mut reader)?;
+            if matches!(cell, Cell::Value(_)) && wire::is_copied(&column.ty) {
+                // Length and value as they stand: most cells of most tables.
+                buffer.extend_from_slice(&before[..before.len() - reader.rest().len()]);
+            } else {
+                put_cell(buffer, column, cell)?;
+            }
         }
         Ok(())
     }
@@ -230,13 +263,16 @@ impl<'a> RowArray<'a> {
 fn open_array(element: u32, rows: usize, spare: &mut Vec<Vec<u8>>) -> Vec<u8> {
     let mut buffer = spare.pop().unwrap_or_default();
     buffer.clear();
-    let flags = wire::array_header(&mut buffer, element, rows).expect("a batch has far fewer than 2³¹ rows");
+    let flags = wire::array_header(&mut buffer, element, rows)
+        .expect("a batch has far fewer than 2³¹ rows");
     buffer[flags + 3] = 1;
     buffer
 }
 
 fn next<'a>(reader: &mut Reader<'a>) -> Result<Cell<'a>, Misfit> {
-    reader.cell().map_err(|error| Misfit::Bug(error.to_string()))
+    reader
+        .cell()
+        .map_err(|error| Misfit::Bug(error.to_string()))
 }
 
 fn put_cell(out: &mut Vec<u8>, column: &Column, cell: Cell<'_>) -> Result<(), Misfit> {
@@ -247,12 +283,18 @@ fn put_cell(out: &mut Vec<u8>, column: &Column, cell: Cell<'_>) -> Result<(), Mi
             cells::put_null(out);
             Ok(())
         }
-        Cell::Null => Err(Misfit::Data(format!("column {:?} is null and not nullable", column.name))),
+        Cell::Null => Err(Misfit::Data(format!(
+            "column {:?} is null and not nullable",
+            column.name
+        ))),
         Cell::Unset => Err(Misfit::Data(format!(
             "column {:?} is left unset, which postgres routes do not take",
             column.name
         ))),
-        other => Err(Misfit::Bug(format!("column {:?} still refers to its source: {other:?}", column.name))),
+        other => Err(Misfit::Bug(format!(
+            "column {:?} still refers to its source: {other:?}",
+            column.name
+        ))),
     }
 }
 
@@ -260,9 +302,14 @@ fn put_cell(out: &mut Vec<u8>, column: &Column, cell: Cell<'_>) -> Result<(), Mi
 ///
 /// # Errors
 /// The columns whose type is not exactly the route's: a row type converts nothing.
-pub(super) fn fields(plan: &RoutePlan, array: &ServerType) -> Result<Vec<(u32, Option<usize>)>, String> {
+pub(super) fn fields(
+    plan: &RoutePlan,
+    array: &ServerType,
+) -> Result<Vec<(u32, Option<usize>)>, String> {
     let Kind::Array(row) = array.kind() else {
-        return Err(format!("parameter of type {array}, an array of rows was expected"));
+        return Err(format!(
+            "parameter of type {array}, an array of rows was expected"
+        ));
     };
     let Kind::Composite(fields) = row.kind() else {
         return Err(format!("{row} is not the row type of a table"));
@@ -270,7 +317,11 @@ pub(super) fn fields(plan: &RoutePlan, array: &ServerType) -> Result<Vec<(u32, O
     let mut problems = Vec::new();
     let mut out = Vec::with_capacity(fields.len());
     for field in fields {
-        let index = plan.route.columns.iter().position(|column| column.name == field.name());
+        let index = plan
+            .route
+            .columns
+            .iter()
+            .position(|column| column.name == field.name());
         if let Some(index) = index
             && !travels(&plan.route.columns[index].ty, field.type_())
         {
@@ -284,7 +335,11 @@ pub(super) fn fields(plan: &RoutePlan, array: &ServerType) -> Result<Vec<(u32, O
         }
         out.push((field.type_().oid(), index));
     }
-    if problems.is_empty() { Ok(out) } else { Err(problems.join("; ")) }
+    if problems.is_empty() {
+        Ok(out)
+    } else {
+        Err(problems.join("; "))
+    }
 }
 
 /// Whether the binary form of `ty` is that of the server's type.

@@ -93,15 +93,26 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
         return Ok(());
     }
     let failed = |error: tokio_postgres::Error| create_failed(&error);
-    client.batch_execute(&format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({LOCK})")).await.map_err(failed)?;
+    client
+        .batch_execute(&format!(
+            "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({LOCK})"
+        ))
+        .await
+        .map_err(failed)?;
     if version(client).await?.is_none() {
         let schema: bool = client
-            .query_one("SELECT pg_catalog.to_regnamespace('wasmill') IS NOT NULL", &[])
+            .query_one(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'wasmill')",
+                &[],
+            )
             .await
             .map_err(failed)?
             .get(0);
         if !schema {
-            client.batch_execute("CREATE SCHEMA wasmill").await.map_err(failed)?;
+            client
+                .batch_execute("CREATE SCHEMA wasmill")
+                .await
+                .map_err(failed)?;
         }
         client.batch_execute(CREATE).await.map_err(failed)?;
         tracing::info!(version = VERSION, "created schema wasmill in postgres");
@@ -112,11 +123,17 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
         .map_err(failed)
 }
 
+/// Whether the schema was made. A scan of the catalog, not `to_regclass`: that answers from a cache which,
+/// after waiting for the advisory lock, does not know yet what the host before us has created.
+const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = 'wasmill' AND c.relname = 'schema_version')";
+
 /// The stored version, `None` where there is no schema yet.
 async fn version(client: &Client) -> Result<Option<i32>> {
     let what = "read the version of schema wasmill in postgres";
     let exists: bool = client
-        .query_one("SELECT pg_catalog.to_regclass('wasmill.schema_version') IS NOT NULL", &[])
+        .query_one(EXISTS, &[])
         .await
         .map_err(|error| failure::error(what, &error))?
         .get(0);

@@ -106,12 +106,18 @@ impl<'a> Transaction<'a> {
             replies.push(Reply {
                 what: request.what,
                 future: Box::pin(async move {
-                    client.execute_raw(request.statement, request.params).await.map(drop)
+                    client
+                        .execute_raw(request.statement, request.params)
+                        .await
+                        .map(drop)
                 }),
                 result: None,
             });
         }
-        let all = tokio::time::timeout(reply * u32::try_from(replies.len()).unwrap_or(u32::MAX), in_order(&mut replies));
+        let all = tokio::time::timeout(
+            reply * u32::try_from(replies.len()).unwrap_or(u32::MAX),
+            in_order(&mut replies),
+        );
         let error = match all.await {
             Err(_) => Some(CommitError::RolledBack(Error::outside(
                 "write to postgres",
@@ -143,13 +149,19 @@ impl<'a> Transaction<'a> {
         match tokio::time::timeout(self.reply, self.client.batch_execute("COMMIT")).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(failure::at_commit(&error)),
-            Err(_) => Err(failure::unknown(format!("no reply within {:?}", self.reply))),
+            Err(_) => Err(failure::unknown(format!(
+                "no reply within {:?}",
+                self.reply
+            ))),
         }
     }
 
     /// Turns back for a reason of the caller's.
     pub(super) fn poison(self, error: CommitError) -> Poisoned<'a> {
-        Poisoned { client: self.client, error }
+        Poisoned {
+            client: self.client,
+            error,
+        }
     }
 }
 
@@ -181,7 +193,11 @@ async fn in_order(replies: &mut [Reply<'_>]) {
                 }
             }
         }
-        if pending { Poll::Pending } else { Poll::Ready(()) }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     })
     .await;
 }

@@ -175,14 +175,28 @@ mod tests {
         assert_eq!(fit("0.000"), Some(0));
         assert_eq!(fit("12345e-4"), None, "three digits after the point");
         assert_eq!(fit("123456789"), None, "eleven digits in all");
-        for text in ["", "-", ".5", "1.", "1e", "1e+", "+1", "1_0", "NaN", "1e9999999", "0x1"] {
+        for text in [
+            "",
+            "-",
+            ".5",
+            "1.",
+            "1e",
+            "1e+",
+            "+1",
+            "1_0",
+            "NaN",
+            "1e9999999",
+            "0x1",
+        ] {
             assert_eq!(Exact::parse(text), None, "{text}");
         }
         let nines = "9".repeat(38);
         assert_eq!(Exact::parse(&nines).unwrap().fit(38, 0), nines.parse().ok());
         assert_eq!(Exact::parse(&"9".repeat(39)), None);
         assert_eq!(Exact::parse(&"9".repeat(5000)), None);
-        assert!(Exact::parse(&format!("1{}", "0".repeat(5000))).is_none_or(|v| v.fit(38, 0).is_none()));
+        assert!(
+            Exact::parse(&format!("1{}", "0".repeat(5000))).is_none_or(|v| v.fit(38, 0).is_none())
+        );
     }
 
     #[test]
@@ -193,7 +207,10 @@ mod tests {
         assert_eq!(floor("1e-100", 6), Some(0));
         assert_eq!(floor("-1e-100", 6), Some(-1));
         assert_eq!(floor("1e100", 6), None);
-        assert_eq!(floor("1700000000123456789", -3), Some(1_700_000_000_123_456));
+        assert_eq!(
+            floor("1700000000123456789", -3),
+            Some(1_700_000_000_123_456)
+        );
         assert_eq!(floor("0", -3), Some(0));
     }
 

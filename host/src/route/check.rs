@@ -98,7 +98,11 @@ impl RouteTable {
             let rejected = rejects.peek().map_or(u32::MAX, |reject| reject.source);
             let emitted = output.sources.get(row).copied().unwrap_or(u32::MAX);
             let at = rejected.min(emitted);
-            let end = row + output.sources[row..].iter().take_while(|source| **source == at).count();
+            let end = row
+                + output.sources[row..]
+                    .iter()
+                    .take_while(|source| **source == at)
+                    .count();
             let source = input.fields.kept[input.range.start + at as usize];
             let letter = match rejects.next_if(|reject| reject.source == at) {
                 Some(reject) => Some(refused(reject, source)),
@@ -185,10 +189,18 @@ impl RouteTable {
         if !output.sources.is_sorted() {
             return fault("sources of rows do not ascend".to_owned());
         }
-        if let Some(source) = output.sources.last().filter(|source| **source as usize >= records) {
+        if let Some(source) = output
+            .sources
+            .last()
+            .filter(|source| **source as usize >= records)
+        {
             return fault(format!("source {source} in a batch of {records} records"));
         }
-        if let Some(route) = output.routes.iter().find(|route| usize::from(**route) >= self.routes.len()) {
+        if let Some(route) = output
+            .routes
+            .iter()
+            .find(|route| usize::from(**route) >= self.routes.len())
+        {
             return fault(format!("route {route} of {}", self.routes.len()));
         }
         if output.routes.is_empty() && rows > 0 && self.routes.is_empty() {
@@ -201,11 +213,21 @@ impl RouteTable {
         if !output.rejects.windows(2).all(ascending) {
             return fault("sources of rejects do not ascend".to_owned());
         }
-        if let Some(reject) = output.rejects.last().filter(|reject| reject.source as usize >= records) {
-            return fault(format!("rejected source {} in a batch of {records} records", reject.source));
+        if let Some(reject) = output
+            .rejects
+            .last()
+            .filter(|reject| reject.source as usize >= records)
+        {
+            return fault(format!(
+                "rejected source {} in a batch of {records} records",
+                reject.source
+            ));
         }
         if let Some(reject) = output.rejects.iter().find(|reject| !is_code(&reject.code)) {
-            return fault(format!("code {:?} of a reject (1 to 32 of a-z, 0-9, -)", reject.code));
+            return fault(format!(
+                "code {:?} of a reject (1 to 32 of a-z, 0-9, -)",
+                reject.code
+            ));
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use super::*;
 use crate::error::Blame;
 use crate::manifest::{CassandraTable, Create, Mode, PostgresTable, Route, Target};
 use crate::record::cells::{
-    Cell, Reader, get_decimal, get_int64, put, put_decimal, put_int32, put_int64, put_null, put_text, put_unset,
+    Cell, Reader, get_decimal, get_int64, put, put_decimal, put_int32, put_int64, put_null,
+    put_text, put_unset,
 };
 use crate::record::{Batch, Column, Fields, Record};
 
@@ -27,7 +28,11 @@ fn postgres(list: &[(&str, &str)], key: &[usize], guard: Option<usize>) -> Route
         columns: columns(list),
         target: Target::Postgres(PostgresTable {
             table: "t".to_owned(),
-            mode: if key.is_empty() { Mode::Append } else { Mode::Upsert },
+            mode: if key.is_empty() {
+                Mode::Append
+            } else {
+                Mode::Upsert
+            },
             key: key.to_vec(),
             guard,
             create: Create::Never,
@@ -70,9 +75,11 @@ impl Call {
                 marks: 0,
             });
         }
-        let mut fields = Fields::default();
-        fields.kept = vec![0, 2, 3, 4];
-        fields.ends = vec![0; 4];
+        let fields = Fields {
+            cells: Vec::new(),
+            kept: vec![0, 2, 3, 4],
+            ends: vec![0; 4],
+        };
         Self { batch, fields }
     }
 
@@ -151,26 +158,44 @@ fn one(route: &Route, op: u8, fill: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>
 fn records_are_emitted_filtered_or_dead_and_never_two_of_these() {
     let list = [("id", "int32"), ("name", "text?")];
     let routes = [postgres(&list, &[0], None), cassandra(&list, &[0], &[])];
-    let good = |id: i32| move |cells: &mut Vec<u8>| {
-        put_int32(cells, id);
-        put_text(cells, "x");
+    let good = |id: i32| {
+        move |cells: &mut Vec<u8>| {
+            put_int32(cells, id);
+            put_text(cells, "x");
+        }
     };
     let output = Guest::default()
         .row(0, 0, 0, good(1))
         .row(0, 1, 0, good(2))
         .row(1, 0, 0, good(3))
         .row(1, 1, 0, good(4))
-        .row(1, 0, 0, |cells| put_null(cells))
+        .row(1, 0, 0, put_null)
         .row(2, 1, 0, good(5))
         .reject(2, "too-hot")
         .0;
     let (tally, rows, dead) = judge(&routes, &output).unwrap();
-    assert_eq!(tally, Tally { emitted: 1, filtered: 1, dead: 2 });
+    assert_eq!(
+        tally,
+        Tally {
+            emitted: 1,
+            filtered: 1,
+            dead: 2
+        }
+    );
     assert_eq!((rows[0].len(), rows[1].len()), (1, 1));
     assert_eq!(rows[1].row(0).source, 0);
-    assert_eq!(dead[0].source, 2, "the second kept record is the third of the batch");
-    assert_eq!(dead[0].reason, "row 2 of the record, route \"pg\", column \"id\" (int32): null");
-    assert_eq!((dead[1].source, &*dead[1].code, dead[1].reason.as_str()), (3, "too-hot", "no\u{fffd}good"));
+    assert_eq!(
+        dead[0].source, 2,
+        "the second kept record is the third of the batch"
+    );
+    assert_eq!(
+        dead[0].reason,
+        "row 2 of the record, route \"pg\", column \"id\" (int32): null"
+    );
+    assert_eq!(
+        (dead[1].source, &*dead[1].code, dead[1].reason.as_str()),
+        (3, "too-hot", "no\u{fffd}good")
+    );
 }
 
 #[test]
@@ -183,12 +208,18 @@ fn calls_follow_each_other_on_one_batch() {
             .row(0, 0, 0, |cells| put_int32(cells, 1))
             .row(1, 0, 0, |cells| put(cells, b"bad"))
             .0;
-        let input = GuestBatch { range, ..call.input() };
+        let input = GuestBatch {
+            range,
+            ..call.input()
+        };
         table.check(&output, &input, &mut rows, &mut dead).unwrap();
     }
     let sources: Vec<u32> = rows[0].iter().map(|row| row.source).collect();
     assert_eq!(sources, [0, 3]);
-    assert_eq!(dead.iter().map(|dead| dead.source).collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(
+        dead.iter().map(|dead| dead.source).collect::<Vec<_>>(),
+        [2, 4]
+    );
 }
 
 #[test]
@@ -203,10 +234,11 @@ fn malformed_output_is_the_plugins_fault() {
             .0
     };
     assert!(judge(&routes, &good()).is_ok());
-    let faults: &[(&str, fn(&mut Output))] = &[
-        ("sources", |output| drop(output.sources.pop())),
-        ("routes", |output| drop(output.routes.pop())),
-        ("ops", |output| drop(output.ops.pop())),
+    type Spoil = fn(&mut Output);
+    let faults: &[(&str, Spoil)] = &[
+        ("sources", |output| output.sources.truncate(1)),
+        ("routes", |output| output.routes.truncate(1)),
+        ("ops", |output| output.ops.truncate(1)),
         ("times", |output| output.times.push(0)),
         ("ends do not ascend", |output| output.ends.swap(0, 1)),
         ("ends do not cover", |output| output.cells.push(0)),
@@ -220,12 +252,18 @@ fn malformed_output_is_the_plugins_fault() {
         ("reject out of range", |output| output.rejects[1].source = 4),
         ("code", |output| output.rejects[0].code = "A".to_owned()),
         ("empty code", |output| output.rejects[0].code.clear()),
-        ("long code", |output| output.rejects[0].code = "a".repeat(33)),
+        ("long code", |output| {
+            output.rejects[0].code = "a".repeat(33)
+        }),
     ];
     for (name, spoil) in faults {
         let mut output = good();
         spoil(&mut output);
-        assert_eq!(judge(&routes, &output).unwrap_err().blame(), Blame::Plugin, "{name}");
+        assert_eq!(
+            judge(&routes, &output).unwrap_err().blame(),
+            Blame::Plugin,
+            "{name}"
+        );
     }
 }
 
@@ -233,11 +271,23 @@ fn malformed_output_is_the_plugins_fault() {
 fn source_cells_are_resolved_by_the_host() {
     let code = |code: i32| move |cells: &mut Vec<u8>| cells.extend_from_slice(&code.to_be_bytes());
     let route = |ty| postgres(&[("c", ty)], &[], None);
-    assert_eq!(cells(&one(&route("bytes"), 0, code(-3)).unwrap()), [Cell::Value(b"key")]);
-    assert_eq!(cells(&one(&route("text"), 0, code(-4)).unwrap()), [Cell::Value(b"value")]);
+    assert_eq!(
+        cells(&one(&route("bytes"), 0, code(-3)).unwrap()),
+        [Cell::Value(b"key")]
+    );
+    assert_eq!(
+        cells(&one(&route("text"), 0, code(-4)).unwrap()),
+        [Cell::Value(b"value")]
+    );
     let micros = one(&route("timestamp"), 0, code(-5)).unwrap();
     assert_eq!(get_int64(&micros[4..]), 1_000_000);
-    for (ty, number) in [("int32", -3), ("json", -4), ("int64", -5), ("bytes", -6), ("text", -7)] {
+    for (ty, number) in [
+        ("int32", -3),
+        ("json", -4),
+        ("int64", -5),
+        ("bytes", -6),
+        ("text", -7),
+    ] {
         assert!(one(&route(ty), 0, code(number)).is_err(), "{ty} {number}");
     }
     // The third record kept has a null key, the second no timestamp, the fourth a value that is not UTF-8.
@@ -253,32 +303,70 @@ fn rows_that_do_not_fit_are_refused() {
     let list = [("id", "text"), ("n", "int32?")];
     let key = postgres(&list, &[0], None);
     let cql = cassandra(&list, &[0], &[]);
-    let row = |id: &'static str, n: fn(&mut Vec<u8>)| move |cells: &mut Vec<u8>| {
-        put_text(cells, id);
-        n(cells);
+    let row = |id: &'static str, n: fn(&mut Vec<u8>)| {
+        move |cells: &mut Vec<u8>| {
+            put_text(cells, id);
+            n(cells);
+        }
     };
     let number: fn(&mut Vec<u8>) = |cells| put_int32(cells, 1);
     assert!(one(&key, 0, row("a", number)).is_ok());
     assert!(one(&key, 0, row("a", put_null)).is_ok());
     assert!(one(&cql, 0, row("a", put_unset)).is_ok());
     assert!(one(&key, 1, row("a", put_unset)).is_ok());
-    assert!(one(&key, 0, row("a", put_unset)).is_err(), "unset into Postgres");
-    assert!(one(&key, 0, row("a\0", number)).is_err(), "NUL into Postgres");
-    assert!(one(&cql, 0, row("a\0", number)).is_ok(), "NUL into Cassandra");
+    assert!(
+        one(&key, 0, row("a", put_unset)).is_err(),
+        "unset into Postgres"
+    );
+    assert!(
+        one(&key, 0, row("a\0", number)).is_err(),
+        "NUL into Postgres"
+    );
+    assert!(
+        one(&cql, 0, row("a\0", number)).is_ok(),
+        "NUL into Cassandra"
+    );
     assert!(one(&key, 0, row("", number)).is_err(), "empty key");
-    assert!(one(&key, 1, row("a", number)).is_err(), "a value in a delete");
-    assert!(one(&key, 1, row("a", put_null)).is_err(), "null in a delete");
+    assert!(
+        one(&key, 1, row("a", number)).is_err(),
+        "a value in a delete"
+    );
+    assert!(
+        one(&key, 1, row("a", put_null)).is_err(),
+        "null in a delete"
+    );
     assert!(one(&key, 0, row("a", |_| {})).is_err(), "one cell");
-    assert!(one(&key, 0, row("a", |cells| { put_null(cells); put_null(cells); })).is_err(), "three cells");
-    assert!(one(&key, 0, row("a", |cells| cells.extend_from_slice(&[0, 0]))).is_err(), "half a cell");
+    assert!(
+        one(
+            &key,
+            0,
+            row("a", |cells| {
+                put_null(cells);
+                put_null(cells);
+            })
+        )
+        .is_err(),
+        "three cells"
+    );
+    assert!(
+        one(&key, 0, row("a", |cells| cells.extend_from_slice(&[0, 0]))).is_err(),
+        "half a cell"
+    );
     let append = postgres(&list, &[], None);
-    assert!(one(&append, 1, row("a", put_unset)).is_err(), "a delete without key");
+    assert!(
+        one(&append, 1, row("a", put_unset)).is_err(),
+        "a delete without key"
+    );
     let json = postgres(&[("j", "json")], &[], None);
     assert!(one(&json, 0, |cells| put_text(cells, r#"["\u0000"]"#)).is_err());
     assert!(one(&json, 0, |cells| put_text(cells, r#"["\ud800"]"#)).is_err());
     let long = "x".repeat(65_536);
     let wide = cassandra(&[("a", "text"), ("b", "text")], &[0], &[1]);
-    for (a, b, fits) in [(&long[1..], &long[1..], true), (&long, "b", false), ("a", &long, false)] {
+    for (a, b, fits) in [
+        (&long[1..], &long[1..], true),
+        (&long, "b", false),
+        ("a", &long, false),
+    ] {
         let verdict = one(&wide, 0, |cells| {
             put_text(cells, a);
             put_text(cells, b);
@@ -286,23 +374,34 @@ fn rows_that_do_not_fit_are_refused() {
         assert_eq!(verdict.is_ok(), fits);
     }
     let lists = [("k", "int32"), ("l", "list<text>")];
-    let inner = |item: fn(&mut Vec<u8>)| move |cells: &mut Vec<u8>| {
-        put_int32(cells, 1);
-        let mut list = 1_i32.to_be_bytes().to_vec();
-        item(&mut list);
-        put(cells, &list);
+    let inner = |item: fn(&mut Vec<u8>)| {
+        move |cells: &mut Vec<u8>| {
+            put_int32(cells, 1);
+            let mut list = 1_i32.to_be_bytes().to_vec();
+            item(&mut list);
+            put(cells, &list);
+        }
     };
     assert!(one(&postgres(&lists, &[0], None), 0, inner(put_null)).is_ok());
     assert!(one(&cassandra(&lists, &[0], &[]), 0, inner(put_null)).is_err());
-    assert!(one(&postgres(&lists, &[0], None), 0, inner(|cells| put_text(cells, "\0"))).is_err());
+    assert!(
+        one(
+            &postgres(&lists, &[0], None),
+            0,
+            inner(|cells| put_text(cells, "\0"))
+        )
+        .is_err()
+    );
 }
 
 #[test]
 fn a_guard_is_never_missing() {
     let route = postgres(&[("id", "int32"), ("at", "timestamp?")], &[0], Some(1));
-    let row = |guard: fn(&mut Vec<u8>)| move |cells: &mut Vec<u8>| {
-        put_int32(cells, 1);
-        guard(cells);
+    let row = |guard: fn(&mut Vec<u8>)| {
+        move |cells: &mut Vec<u8>| {
+            put_int32(cells, 1);
+            guard(cells);
+        }
     };
     for op in [0, 1] {
         assert!(one(&route, op, row(|cells| put_int64(cells, 5))).is_ok());
@@ -313,7 +412,11 @@ fn a_guard_is_never_missing() {
 
 #[test]
 fn equal_values_leave_as_equal_bytes() {
-    let route = cassandra(&[("d", "decimal(9,2)"), ("f", "float64"), ("t", "timestamp")], &[0], &[1, 2]);
+    let route = cassandra(
+        &[("d", "decimal(9,2)"), ("f", "float64"), ("t", "timestamp")],
+        &[0],
+        &[1, 2],
+    );
     let row = one(&route, 0, |cells| {
         put(cells, &[0, 0, 0, 1, 0, 0, 15]);
         put(cells, &(-0.0_f64).to_be_bytes());
@@ -338,7 +441,10 @@ fn too_many_rows_of_one_record_are_the_plugins_limit() {
     }
     let (tally, rows, dead) = judge(&[postgres(&[("id", "int32")], &[0], None)], &guest.0).unwrap();
     assert_eq!((tally.dead, rows[0].len()), (1, 0));
-    assert_eq!((dead[0].class, &*dead[0].code), (DeadClass::Plugin, code::LIMIT));
+    assert_eq!(
+        (dead[0].class, &*dead[0].code),
+        (DeadClass::Plugin, code::LIMIT)
+    );
 }
 
 #[test]
@@ -350,7 +456,10 @@ fn routes_no_store_can_hold_are_refused() {
         postgres(&[("h", "headers")], &[], None),
         cassandra(&[("l", "list<int32>")], &[0], &[]),
     ] {
-        assert_eq!(RouteTable::new(&[route], 1).unwrap_err().blame(), Blame::Config);
+        assert_eq!(
+            RouteTable::new(&[route], 1).unwrap_err().blame(),
+            Blame::Config
+        );
     }
 }
 

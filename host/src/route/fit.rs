@@ -43,110 +43,179 @@ pub(super) fn fit(
     let start = out.len();
     let mut reader = Reader::new(cells);
     let mut partition = 0;
+    // Cells that leave as they came are copied together, up to the next one that does not.
+    let mut copied = 0;
     for (index, column) in rules.columns.iter().enumerate() {
         if reader.is_empty() {
-            return fault(None, format!("{index} cells for {} columns", rules.columns.len()));
+            return fault(
+                None,
+                format!("{index} cells for {} columns", rules.columns.len()),
+            );
         }
-        let cell = reader.cell().or_else(|error| fault(index, error.to_string()))?;
-        let cell = resolve(index, &column.ty, cell, record)?;
-        let key = rules.in_key[index];
-        let wanted = op == Op::Write || key || rules.guard == Some(index);
+        let before = cells.len() - reader.rest().len();
+        let cell = reader
+            .cell()
+            .or_else(|error| fault(index, error.to_string()))?;
+        let after = cells.len() - reader.rest().len();
+        let micros;
+        let own = matches!(cell, Cell::Value(_) | Cell::Null | Cell::Unset);
+        let cell = match resolve(index, &column.ty, cell, record)? {
+            Resolved::Cell(cell) => cell,
+            Resolved::Timestamp(time) => {
+                micros = time.to_be_bytes();
+                Cell::Value(&micros)
+            }
+        };
+        partition += judge(rules, op, index, cell)?;
+        let several = has_several_forms(rules, index);
+        if own && !several {
+            continue;
+        }
+        out.extend_from_slice(&cells[copied..before]);
+        copied = after;
         match cell {
-            Resolved::Value(value) if wanted => {
-                if key && value.is_empty() {
-                    return fault(index, "an empty key");
-                }
-                judge(rules, index, &column.ty, value)?;
-                put_canonical(rules, (&column.ty, key), value, out);
-                if key && rules.store == Store::Cassandra {
-                    // Components of a composite key take three bytes more each.
-                    partition += key_bytes(rules, index, value.len())?;
-                }
-            }
-            Resolved::Timestamp(micros) if wanted => {
-                judge(rules, index, &column.ty, &micros.to_be_bytes())?;
-                put_canonical(rules, (&column.ty, key), &micros.to_be_bytes(), out);
-            }
-            Resolved::Null if wanted => {
-                if key || rules.guard == Some(index) || !column.nullable {
-                    return fault(index, "null");
-                }
-                put_null(out);
-            }
-            Resolved::Unset if wanted => {
-                if key || rules.guard == Some(index) || rules.store == Store::Postgres {
-                    return fault(index, "an unset cell");
-                }
-                put_unset(out);
-            }
-            Resolved::Unset => put_unset(out),
-            _ => return fault(index, "a value outside the key in a delete"),
+            Cell::Value(value) if several => put_canonical(&column.ty, value, out),
+            Cell::Value(value) => put(out, value),
+            Cell::Unset => put_unset(out),
+            _ => put_null(out),
         }
     }
+    out.extend_from_slice(&cells[copied..cells.len() - reader.rest().len()]);
     if !reader.is_empty() {
         let left = reader.rest().len();
-        return fault(None, format!("{left} bytes after the cells of {} columns", rules.columns.len()));
+        return fault(
+            None,
+            format!(
+                "{left} bytes after the cells of {} columns",
+                rules.columns.len()
+            ),
+        );
     }
     if partition > CASSANDRA_MAX_KEY {
-        return fault(None, format!("a partition key of {partition} bytes (at most {CASSANDRA_MAX_KEY})"));
+        return fault(
+            None,
+            format!("a partition key of {partition} bytes (at most {CASSANDRA_MAX_KEY})"),
+        );
     }
     if out.len() - start > rules.max_row {
-        return fault(None, format!("a row of {} bytes (at most {})", out.len() - start, rules.max_row));
+        return fault(
+            None,
+            format!(
+                "a row of {} bytes (at most {})",
+                out.len() - start,
+                rules.max_row
+            ),
+        );
     }
     Ok(())
+}
+
+/// Judges one cell that refers to nothing any more; returns what it adds to a Cassandra partition key.
+#[inline]
+fn judge(rules: &Rules, op: Op, index: usize, cell: Cell<'_>) -> Result<usize, RowFault> {
+    let column = &rules.columns[index];
+    let key = rules.in_key[index];
+    let needed = key || rules.guard == Some(index);
+    if op == Op::Delete && !needed {
+        return match cell {
+            Cell::Unset => Ok(0),
+            _ => fault(index, "a value outside the key in a delete"),
+        };
+    }
+    match cell {
+        Cell::Value(value) => {
+            if key && value.is_empty() {
+                return fault(index, "an empty key");
+            }
+            judge_value(rules.store, index, &column.ty, value)?;
+            if key && rules.store == Store::Cassandra {
+                return key_bytes(rules, index, value.len());
+            }
+        }
+        Cell::Unset if needed || rules.store == Store::Postgres => {
+            return fault(index, "an unset cell");
+        }
+        Cell::Unset => {}
+        _ if needed || !column.nullable => return fault(index, "null"),
+        _ => {}
+    }
+    Ok(0)
 }
 
 /// What a key column adds to the partition key; one clustering value has the same limit for itself.
 fn key_bytes(rules: &Rules, index: usize, length: usize) -> Result<usize, RowFault> {
     if rules.key[..rules.partition].contains(&index) {
-        return Ok(if rules.partition == 1 { length } else { length + 3 });
+        return Ok(if rules.partition == 1 {
+            length
+        } else {
+            length + 3
+        });
     }
     if length > CASSANDRA_MAX_KEY {
-        return fault(index, format!("a clustering value of {length} bytes (at most {CASSANDRA_MAX_KEY})"));
+        return fault(
+            index,
+            format!("a clustering value of {length} bytes (at most {CASSANDRA_MAX_KEY})"),
+        );
     }
     Ok(0)
 }
 
 /// A cell that refers to nothing any more.
 enum Resolved<'a> {
-    Value(&'a [u8]),
+    Cell(Cell<'a>),
     Timestamp(i64),
-    Null,
-    Unset,
 }
 
-fn resolve<'a>(index: usize, ty: &Type, cell: Cell<'a>, record: &Record<'a>) -> Result<Resolved<'a>, RowFault> {
+#[inline]
+fn resolve<'a>(
+    index: usize,
+    ty: &Type,
+    cell: Cell<'a>,
+    record: &Record<'a>,
+) -> Result<Resolved<'a>, RowFault> {
     let payload = |what: &str, bytes: Option<&'a [u8]>| {
         if !matches!(ty, Type::Bytes | Type::Text) {
-            return fault(index, format!("the source's {what} (only for bytes and text)"));
+            return fault(
+                index,
+                format!("the source's {what} (only for bytes and text)"),
+            );
         }
-        Ok(bytes.map_or(Resolved::Null, Resolved::Value))
+        Ok(Resolved::Cell(bytes.map_or(Cell::Null, Cell::Value)))
     };
     match cell {
-        Cell::Value(value) => Ok(Resolved::Value(value)),
-        Cell::Null => Ok(Resolved::Null),
-        Cell::Unset => Ok(Resolved::Unset),
+        Cell::Value(_) | Cell::Null | Cell::Unset => Ok(Resolved::Cell(cell)),
         Cell::SourceKey => payload("key", record.key),
         Cell::SourceValue => payload("value", record.value),
-        Cell::SourceTimestamp if *ty != Type::Timestamp => fault(index, "the source's timestamp (only for timestamp)"),
-        Cell::SourceTimestamp if record.timestamp == -1 => Ok(Resolved::Null),
+        Cell::SourceTimestamp if *ty != Type::Timestamp => {
+            fault(index, "the source's timestamp (only for timestamp)")
+        }
+        Cell::SourceTimestamp if record.timestamp == -1 => Ok(Resolved::Cell(Cell::Null)),
         Cell::SourceTimestamp => match record.timestamp.checked_mul(1000) {
             Some(micros) => Ok(Resolved::Timestamp(micros)),
-            None => fault(index, format!("the source's timestamp {} ms", record.timestamp)),
+            None => fault(
+                index,
+                format!("the source's timestamp {} ms", record.timestamp),
+            ),
         },
-        Cell::SourceHeaders if *ty != Type::Headers => fault(index, "the source's headers (only for headers)"),
-        Cell::SourceHeaders if record.headers.is_empty() => Ok(Resolved::Value(&[0; 4])),
-        Cell::SourceHeaders => Ok(Resolved::Value(record.headers)),
+        Cell::SourceHeaders if *ty != Type::Headers => {
+            fault(index, "the source's headers (only for headers)")
+        }
+        Cell::SourceHeaders if record.headers.is_empty() => {
+            Ok(Resolved::Cell(Cell::Value(&[0; 4])))
+        }
+        Cell::SourceHeaders => Ok(Resolved::Cell(Cell::Value(record.headers))),
     }
 }
 
 #[inline]
-fn judge(rules: &Rules, index: usize, ty: &Type, value: &[u8]) -> Result<(), RowFault> {
+fn judge_value(store: Store, index: usize, ty: &Type, value: &[u8]) -> Result<(), RowFault> {
     if let Err(error) = check(ty, value) {
         return fault(index, error.to_string());
     }
     let refused = match ty {
-        Type::Text | Type::Json | Type::List(_) | Type::Set(_) | Type::Map(..) => special(rules.store, ty, value),
+        Type::Text | Type::Json | Type::List(_) | Type::Set(_) | Type::Map(..) => {
+            special(store, ty, value)
+        }
         _ => None,
     };
     match refused {
@@ -158,15 +227,24 @@ fn judge(rules: &Rules, index: usize, ty: &Type, value: &[u8]) -> Result<(), Row
 /// What a store refuses inside a value of its type; `value` is checked.
 fn special(store: Store, ty: &Type, value: &[u8]) -> Option<&'static str> {
     let inside = |types: [&Type; 2]| {
-        types.into_iter().cycle().zip(Items::new(value)).find_map(|(ty, cell)| match cell {
-            Cell::Value(value) => special(store, ty, value),
-            _ => (store == Store::Cassandra).then_some("null inside, which Cassandra does not hold"),
-        })
+        types
+            .into_iter()
+            .cycle()
+            .zip(Items::new(value))
+            .find_map(|(ty, cell)| match cell {
+                Cell::Value(value) => special(store, ty, value),
+                _ => (store == Store::Cassandra)
+                    .then_some("null inside, which Cassandra does not hold"),
+            })
     };
     match (store, ty) {
-        (Store::Postgres, Type::Text) if value.contains(&0) => Some("text with NUL, which Postgres does not hold"),
+        (Store::Postgres, Type::Text) if value.contains(&0) => {
+            Some("text with NUL, which Postgres does not hold")
+        }
         (Store::Postgres, Type::Json) => {
-            let oddities = std::str::from_utf8(value).ok().and_then(|text| json::check(text).ok())?;
+            let oddities = std::str::from_utf8(value)
+                .ok()
+                .and_then(|text| json::check(text).ok())?;
             if oddities.nul {
                 return Some("JSON with \\u0000, which Postgres does not hold");
             }
@@ -180,24 +258,49 @@ fn special(store: Store, ty: &Type, value: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Appends a checked value in the one form of it.
+/// Whether equal values of the column may come in different bytes.
 #[inline]
-fn put_canonical(rules: &Rules, (ty, key): (&Type, bool), value: &[u8], out: &mut Vec<u8>) {
+fn has_several_forms(rules: &Rules, index: usize) -> bool {
+    match rules.columns[index].ty {
+        Type::Decimal { .. } => true,
+        Type::Float32 | Type::Float64 => rules.in_key[index],
+        Type::Timestamp => rules.in_key[index] && rules.store == Store::Cassandra,
+        _ => false,
+    }
+}
+
+/// Appends a checked value of such a column in the one form of it.
+fn put_canonical(ty: &Type, value: &[u8], out: &mut Vec<u8>) {
     match ty {
         Type::Decimal { precision, scale } => {
             let (unscaled, own) = get_decimal(value);
-            let fit = Exact::from_parts(unscaled, own).and_then(|value| value.fit(*precision, *scale));
+            let fit =
+                Exact::from_parts(unscaled, own).and_then(|value| value.fit(*precision, *scale));
             put_decimal(out, fit.expect("the check found that it fits"), *scale);
         }
-        Type::Float32 if key => {
+        Type::Float32 => {
             let float = get_float32(value);
-            put_float32(out, if float.is_nan() { f32::NAN } else { float + 0.0 });
+            put_float32(
+                out,
+                if float.is_nan() {
+                    f32::NAN
+                } else {
+                    float + 0.0
+                },
+            );
         }
-        Type::Float64 if key => {
+        Type::Float64 => {
             let float = get_float64(value);
-            put_float64(out, if float.is_nan() { f64::NAN } else { float + 0.0 });
+            put_float64(
+                out,
+                if float.is_nan() {
+                    f64::NAN
+                } else {
+                    float + 0.0
+                },
+            );
         }
-        Type::Timestamp if key && rules.store == Store::Cassandra => {
+        Type::Timestamp => {
             let micros = get_int64(value);
             put_int64(out, micros - micros.rem_euclid(1000));
         }

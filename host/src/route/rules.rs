@@ -51,9 +51,13 @@ impl Rules {
     /// that has no order (text, bytes, json, uuid, boolean, nested), or an index that names no column.
     pub fn of(route: &Route) -> Result<Self> {
         let (key, partition, guard, store, max_row) = match &route.target {
-            Target::Postgres(table) => {
-                (table.key.clone(), 0, table.guard, Store::Postgres, POSTGRES_MAX_ROW)
-            }
+            Target::Postgres(table) => (
+                table.key.clone(),
+                0,
+                table.guard,
+                Store::Postgres,
+                POSTGRES_MAX_ROW,
+            ),
             Target::Cassandra(table) => (
                 [&table.partition_key[..], &table.clustering_key[..]].concat(),
                 table.partition_key.len(),
@@ -68,19 +72,35 @@ impl Rules {
             let Some(column) = route.columns.get(*index) else {
                 return refuse(format!("key column {index} of {}", route.columns.len()));
             };
-            if matches!(column.ty, Type::Json | Type::List(_) | Type::Set(_) | Type::Map(..)) {
-                return refuse(format!("key column {:?} of type {}", column.name, column.ty));
+            if matches!(
+                column.ty,
+                Type::Json | Type::List(_) | Type::Set(_) | Type::Map(..)
+            ) {
+                return refuse(format!(
+                    "key column {:?} of type {}",
+                    column.name, column.ty
+                ));
             }
             in_key[*index] = true;
         }
-        if let Some(column) = route.columns.iter().find(|column| column.ty == Type::Headers) {
-            return refuse(format!("column {:?} of type headers in a table", column.name));
+        if let Some(column) = route
+            .columns
+            .iter()
+            .find(|column| column.ty == Type::Headers)
+        {
+            return refuse(format!(
+                "column {:?} of type headers in a table",
+                column.name
+            ));
         }
         if let Some(index) = guard {
             match route.columns.get(index) {
                 None => return refuse(format!("guard column {index} of {}", route.columns.len())),
                 Some(column) if !ordered(&column.ty) => {
-                    return refuse(format!("guard column {:?} of type {}", column.name, column.ty));
+                    return refuse(format!(
+                        "guard column {:?} of type {}",
+                        column.name, column.ty
+                    ));
                 }
                 Some(_) => {}
             }

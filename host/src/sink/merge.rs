@@ -140,7 +140,9 @@ impl Merger {
             let winner = rows.row(first + self.groups[number as usize].last as usize);
             let wins = match &self.guard {
                 None => true,
-                Some((column, ty)) => compare(ty, nth(row.cells, *column), nth(winner.cells, *column)).is_ge(),
+                Some((column, ty)) => {
+                    compare(ty, nth(row.cells, *column), nth(winner.cells, *column)).is_ge()
+                }
             };
             let group = &mut self.groups[number as usize];
             self.group_of.push(number);
@@ -162,7 +164,8 @@ impl Merger {
                 reader.cell().expect("a row batch holds checked cells");
                 read += 1;
             }
-            self.keys.extend_from_slice(&cells[start..cells.len() - reader.rest().len()]);
+            self.keys
+                .extend_from_slice(&cells[start..cells.len() - reader.rest().len()]);
         }
     }
 
@@ -229,13 +232,17 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
         let wide = u128::from(state ^ word) * u128::from(ODD ^ seed.rotate_left(32) | 1);
         let bytes = wide.to_le_bytes();
         let (low, high) = bytes.split_at(8);
-        let half = |part: &[u8]| u64::from_le_bytes(part.try_into().expect("half of sixteen bytes"));
+        let half =
+            |part: &[u8]| u64::from_le_bytes(part.try_into().expect("half of sixteen bytes"));
         half(low) ^ half(high)
     };
     let mut state = seed ^ bytes.len() as u64;
     let mut chunks = bytes.chunks_exact(8);
     for chunk in &mut chunks {
-        state = mix(state, u64::from_le_bytes(chunk.try_into().expect("chunks of eight")));
+        state = mix(
+            state,
+            u64::from_le_bytes(chunk.try_into().expect("chunks of eight")),
+        );
     }
     let mut tail = [0; 8];
     tail[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
@@ -261,7 +268,8 @@ fn compare(ty: &Type, left: Option<&[u8]>, right: Option<&[u8]>) -> Ordering {
         return left.is_some().cmp(&right.is_some());
     };
     let floats = |left: f64, right: f64| {
-        left.partial_cmp(&right).unwrap_or_else(|| left.is_nan().cmp(&right.is_nan()))
+        left.partial_cmp(&right)
+            .unwrap_or_else(|| left.is_nan().cmp(&right.is_nan()))
     };
     match ty {
         Type::Int16 => get_int16(left).cmp(&get_int16(right)),

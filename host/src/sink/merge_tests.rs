@@ -23,7 +23,15 @@ fn columns() -> Vec<Column> {
         ty: ty.parse().unwrap(),
         nullable: true,
     };
-    [("a", "bytes"), ("k1", "bytes"), ("b", "bytes"), ("k2", "bytes"), ("g", "int64")].map(column).into()
+    [
+        ("a", "bytes"),
+        ("k1", "bytes"),
+        ("b", "bytes"),
+        ("k2", "bytes"),
+        ("g", "int64"),
+    ]
+    .map(column)
+    .into()
 }
 
 fn batch(rows: &[(u32, Row)]) -> RowBatch {
@@ -97,7 +105,10 @@ fn any_row(unset: bool) -> impl Strategy<Value = Row> {
 }
 
 fn numbered(rows: Vec<Row>, step: usize) -> Vec<(u32, Row)> {
-    rows.into_iter().enumerate().map(|(at, row)| (u32::try_from(at / step).unwrap(), row)).collect()
+    rows.into_iter()
+        .enumerate()
+        .map(|(at, row)| (u32::try_from(at / step).unwrap(), row))
+        .collect()
 }
 
 fn judge(seed: &[(u32, Row)], rows: &[(u32, Row)], guarded: bool) -> Result<(), TestCaseError> {
@@ -115,7 +126,12 @@ fn judge(seed: &[(u32, Row)], rows: &[(u32, Row)], guarded: bool) -> Result<(), 
     // Each key once, in source order, from a record that has a row of this key.
     let keys = |rows: &RowBatch| -> Vec<(Vec<u8>, u32)> {
         rows.iter()
-            .map(|row| ([nth(row.cells, 1).unwrap(), b"/", nth(row.cells, 3).unwrap()].concat(), row.source))
+            .map(|row| {
+                (
+                    [nth(row.cells, 1).unwrap(), b"/", nth(row.cells, 3).unwrap()].concat(),
+                    row.source,
+                )
+            })
             .collect()
     };
     let (before, after) = (keys(&rows), keys(&merged));
@@ -180,8 +196,16 @@ proptest! {
 
 #[test]
 fn a_delete_clears_what_came_before() {
-    let write = |a, b| Row { key: (0, 0), cells: [a, b], guard: 0, op: Op::Write };
-    let delete = Row { op: Op::Delete, ..write(None, None) };
+    let write = |a, b| Row {
+        key: (0, 0),
+        cells: [a, b],
+        guard: 0,
+        op: Op::Write,
+    };
+    let delete = Row {
+        op: Op::Delete,
+        ..write(None, None)
+    };
     let rows = [
         (0, write(Some(Some(1)), Some(Some(1)))),
         (1, delete),

@@ -14,7 +14,7 @@ fn cpu() -> u64 {
 
 pub(crate) fn cpu_a_row(world: &World) {
     const ROWS: u32 = 500;
-    const FLIGHTS: u32 = 100;
+    const FLIGHTS: u32 = 40;
     world.block(async {
         let (session, eye) = (world.session().await, world.eye().await);
         let columns = ["id text", "n int32", "a float64", "b timestamp", "c text"];
@@ -48,7 +48,7 @@ pub(crate) fn cpu_a_row(world: &World) {
             }
         }
         let rows = eye
-            .rows("SELECT count(*) FROM KS.measured WHERE id = '100-3-99-4'")
+            .rows("SELECT count(*) FROM KS.measured WHERE id = '100-3-39-4'")
             .await;
         assert_eq!(rows[0][0], Some(scylla::value::CqlValue::BigInt(100)));
     });

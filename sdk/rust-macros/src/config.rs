@@ -57,9 +57,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #[automatically_derived]
         impl ::wasmill_sdk::Configuration for #name {
-            fn items() -> ::std::vec::Vec<::wasmill_sdk::__private::ConfigSpec> {
-                ::std::vec![#(#specs),*]
-            }
+            const ITEMS: &'static [::wasmill_sdk::__private::ConfigSpec] = &[#(#specs),*];
 
             fn read(
                 reader: &mut ::wasmill_sdk::__private::Reader<'_>,

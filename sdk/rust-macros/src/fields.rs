@@ -60,9 +60,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             const RAW: bool = #raw;
             const HEADERS: bool = #headers;
 
-            fn fields() -> ::std::vec::Vec<::wasmill_sdk::__private::FieldSpec> {
-                ::std::vec![#(#specs),*]
-            }
+            const FIELDS: &'static [::wasmill_sdk::__private::FieldSpec] = &[#(#specs),*];
 
             #[inline]
             fn read(reader: &mut ::wasmill_sdk::__private::Reader<#batch>) -> ::wasmill_sdk::Result<Self> {

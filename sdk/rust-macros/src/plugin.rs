@@ -6,21 +6,21 @@ use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
-    Error, FnArg, Ident, Item, ItemFn, ItemMod, LitStr, Path, Result, Token, Type, Visibility,
+    Error, FnArg, Ident, Item, ItemFn, ItemMod, LitStr, Result, Token, Type, Visibility,
     parenthesized, parse_quote,
 };
 
 /// `name: Type`.
 struct Named {
     name: Ident,
-    ty: Path,
+    ty: Type,
 }
 
 impl Parse for Named {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let name = input.parse()?;
         input.parse::<Token![:]>()?;
-        let ty: Path = input.parse()?;
+        let ty: Type = input.parse()?;
         Ok(Self { name, ty })
     }
 }
@@ -244,13 +244,9 @@ fn generate(args: &Args, vis: &Visibility, config: &Type, calls: &[TokenStream])
         impl ::wasmill_sdk::Plugin for Plugin {
             type Config = #config;
 
-            fn inputs() -> ::std::vec::Vec<::wasmill_sdk::__private::InputSpec> {
-                ::std::vec![#(#inputs),*]
-            }
+            const INPUTS: &'static [::wasmill_sdk::__private::InputSpec] = &[#(#inputs),*];
 
-            fn routes() -> ::std::vec::Vec<::wasmill_sdk::__private::RouteSpec> {
-                ::std::vec![#(#routes),*]
-            }
+            const ROUTES: &'static [::wasmill_sdk::__private::RouteSpec] = &[#(#routes),*];
 
             #[inline]
             fn record(
@@ -269,6 +265,10 @@ fn generate(args: &Args, vis: &Visibility, config: &Type, calls: &[TokenStream])
                 }
             }
         }
+
+        // Natively nothing but tests calls the plugin: this says that its code is wanted all the same.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() -> ::std::string::String = ::wasmill_sdk::__private::describe::<Plugin>;
 
         #[cfg(target_arch = "wasm32")]
         ::wasmill_sdk::__export_plugin!(Plugin);

@@ -92,9 +92,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         impl #generics ::wasmill_sdk::Row for #name #generics {
             type Key = #key_type;
 
-            fn columns() -> ::std::vec::Vec<::wasmill_sdk::__private::ColumnSpec> {
-                ::std::vec![#(#specs),*]
-            }
+            const COLUMNS: &'static [::wasmill_sdk::__private::ColumnSpec] = &[#(#specs),*];
 
             #[inline]
             fn put(&self, out: &mut ::std::vec::Vec<u8>) {

@@ -13,7 +13,7 @@ use crate::types::{Field, text};
 )]
 pub trait Configuration: Sized + Send + Sync + 'static {
     /// The values in declaration order.
-    fn items() -> Vec<ConfigSpec>;
+    const ITEMS: &'static [ConfigSpec];
 
     /// Reads one cell a value, in declaration order.
     ///
@@ -35,9 +35,7 @@ pub trait Configuration: Sized + Send + Sync + 'static {
 pub struct NoConfig;
 
 impl Configuration for NoConfig {
-    fn items() -> Vec<ConfigSpec> {
-        Vec::new()
-    }
+    const ITEMS: &'static [ConfigSpec] = &[];
 
     fn read(_reader: &mut Reader<'_>) -> std::result::Result<Self, String> {
         Ok(Self)

@@ -31,7 +31,12 @@ pub enum Error {
 ///
 /// Characters outside `[a-z0-9-]` in `code` become `-`, and it is cut at 32.
 pub fn reject(code: impl Into<Cow<'static, str>>, reason: impl fmt::Display) -> Error {
-    let code = code.into();
+    coded(code.into(), reason.to_string())
+}
+
+#[cold]
+#[inline(never)]
+fn coded(code: Cow<'static, str>, reason: String) -> Error {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let code = if code.is_empty() {
         Cow::Borrowed(REJECTED)
@@ -48,10 +53,7 @@ pub fn reject(code: impl Into<Cow<'static, str>>, reason: impl fmt::Display) -> 
         };
         Cow::Owned(code.chars().take(CODE_LENGTH).map(letter).collect())
     };
-    Error::Data {
-        code,
-        reason: reason.to_string(),
-    }
+    Error::Data { code, reason }
 }
 
 impl Error {

@@ -12,6 +12,12 @@ use crate::{metrics, spec};
 /// Where an instance keeps its configuration between calls.
 pub struct Slot<P: Plugin>(OnceLock<P::Config>);
 
+impl<P: Plugin> std::fmt::Debug for Slot<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("slot")
+    }
+}
+
 impl<P: Plugin> Slot<P> {
     /// An empty one.
     #[must_use]
@@ -130,12 +136,12 @@ macro_rules! __export_plugin {
                 ) -> ::std::result::Result<
                     bindings::exports::wasmill::plugin::transform::Output,
                     bindings::exports::wasmill::plugin::transform::Failure,
-        > {
+                > {
                     $crate::__guest::run(&SLOT, &batch)
                 }
             }
 
-            bindings::export_component!(Component with_types_in ::wasmill_sdk::__guest::bindings);
+    bindings::export_component!(Component with_types_in ::wasmill_sdk::__guest::bindings);
         };
     };
 }

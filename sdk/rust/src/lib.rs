@@ -75,7 +75,8 @@
 extern crate self as wasmill_sdk;
 
 #[cfg(target_arch = "wasm32")]
-#[expect(
+#[doc(hidden)]
+#[allow(
     unsafe_code,
     missing_docs,
     missing_debug_implementations,
@@ -83,7 +84,7 @@ extern crate self as wasmill_sdk;
     clippy::allow_attributes_without_reason,
     reason = "generated: it reads and writes linear memory for the component model"
 )]
-mod bindings;
+pub mod bindings;
 mod cell;
 mod civil;
 mod config;
@@ -140,7 +141,7 @@ pub mod __private {
     pub use crate::plugin::{BatchView, RawRecord};
     pub use crate::record::record;
     pub use crate::rows::{NoKey, Route as RouteHandle, Rows, key, route};
-    pub use crate::spec::{ColumnSpec, ConfigSpec, FieldSpec, InputSpec, RouteSpec};
+    pub use crate::spec::{ColumnSpec, ConfigSpec, FieldSpec, InputSpec, RouteSpec, describe};
     pub use crate::types::{put, read};
     pub use std::cell::RefCell;
 }
@@ -151,4 +152,5 @@ pub mod __private {
 pub mod __guest {
     pub use crate::bindings;
     pub use crate::guest::{Slot, describe, init, run};
+    pub use wit_bindgen::rt;
 }

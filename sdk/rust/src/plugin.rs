@@ -1,9 +1,8 @@
 //! One call of a plugin: a batch in, rows and rejects out. It owns the order of things: sources ascend, the
 //! rows of a rejected record are taken back, a fatal error keeps nothing. It knows no component and no host.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Configuration;
 use crate::error::{Error, Result};
@@ -20,10 +19,10 @@ pub trait Plugin: 'static {
     type Config: Configuration;
 
     /// The inputs in declaration order.
-    fn inputs() -> Vec<InputSpec>;
+    const INPUTS: &'static [InputSpec];
 
     /// The routes in declaration order.
-    fn routes() -> Vec<RouteSpec>;
+    const ROUTES: &'static [RouteSpec];
 
     /// Runs one record of an input and leaves its rows in `rows`.
     ///
@@ -152,17 +151,19 @@ pub(crate) struct Ran {
     pub(crate) rejects: Vec<Rejected>,
 }
 
-/// Bytes and rows of the call before: what the next one makes room for, so that nothing grows per record.
-static CELLS: AtomicUsize = AtomicUsize::new(0);
-static ROWS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Bytes and rows of the call before: what the next one makes room for, so that nothing grows per record.
+    /// One thread runs an instance.
+    static ROOM: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
 
 /// Runs a batch; the error is the text of a fatal one.
 pub(crate) fn run<P: Plugin>(
     config: &P::Config,
     batch: &BatchView<'_>,
 ) -> std::result::Result<Ran, String> {
-    let room = (CELLS.load(Ordering::Relaxed), ROWS.load(Ordering::Relaxed));
-    let rows = RefCell::new(Rows::with_capacity(room.0, room.1));
+    let (cells, count) = ROOM.get();
+    let rows = RefCell::new(Rows::with_capacity(cells, count));
     let mut rejects = Vec::new();
     for index in 0..batch.field_ends.len() {
         let source = u32::try_from(index).map_err(|_| "a batch of more than 2^32 records")?;
@@ -181,7 +182,183 @@ pub(crate) fn run<P: Plugin>(
         }
     }
     let rows = rows.into_inner();
-    CELLS.store(rows.cells.len(), Ordering::Relaxed);
-    ROWS.store(rows.ends.len(), Ordering::Relaxed);
+    ROOM.set((rows.cells.len(), rows.ends.len()));
     Ok(Ran { rows, rejects })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use std::alloc::{GlobalAlloc, Layout, System};
+
+    use super::*;
+    use crate::prelude::*;
+    use crate::types::Column as _;
+
+    thread_local! {
+        static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts what the thread asks for.
+    struct Counting;
+
+    #[expect(unsafe_code, reason = "the only way to count allocations")]
+    // SAFETY: every call goes to the system's allocator unchanged; the counter is a `Cell` without a destructor, so
+    // touching it allocates nothing.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.dealloc(at, layout) }
+        }
+
+        unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.realloc(at, layout, size) }
+        }
+    }
+
+    #[global_allocator]
+    static COUNTING: Counting = Counting;
+
+    #[derive(Fields)]
+    struct Order<'a> {
+        id: &'a str,
+        amount: Option<f64>,
+    }
+
+    #[derive(Fields)]
+    struct User {
+        number: i32,
+    }
+
+    #[derive(Row)]
+    struct Sum<'a> {
+        id: &'a str,
+        amount: f64,
+    }
+
+    #[derive(Row)]
+    struct Known {
+        #[row(key)]
+        number: i32,
+        again: i32,
+    }
+
+    #[plugin(inputs(orders: Order, users: User), routes(sums: Sum, known: Known))]
+    mod two_inputs {
+        use super::*;
+
+        fn orders(_: &Config, rec: Record<Order<'_>>, out: &mut Out) -> Result {
+            out.sums.write(&Sum {
+                id: rec.id,
+                amount: 0.0,
+            })?;
+            let amount = rec.amount.ok_or_else(|| reject("no-amount", "none"))?;
+            out.sums.write(&Sum { id: rec.id, amount })
+        }
+
+        fn users(_: &Config, rec: Record<User>, out: &mut Out) -> Result {
+            if rec.number < 0 {
+                return out.known.delete(Known::key(-rec.number));
+            }
+            if rec.number == 0 {
+                return Err(Error::fatal("no user is 0"));
+            }
+            out.known.write(&Known {
+                number: rec.number,
+                again: rec.number,
+            })
+        }
+    }
+
+    #[test]
+    fn every_input_has_its_function() {
+        let mut harness = Harness::<Plugin>::new();
+        let sums = harness
+            .record_of("orders")
+            .field("id", "a")
+            .field("amount", 2)
+            .send();
+        assert_eq!(sums.written("sums").len(), 2);
+        let gone = harness.record_of("users").field("number", -7).send();
+        assert_eq!(
+            (gone.rows[0].delete, &gone.rows[0].columns["number"]),
+            (true, &json!(7))
+        );
+        let fatal = harness.record_of("users").field("number", 0).send();
+        assert_eq!(fatal.fatal.as_deref(), Some("no user is 0"));
+        let rejected = harness.record_of("orders").field("id", "b").send();
+        assert_eq!(
+            (rejected.code(), rejected.rows.len()),
+            (Some("no-amount"), 0)
+        );
+        harness.finish();
+    }
+
+    #[test]
+    fn nothing_is_allocated_for_a_record_once_warm() {
+        let (mut cells, mut ends) = (Vec::new(), Vec::new());
+        for _ in 0..1000 {
+            "some-id".put(&mut cells);
+            Some(2.5).put(&mut cells);
+            ends.push(u32::try_from(cells.len()).unwrap());
+        }
+        let call = |records: usize| {
+            let batch = BatchView {
+                input: 0,
+                partition: 0,
+                fields: &cells,
+                field_ends: &ends[..records],
+                data: &[],
+                ends: &[],
+                marks: &[],
+                timestamps: &[],
+                offsets: &[],
+                headers: &[],
+                header_ends: &[],
+            };
+            let before = ALLOCATIONS.get();
+            let ran = run::<Plugin>(&crate::NoConfig, &batch).unwrap();
+            assert_eq!(ran.rows.ends.len(), 2 * records);
+            ALLOCATIONS.get() - before
+        };
+        assert!(call(1000) > 3, "the first call grows its lists");
+        // Cells, ends, sources: the three lists that are returned.
+        assert_eq!(call(1000), 3);
+        assert_eq!(call(10), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "came out differently")]
+    fn a_plugin_that_remembers_fails_its_test() {
+        let mut harness = Harness::<liar::Plugin>::new();
+        for _ in 0..10 {
+            harness.send(json!({"number": 1}));
+        }
+        harness.finish();
+    }
+
+    mod liar {
+        use std::sync::atomic::{AtomicI32, Ordering};
+
+        use super::*;
+
+        static COUNTER: AtomicI32 = AtomicI32::new(0);
+
+        #[plugin(inputs(users: User), routes(known: Known))]
+        pub(super) fn remembers(_: &Config, rec: Record<User>, out: &mut Out) -> Result {
+            let again = COUNTER.fetch_add(1, Ordering::Relaxed);
+            out.known.write(&Known {
+                number: rec.number,
+                again,
+            })
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub trait Fields<'a>: Sized {
     const HEADERS: bool = false;
 
     /// The fields in declaration order.
-    fn fields() -> Vec<FieldSpec>;
+    const FIELDS: &'static [FieldSpec];
 
     /// Reads a record's cells, one a field, in declaration order.
     ///
@@ -178,9 +178,7 @@ impl<'a> Iterator for Headers<'a> {
 
 /// An input without fields: the plugin only looks at bytes, headers or coordinates.
 impl<'a> Fields<'a> for () {
-    fn fields() -> Vec<FieldSpec> {
-        Vec::new()
-    }
+    const FIELDS: &'static [FieldSpec] = &[];
 
     #[inline]
     fn read(_reader: &mut Reader<'a>) -> Result<Self> {
@@ -190,9 +188,7 @@ impl<'a> Fields<'a> for () {
 
 /// A single field under the name `value`, whole.
 impl<'a> Fields<'a> for &'a str {
-    fn fields() -> Vec<FieldSpec> {
-        vec![FieldSpec::of::<&str>("value", "value", None)]
-    }
+    const FIELDS: &'static [FieldSpec] = &[FieldSpec::of::<&str>("value", "value", None)];
 
     #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {

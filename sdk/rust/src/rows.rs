@@ -18,7 +18,7 @@ pub trait Row {
     type Key;
 
     /// The columns in declaration order.
-    fn columns() -> Vec<ColumnSpec>;
+    const COLUMNS: &'static [ColumnSpec];
 
     /// Appends one cell a column.
     fn put(&self, out: &mut Vec<u8>);
@@ -159,9 +159,7 @@ mod tests {
 
     impl Row for One {
         type Key = u8;
-        fn columns() -> Vec<ColumnSpec> {
-            Vec::new()
-        }
+        const COLUMNS: &'static [ColumnSpec] = &[];
         fn put(&self, out: &mut Vec<u8>) {
             out.push(self.0);
         }

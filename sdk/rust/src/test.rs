@@ -88,8 +88,8 @@ pub(crate) struct Stored {
 #[derive(Debug)]
 pub struct Harness<P: Plugin> {
     config: ConfigCell<P>,
-    inputs: Vec<InputSpec>,
-    routes: Vec<RouteSpec>,
+    inputs: &'static [InputSpec],
+    routes: &'static [RouteSpec],
     stored: Vec<(Stored, Seen)>,
     all: Vec<Seen>,
     finished: bool,
@@ -137,11 +137,11 @@ impl<P: Plugin> Harness<P> {
     /// # Errors
     /// What is missing, unknown, of another type, or refused by the plugin.
     pub fn try_with_config(config: &Value) -> Result<Self, String> {
-        let setup = test_decode::setup(&P::Config::items(), config)?;
+        let setup = test_decode::setup(P::Config::ITEMS, config)?;
         Ok(Self {
             config: ConfigCell(Setup::<P::Config>::read(&setup)?.config),
-            inputs: P::inputs(),
-            routes: P::routes(),
+            inputs: P::INPUTS,
+            routes: P::ROUTES,
             stored: Vec::new(),
             all: Vec::new(),
             finished: false,
@@ -298,7 +298,7 @@ impl<P: Plugin> Harness<P> {
             all[source].rows.push(RowSeen {
                 route: route.name.to_owned(),
                 delete: ran.rows.ops.get(row).is_some_and(|op| *op == 1),
-                columns: test_show::row(&route.columns, cells, &records[source].origin),
+                columns: test_show::row(route.columns, cells, &records[source].origin),
             });
         }
         all

@@ -43,13 +43,13 @@ enum Found {
 /// The cells of an input's fields.
 pub(crate) fn fields(input: &InputSpec, origin: &Origin) -> Result<Vec<u8>, Dead> {
     let mut out = Vec::new();
-    for field in &input.fields {
-        let name = field.column.name;
+    for field in input.fields {
+        let (name, ty) = (field.column.name, field.column.type_name());
         let (absent, cell) = match find(field, origin)? {
             Found::Nothing => (UNSET, None),
             Found::Null => (NULL, None),
-            Found::Json(value) => (0, encode(&field.column.ty, field.unit, &value)),
-            Found::Bytes(bytes) => (0, scalar(&field.column.ty, field.unit, bytes)),
+            Found::Json(value) => (0, encode(&ty, field.unit, &value)),
+            Found::Bytes(bytes) => (0, scalar(&ty, field.unit, bytes)),
         };
         match cell {
             Some(cell) => put_bytes(&mut out, &cell),
@@ -64,7 +64,6 @@ pub(crate) fn fields(input: &InputSpec, origin: &Origin) -> Result<Vec<u8>, Dead
                 );
             }
             None => {
-                let ty = &field.column.ty;
                 return dead(
                     "field-type",
                     format!("field {name:?} ({}) is no {ty}", field.from),

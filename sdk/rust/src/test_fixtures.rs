@@ -67,13 +67,13 @@ fn run<P: Plugin>(lines: &str) -> Value {
         let seen = harness.take(
             0,
             Origin {
-                topic: P::inputs()[0].name.to_owned(),
+                topic: P::INPUTS[0].name.to_owned(),
                 ..origin
             },
         );
         assert!(seen.fatal.is_none(), "line {}: {:?}", at + 1, seen.fatal);
     }
-    let mut rows: Map<String, Value> = P::routes()
+    let mut rows: Map<String, Value> = P::ROUTES
         .iter()
         .map(|route| (route.name.to_owned(), json!([])))
         .collect();

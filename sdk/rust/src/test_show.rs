@@ -21,7 +21,7 @@ pub(crate) fn row(columns: &[ColumnSpec], cells: &[u8], origin: &Origin) -> Map<
     let mut reader = Reader::new(cells);
     let mut out = Map::new();
     for column in columns {
-        if let Some(value) = next(&mut reader, &column.ty, origin) {
+        if let Some(value) = next(&mut reader, &column.type_name(), origin) {
             out.insert(column.name.to_owned(), value);
         }
     }
@@ -178,18 +178,13 @@ mod tests {
             .map(|value| value.put(&mut cells))
             .unwrap_or_default();
         crate::cell::put_unset(&mut cells);
-        let column = |name, ty: &str| ColumnSpec {
-            name,
-            ty: ty.to_owned(),
-            nullable: true,
-        };
         let columns = [
-            column("list", "list<int64>"),
-            column("float", "float64"),
-            column("bytes", "bytes"),
-            column("key", "text"),
-            column("decimal", "decimal(5,2)"),
-            column("unset", "text"),
+            ColumnSpec::of::<Vec<Option<i64>>>("list"),
+            ColumnSpec::of::<f64>("float"),
+            ColumnSpec::of::<Vec<u8>>("bytes"),
+            ColumnSpec::of::<String>("key"),
+            ColumnSpec::of::<crate::Decimal<5, 2>>("decimal"),
+            ColumnSpec::of::<String>("unset"),
         ];
         let origin = Origin {
             key: Some(b"k".to_vec()),

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let written = wasmill_bindings::generate().and_then(|text| {
-        std::fs::write(wasmill_bindings::checked_in(), text).map_err(|error| error.to_string())
+    let written = wasmill_bindings::generate().and_then(|files| {
+        files.into_iter().try_for_each(|file| {
+            std::fs::write(&file.path, file.text).map_err(|error| error.to_string())
+        })
     });
     match written {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,6 +32,7 @@ const QUADRATIC: usize = 16;
 ///
 /// # Errors
 /// What stands there and the type it does not fit.
+#[inline]
 pub fn check(ty: &Type, bytes: &[u8]) -> Result<(), CellError> {
     if let Some(size) = ty.fixed_size()
         && bytes.len() != size
@@ -133,7 +134,11 @@ fn finish(reader: &Reader<'_>) -> Result<(), CellError> {
 }
 
 /// The next cell inside a value: null or of type `ty`.
-fn inner<'a>(outer: &Type, ty: &Type, reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, CellError> {
+fn inner<'a>(
+    outer: &Type,
+    ty: &Type,
+    reader: &mut Reader<'a>,
+) -> Result<Option<&'a [u8]>, CellError> {
     match reader.cell()? {
         Cell::Null => Ok(None),
         Cell::Value(value) => {

@@ -32,15 +32,14 @@ fn scalar_type() -> impl Strategy<Value = Type> {
 }
 
 fn any_type() -> impl Strategy<Value = Type> {
-    let nested = scalar_type()
-        .prop_recursive(3, 8, 2, |inner| {
-            prop_oneof![
-                inner.clone().prop_map(|item| Type::List(Box::new(item))),
-                inner.clone().prop_map(|item| Type::Set(Box::new(item))),
-                (inner.clone(), inner)
-                    .prop_map(|(key, value)| Type::Map(Box::new(key), Box::new(value))),
-            ]
-        });
+    let nested = scalar_type().prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|item| Type::List(Box::new(item))),
+            inner.clone().prop_map(|item| Type::Set(Box::new(item))),
+            (inner.clone(), inner)
+                .prop_map(|(key, value)| Type::Map(Box::new(key), Box::new(value))),
+        ]
+    });
     prop_oneof![9 => nested, 1 => Just(Type::Headers)]
 }
 
@@ -55,11 +54,17 @@ fn put_any(ty: &Type, seed: i64, out: &mut Vec<u8>) {
         Type::Int64 => put_int64(out, seed),
         Type::Timestamp => put_int64(out, seed.max(MIN_TIMESTAMP)),
         Type::Time => put_int64(out, wrap(MAX_TIME)),
-        Type::Float32 => put_float32(out, f32::from_bits(seed as u32)),
-        Type::Float64 => put_float64(out, f64::from_bits(seed as u64)),
+        Type::Float32 => put_float32(
+            out,
+            f32::from_bits(u32::try_from(seed & 0xffff_ffff).unwrap()),
+        ),
+        Type::Float64 => put_float64(out, f64::from_bits(seed.cast_unsigned())),
         Type::Text => put_text(out, &format!("text é {seed}")),
         Type::Json => put_text(out, &format!("{{\"a\": [{seed}]}}")),
-        Type::Bytes => put(out, &seed.to_be_bytes()[..usize::try_from(wrap(8)).unwrap()]),
+        Type::Bytes => put(
+            out,
+            &seed.to_be_bytes()[..usize::try_from(wrap(8)).unwrap()],
+        ),
         Type::Uuid => put(out, &i128::from(seed).to_be_bytes()),
         Type::Decimal { precision, scale } => put_decimal(
             out,

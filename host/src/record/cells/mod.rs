@@ -9,9 +9,9 @@ mod value;
 
 pub use check::{MAX_DATE, MAX_TIME, MIN_DATE, MIN_TIMESTAMP, check};
 pub use value::{
-    Headers, Items, begin, get_boolean, get_decimal, get_float32, get_float64, get_int16, get_int32, get_int64,
-    get_text, put_boolean, put_count, put_decimal, put_float32, put_float64, put_int16, put_int32, put_int64,
-    put_text, seal,
+    Headers, Items, begin, get_boolean, get_decimal, get_float32, get_float64, get_int16,
+    get_int32, get_int64, get_text, put_boolean, put_count, put_decimal, put_float32, put_float64,
+    put_int16, put_int32, put_int64, put_text, seal,
 };
 
 /// Length code of null.

@@ -76,12 +76,15 @@ pub fn seal(out: &mut [u8], at: usize) {
 
 /// Appends the count a list, set, map or headers value starts with.
 pub fn put_count(out: &mut Vec<u8>, count: usize) {
-    let count = i32::try_from(count).expect("every counted cell takes four bytes of a capped buffer");
+    let count =
+        i32::try_from(count).expect("every counted cell takes four bytes of a capped buffer");
     out.extend_from_slice(&count.to_be_bytes());
 }
 
 fn fixed<const N: usize>(value: &[u8]) -> [u8; N] {
-    value.try_into().expect("the value was checked against its type")
+    value
+        .try_into()
+        .expect("the value was checked against its type")
 }
 
 /// Reads a checked boolean.
@@ -159,7 +162,11 @@ impl<'a> Iterator for Items<'a> {
         if self.reader.is_empty() {
             return None;
         }
-        Some(self.reader.cell().expect("the value was checked against its type"))
+        Some(
+            self.reader
+                .cell()
+                .expect("the value was checked against its type"),
+        )
     }
 }
 

@@ -1,0 +1,14 @@
+//! The Postgres adapter against a real server: each test starts its own and throws it away.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::large_futures,
+    reason = "tests hold whole scenarios in one future"
+)]
+
+mod catalog;
+mod contract;
+mod cost;
+mod faults;
+mod keyed;
+mod support;
+mod types;
