@@ -45,7 +45,11 @@ impl<T> Drop for Thread<T> {
         if let Some(handle) = self.handle.take()
             && let Err(panic) = handle.join()
         {
-            tracing::error!(thread = self.name, panic = panic_text(&*panic), "thread panicked");
+            tracing::error!(
+                thread = self.name,
+                panic = panic_text(&*panic),
+                "thread panicked"
+            );
         }
     }
 }

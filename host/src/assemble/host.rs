@@ -84,10 +84,7 @@ impl Host {
     /// The first pipeline's failure, if one had to stop.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
-        self.failures
-            .lock()
-            .first()
-            .map(|(_, error)| error.clone())
+        self.failures.lock().first().map(|(_, error)| error.clone())
     }
 
     /// Drains every pipeline and waits for the end.
@@ -111,9 +108,8 @@ impl Host {
             .map_err(|error| Error::outside("start a runtime", error))?;
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let listen = |kind| {
-                signal(kind).map_err(|error| Error::outside("listen for signals", error))
-            };
+            let listen =
+                |kind| signal(kind).map_err(|error| Error::outside("listen for signals", error));
             let mut terminate = listen(SignalKind::terminate())?;
             let mut interrupt = listen(SignalKind::interrupt())?;
             let mut asked: Option<Instant> = None;

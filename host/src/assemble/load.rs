@@ -26,11 +26,7 @@ pub struct Loaded {
 /// # Errors
 /// `Config` for a file that cannot be read or a config that does not fit, `Plugin` for a component that is
 /// none, has no manifest, or describes something else than its manifest.
-pub fn load(
-    config: &Config,
-    pipeline: &PipelineConfig,
-    engine: &Engine,
-) -> Result<Loaded, Error> {
+pub fn load(config: &Config, pipeline: &PipelineConfig, engine: &Engine) -> Result<Loaded, Error> {
     let bytes = read(&pipeline.file, &pipeline.name)?;
     let cache = config.host.cache.join("compiled");
     let compiled = engine.load(&bytes, Some(&cache))?;

@@ -58,7 +58,12 @@ impl World {
             .config
             .kafka
             .get(&self.plan.input.kafka)
-            .ok_or_else(|| Error::bug("find a kafka cluster", "the plan names one the config lacks"))?;
+            .ok_or_else(|| {
+                Error::bug(
+                    "find a kafka cluster",
+                    "the plan names one the config lacks",
+                )
+            })?;
         let client = format!("wasmill/{}/{}", self.plan.pipeline, self.config.host.id);
         Ok(KafkaSettings::new(cluster, &client))
     }
@@ -68,26 +73,42 @@ impl World {
     }
 
     fn cassandra(&self, name: &str) -> Result<&CassandraConnection, Error> {
-        self.config
-            .cassandra
-            .get(name)
-            .ok_or_else(|| Error::bug("find a cassandra connection", "the plan names one the config lacks"))
+        self.config.cassandra.get(name).ok_or_else(|| {
+            Error::bug(
+                "find a cassandra connection",
+                "the plan names one the config lacks",
+            )
+        })
     }
 
-    fn cassandra_table(&self, route: usize, connection: &CassandraConnection) -> Result<cassandra::RouteTable, Error> {
+    fn cassandra_table(
+        &self,
+        route: usize,
+        connection: &CassandraConnection,
+    ) -> Result<cassandra::RouteTable, Error> {
         let bound = &self.plan.routes[route].route;
         let Target::Cassandra(declared) = &bound.target else {
-            return Err(Error::bug("open a sink", "a route written ahead that is not Cassandra's"));
+            return Err(Error::bug(
+                "open a sink",
+                "a route written ahead that is not Cassandra's",
+            ));
         };
-        cassandra::RouteTable::new(&bound.name, &bound.columns, declared, None, &connection.keyspace)
+        cassandra::RouteTable::new(
+            &bound.name,
+            &bound.columns,
+            declared,
+            None,
+            &connection.keyspace,
+        )
     }
 
     async fn postgres_anchor(&self, name: &str) -> Result<PostgresAnchor, Error> {
-        let connection = self
-            .config
-            .postgres
-            .get(name)
-            .ok_or_else(|| Error::bug("find a postgres connection", "the plan names one the config lacks"))?;
+        let connection = self.config.postgres.get(name).ok_or_else(|| {
+            Error::bug(
+                "find a postgres connection",
+                "the plan names one the config lacks",
+            )
+        })?;
         let mut settings = postgres::Settings::new(
             connection.url.clone(),
             &self.plan.pipeline,
@@ -96,7 +117,8 @@ impl World {
         settings.plugin.clone_from(&self.plan.plugin);
         settings.digest.clone_from(&self.plan.digest);
         for (index, bound) in self.plan.routes.iter().enumerate() {
-            if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target) {
+            if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target)
+            {
                 settings.routes.push(PostgresRoute {
                     index,
                     name: bound.route.name.clone(),
@@ -129,7 +151,9 @@ impl World {
             self.postgres_anchor(name).await?.ensure_tables().await?;
         }
         for (index, bound) in self.plan.routes.iter().enumerate() {
-            let (Binding::Ahead(name), Target::Cassandra(table)) = (&bound.binding, &bound.route.target) else {
+            let (Binding::Ahead(name), Target::Cassandra(table)) =
+                (&bound.binding, &bound.route.target)
+            else {
                 continue;
             };
             let connection = self.cassandra(name)?;
@@ -139,7 +163,8 @@ impl World {
             cassandra::ensure_table(&session, &route, table.create).await?;
         }
         if let AnchorPlan::Cassandra(name) = &self.plan.anchor {
-            let session = CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
+            let session =
+                CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
             CassandraAnchor::create_tables(&session).await?;
         }
         Ok(())
@@ -162,7 +187,10 @@ impl Surroundings for World {
     fn ahead(&self, route: usize) -> LocalBoxFuture<'_, Result<Box<dyn AheadSink>, Error>> {
         async move {
             let Binding::Ahead(name) = &self.plan.routes[route].binding else {
-                return Err(Error::bug("open a sink", "a route that is not written ahead"));
+                return Err(Error::bug(
+                    "open a sink",
+                    "a route that is not written ahead",
+                ));
             };
             let connection = self.cassandra(name)?;
             let session = CassandraSession::connect(connection, Patience::default()).await?;

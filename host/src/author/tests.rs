@@ -39,6 +39,7 @@ fn a_new_project_becomes_a_small_component_with_its_manifest_inside() {
     assert_eq!(seen.digest, plugin.facts.digest.to_string());
     eprintln!("{} bytes, imports {:?}", plugin.size, plugin.facts.imports);
 
+    native_tests_pass(dir.path());
     fixtures_run_through_the_real_component(dir.path(), &bytes);
     what_an_author_gets_wrong_is_told(dir.path(), &plugin.path);
     assert_eq!(
@@ -47,6 +48,19 @@ fn a_new_project_becomes_a_small_component_with_its_manifest_inside() {
         "a failed build changed the file"
     );
     what_only_the_real_component_shows(dir.path());
+}
+
+/// The template's own tests, as an author runs them: the same golden file without a component.
+fn native_tests_pass(dir: &Path) {
+    let mut cargo = std::process::Command::new("cargo");
+    cargo.args(["test", "--quiet"]).current_dir(dir);
+    if options().offline {
+        cargo.arg("--offline");
+    }
+    let output = cargo.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("2 passed"), "{said}");
 }
 
 fn setup(_: &Manifest) -> crate::error::Result<Vec<u8>> {
@@ -171,14 +185,109 @@ fn example_plugins_pass_their_fixtures_as_real_components() {
         };
         let plugin = build(&dir, &options, &mut |_| {}).unwrap();
         let bytes = fs::read(&plugin.path).unwrap();
-        let report =
-            run_fixtures(&bytes, &dir.join("fixtures"), Golden::Compare, &setup).unwrap();
+        let report = run_fixtures(&bytes, &dir.join("fixtures"), Golden::Compare, &setup).unwrap();
         for fixture in &report.fixtures {
-            eprintln!("{}: {} bytes, {fixture:?}", plugin.manifest.name, plugin.size);
+            eprintln!(
+                "{}: {} bytes, {fixture:?}",
+                plugin.manifest.name, plugin.size
+            );
         }
         assert!(report.passed(), "{}", plugin.manifest.name);
     }
     assert!(seen > 0, "no plugin in {}", plugins.display());
+}
+
+/// A guest of `tests/guests`, built into `out`.
+fn guest(name: &str, out: &Path) -> crate::error::Result<Built> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/guests")
+        .join(name);
+    let options = BuildOptions {
+        out: Some(out.join("plugin.wasm")),
+        ..options()
+    };
+    build(&dir, &options, &mut |_| {})
+}
+
+#[test]
+fn a_foreign_import_is_refused_by_name_when_it_is_built() {
+    let out = tempfile::tempdir().unwrap();
+    let error = guest("wants-foreign", out.path()).unwrap_err();
+    assert_eq!(error.blame(), Blame::Plugin);
+    assert!(
+        error.detail().contains("which this host does not offer"),
+        "{error}"
+    );
+}
+
+/// Not a gate: prints what a call costs with the SDK in it. Run with `--ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement, not a check"]
+async fn measure() {
+    use crate::plugin::{Engine, EngineOptions, GuestBatch, Plugin, PluginSettings};
+    use crate::record::{Batch, Fields, Record};
+    use std::time::{Duration, Instant};
+    let start = Instant::now();
+    let engine = Engine::new(EngineOptions::default()).unwrap();
+    eprintln!("engine with the default pool: {:?}", start.elapsed());
+    for name in ["identity", "filter-project"] {
+        let out = tempfile::tempdir().unwrap();
+        let built = guest(name, out.path()).unwrap();
+        let bytes = fs::read(&built.path).unwrap();
+        let start = Instant::now();
+        let compiled = engine.load(&bytes, None).unwrap();
+        eprintln!("{name}: compiled in {:?}", start.elapsed());
+        let settings = PluginSettings::of(&built.manifest, "p", setup(&built.manifest).unwrap());
+        let plugin = compiled.into_plugin(settings);
+        let (mut batch, mut fields) = (Batch::new(0, 0), Fields::default());
+        for index in 0..256_u32 {
+            batch.push(Record {
+                key: Some(b"0123456789abcdef"),
+                value: Some(&[b'x'; 280]),
+                timestamp: 1,
+                offset: index.into(),
+                headers: b"",
+                marks: 0,
+            });
+            if name == "filter-project" {
+                let status: &[u8] = if index % 5 == 0 { b"paid" } else { b"open" };
+                for cell in [
+                    &7_i32.to_be_bytes()[..],
+                    b"user-00000001",
+                    status,
+                    &1.5_f64.to_be_bytes(),
+                    b"DE",
+                    &9_i64.to_be_bytes(),
+                ] {
+                    cells::put(&mut fields.cells, cell);
+                }
+            }
+            fields.ends.push(u32::try_from(fields.cells.len()).unwrap());
+            fields.kept.push(index);
+        }
+        let mut instance = plugin.instantiate(1).await.unwrap();
+        let (mut best, mut fresh, mut rows) = (Duration::MAX, Duration::MAX, 0);
+        for _ in 0..300 {
+            let start = Instant::now();
+            for _ in 0..10 {
+                let call = GuestBatch {
+                    input: 0,
+                    batch: &batch,
+                    fields: &fields,
+                    range: 0..256,
+                };
+                rows = instance.run(call).await.unwrap().ends.len();
+            }
+            best = best.min(start.elapsed() / 10);
+            let start = Instant::now();
+            drop(plugin.instantiate(1).await.unwrap());
+            fresh = fresh.min(start.elapsed());
+        }
+        let each = best.as_nanos() as f64 / 256.0;
+        eprintln!(
+            "{name}: {rows} rows of 256 records, {each:.1} ns a record; fresh instance {fresh:?}"
+        );
+    }
 }
 
 /// What the texts of `pitfalls` are taken from.

@@ -81,7 +81,10 @@ pub fn main() -> ExitCode {
         Command::Run(_) => "info",
         _ => "warn",
     };
-    crate::telemetry::log_to_stderr(arguments.log.as_deref().unwrap_or(default), arguments.log_json);
+    crate::telemetry::log_to_stderr(
+        arguments.log.as_deref().unwrap_or(default),
+        arguments.log_json,
+    );
     let outcome = match arguments.command {
         Command::Demo(command) => command.execute(voice),
         Command::Run(command) => command.execute(voice),

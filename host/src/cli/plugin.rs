@@ -13,13 +13,17 @@ use crate::pipeline::setup;
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Plugin {
     /// Start a plugin in a new folder, with the SDK beside it.
-    #[command(after_help = "Example:\n  wasmill plugin new orders && cd orders && wasmill plugin test")]
+    #[command(
+        after_help = "Example:\n  wasmill plugin new orders && cd orders && wasmill plugin test"
+    )]
     New {
         /// Its name and folder: lowercase letters, digits and dashes.
         name: String,
     },
     /// Build a plugin into one `.wasm` component with its manifest inside.
-    #[command(after_help = "Examples:\n  wasmill plugin build\n  wasmill plugin build plugins/flights -o flights.wasm")]
+    #[command(
+        after_help = "Examples:\n  wasmill plugin build\n  wasmill plugin build plugins/flights -o flights.wasm"
+    )]
     Build {
         /// The plugin's folder; the current one by default.
         folder: Option<PathBuf>,
@@ -56,13 +60,25 @@ impl Plugin {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
         match self {
             Self::New { name } => new(&name, voice),
-            Self::Build { folder, out, offline } => {
-                let options = BuildOptions { out, offline, colour: report::colour() };
+            Self::Build {
+                folder,
+                out,
+                offline,
+            } => {
+                let options = BuildOptions {
+                    out,
+                    offline,
+                    colour: report::colour(),
+                };
                 let built = build(&or_default(folder, "."), &options)?;
                 built_report(&built, voice);
                 Ok(())
             }
-            Self::Test { folder, bless, offline } => test(&or_default(folder, "."), bless, offline, voice),
+            Self::Test {
+                folder,
+                bless,
+                offline,
+            } => test(&or_default(folder, "."), bless, offline, voice),
             Self::Inspect { file } => inspect(&file, voice),
         }
     }
@@ -74,8 +90,12 @@ fn new(name: &str, voice: Voice) -> Result<(), Failure> {
     if voice.json {
         report::json(&serde_json::json!({"folder": folder}));
     } else {
-        report::line(format_args!("made {name}/: plugin.toml, src/lib.rs, fixtures/ and the SDK in vendor/"));
-        report::line(format_args!("next: cd {name} && wasmill plugin test && wasmill plugin build"));
+        report::line(format_args!(
+            "made {name}/: plugin.toml, src/lib.rs, fixtures/ and the SDK in vendor/"
+        ));
+        report::line(format_args!(
+            "next: cd {name} && wasmill plugin test && wasmill plugin build"
+        ));
     }
     Ok(())
 }
@@ -107,13 +127,26 @@ fn built_report(built: &Built, voice: Voice) {
 }
 
 fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), Failure> {
-    let options = BuildOptions { out: None, offline, colour: report::colour() };
+    let options = BuildOptions {
+        out: None,
+        offline,
+        colour: report::colour(),
+    };
     let built = build(folder, &options)?;
     let component = std::fs::read(&built.path)
         .map_err(|error| Error::outside(format!("read {}", built.path.display()), error))?;
-    let golden = if bless { Golden::Bless } else { Golden::Compare };
+    let golden = if bless {
+        Golden::Bless
+    } else {
+        Golden::Compare
+    };
     let setup = |manifest: &Manifest| {
-        setup::encode("fixtures", "info", manifest, &std::collections::BTreeMap::new())
+        setup::encode(
+            "fixtures",
+            "info",
+            manifest,
+            &std::collections::BTreeMap::new(),
+        )
     };
     let tested = author::run_fixtures(&component, folder, golden, &setup)?;
     let failed = tested
@@ -175,7 +208,10 @@ fn inspect(file: &Path, voice: Voice) -> Result<(), Failure> {
     if voice.json {
         report::json(&serde_json::json!(inspection));
     } else {
-        report::line(format_args!("plugin   {}", inspection.plugin.as_deref().unwrap_or("no valid manifest")));
+        report::line(format_args!(
+            "plugin   {}",
+            inspection.plugin.as_deref().unwrap_or("no valid manifest")
+        ));
         report::line(format_args!("digest   {}", inspection.digest));
         report::line(format_args!("size     {} bytes", inspection.size));
         report::line(format_args!("imports  {}", inspection.imports.join(", ")));
@@ -203,7 +239,14 @@ pub(super) fn ensure_built(folder: &Path, say: &dyn Fn(&str)) -> Result<PathBuf,
         return Ok(component);
     }
     say(&format!("plugin    building {name}"));
-    let built = build(folder, &BuildOptions { out: None, offline: false, colour: report::colour() })?;
+    let built = build(
+        folder,
+        &BuildOptions {
+            out: None,
+            offline: false,
+            colour: report::colour(),
+        },
+    )?;
     Ok(built.path)
 }
 

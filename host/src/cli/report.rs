@@ -1,6 +1,9 @@
 //! How commands speak to a person or, with `--json`, to a program.
 
-#![expect(clippy::print_stdout, reason = "standard output is where a command's result goes")]
+#![expect(
+    clippy::print_stdout,
+    reason = "standard output is where a command's result goes"
+)]
 
 use super::{Failure, Voice};
 use crate::config::look_of_stderr;
@@ -24,7 +27,9 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
                 "error": {"what": error.what(), "detail": error.detail(), "hint": error.hint_text(),
                           "blame": format!("{:?}", error.blame()).to_lowercase()}
             }),
-            Failure::Problems(problems) => serde_json::json!({"error": {"problems": problems.to_string()}}),
+            Failure::Problems(problems) => {
+                serde_json::json!({"error": {"problems": problems.to_string()}})
+            }
             Failure::Mismatch(detail) => serde_json::json!({"error": {"detail": detail}}),
         };
         json(&document);

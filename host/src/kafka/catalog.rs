@@ -3,44 +3,54 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{KafkaSettings, client_error, native};
+use super::logs::Logs;
+use super::native::Describe;
+use super::{KafkaSettings, client_error};
 use crate::error::Error;
 use crate::source::TopicInfo;
+
+/// The client reports its own time-out; this is for the report to arrive.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// Asks the cluster for a topic, waiting at most `wait` for each answer.
 ///
 /// # Errors
 /// `Outside` when no broker answers, `Config` when the topic does not exist or may not be seen.
-pub fn topic_info(settings: &KafkaSettings, topic: &str, wait: Duration) -> Result<TopicInfo, Error> {
+pub fn topic_info(
+    settings: &KafkaSettings,
+    topic: &str,
+    wait: Duration,
+) -> Result<TopicInfo, Error> {
     let what = format!("look up topic {topic:?} at {}", settings.brokers);
-    let consumer: BaseConsumer =
-        settings.client_config().create().map_err(|error| client_error(&what, &error))?;
-    let metadata = consumer
-        .fetch_metadata(Some(topic), wait)
-        .map_err(|error| client_error(&what, &error).hint("is the broker up, and is its address right?"))?;
-    let described = metadata
-        .topics()
-        .iter()
-        .find(|found| found.name() == topic)
-        .ok_or_else(|| Error::config(what.clone(), "the broker does not mention it"))?;
-    if let Some(error) = described.error() {
-        let code = rdkafka::error::RDKafkaErrorCode::from(error);
-        return Err(client_error(&what, &rdkafka::error::KafkaError::MetadataFetch(code)));
-    }
-    if described.partitions().is_empty() {
-        return Err(Error::config(what, "there is no such topic")
-            .hint("create the topic first, or bind the input to the right one"));
-    }
-    let mut watermarks = Vec::with_capacity(described.partitions().len());
-    for partition in 0..described.partitions().len() {
+    let consumer: BaseConsumer<Logs> = settings
+        .client_config()
+        .create_with_context(Logs)
+        .map_err(|error| client_error(&what, &error))?;
+    let unreached = |error: KafkaError| {
+        let error = client_error(&what, &error);
+        match error.hint_text() {
+            Some(_) => error,
+            None => error.hint("is the broker up, and is its address right?"),
+        }
+    };
+    let described = Describe::ask(consumer.client(), topic, wait)
+        .ok_or_else(|| Error::config(what.clone(), "a topic's name holds no zero byte"))?
+        .answer(wait + SLACK)
+        .unwrap_or(Err(RDKafkaErrorCode::OperationTimedOut))
+        .map_err(|code| unreached(KafkaError::MetadataFetch(code)))?;
+    let mut watermarks = Vec::with_capacity(described.partitions);
+    for partition in 0..described.partitions {
         let number = i32::try_from(partition).expect("Kafka counts partitions in i32");
         watermarks.push(
             consumer
                 .fetch_watermarks(topic, number, wait)
-                .map_err(|error| client_error(&what, &error))?,
+                .map_err(unreached)?,
         );
     }
-    let id = native::topic_id(consumer.client(), topic, wait);
-    Ok(TopicInfo { id, watermarks })
+    Ok(TopicInfo {
+        id: described.id,
+        watermarks,
+    })
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
+use super::logs::Logs;
 use super::{KafkaSettings, client_error};
 use crate::error::Error;
 
@@ -37,8 +37,10 @@ impl Feed {
     ) -> Result<Self, Error> {
         let what = format!("create topic {topic:?}");
         let failed = |error: KafkaError| client_error(&what, &error);
-        let admin: AdminClient<DefaultClientContext> =
-            settings.client_config().create().map_err(failed)?;
+        let admin: AdminClient<Logs> = settings
+            .client_config()
+            .create_with_context(Logs)
+            .map_err(failed)?;
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let created = admin
@@ -92,10 +94,7 @@ impl Feed {
     /// Not all were acknowledged within 30 s.
     pub fn finish(&self) -> Result<(), Error> {
         self.producer.flush(PATIENCE).map_err(|error| {
-            client_error(
-                &format!("flush records of topic {:?}", self.topic),
-                &error,
-            )
+            client_error(&format!("flush records of topic {:?}", self.topic), &error)
         })
     }
 }

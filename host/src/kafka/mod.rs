@@ -2,6 +2,9 @@
 
 mod catalog;
 mod feed;
+mod fetching;
+mod identity;
+mod logs;
 mod membership;
 mod native;
 mod source;
@@ -9,7 +12,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 pub use catalog::topic_info;
@@ -52,7 +55,7 @@ impl KafkaSettings {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "500")
             .set("socket.keepalive.enable", "true")
-            .set("log_level", "3");
+            .set_log_level(RDKafkaLogLevel::Error);
         for (key, value) in &self.security {
             config.set(key, value.expose());
         }
@@ -65,16 +68,26 @@ fn client_error(what: &str, error: &KafkaError) -> Error {
     let code = error.rdkafka_error_code();
     match code {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            Error::config(what, error).hint("create the topic first, or bind the input to the right one")
+            Error::config(what, error)
+                .hint("create the topic first, or bind the input to the right one")
         }
         Some(
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed,
-        ) => Error::config(what, error).hint("grant Read and Describe on the topic and Read on the group"),
+        ) => Error::config(what, error)
+            .hint("grant Read and Describe on the topic and Read on the group"),
         Some(RDKafkaErrorCode::FencedInstanceId) => Error::config(what, error)
             .hint("another host joined under the same host.id: give each host its own"),
-        _ if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) => {
+        Some(
+            RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::UnsupportedSASLMechanism,
+        ) => Error::config(what, error)
+            .hint("see the security properties in the [kafka] section of the config"),
+        _ if matches!(
+            error,
+            KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)
+        ) =>
+        {
             Error::config(what, error).hint("see the [kafka] section of the config")
         }
         _ => Error::outside(what, error),

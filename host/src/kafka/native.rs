@@ -5,7 +5,10 @@
 //! not mix on one handle: `rd_kafka_consume_batch_queue` would serve the rebalance event itself and silently
 //! unassign (delivery.md §5), so membership lives on another handle.
 
-#![allow(unsafe_code, reason = "librdkafka's batch and admin calls have no safe wrapper; each block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "librdkafka's batch and admin calls have no safe wrapper; each block says why it is sound"
+)]
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
@@ -13,8 +16,11 @@ use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 
+use super::logs::{self, Logs};
 use crate::record::{Mark, Record, cells};
 
 /// Messages taken from librdkafka in one call: larger is slower (they leave the cache).
@@ -26,14 +32,17 @@ pub(super) enum Fetched<'a> {
     /// A record, borrowed until the callback returns.
     Record(i32, Record<'a>),
     /// The client reports an error; partition −1 concerns the handle.
-    Failed(i32, rdkafka::error::RDKafkaErrorCode),
+    Failed(i32, RDKafkaErrorCode),
 }
 
 /// A consumer that never subscribes, and its queue.
 pub(super) struct FetchQueue {
     // Order matters: the queue is destroyed in `drop`, before the consumer's own drop runs.
     queue: *mut sys::rd_kafka_queue_t,
-    consumer: BaseConsumer,
+    // rdkafka has log lines and errors put on the queue that is drained here, where librdkafka would print them
+    // to standard error: they get a queue of their own.
+    log_queue: *mut sys::rd_kafka_queue_t,
+    consumer: BaseConsumer<Logs>,
     messages: Vec<*mut sys::rd_kafka_message_t>,
     headers: bool,
     header_cells: Vec<u8>,
@@ -52,11 +61,18 @@ impl std::fmt::Debug for FetchQueue {
 impl FetchQueue {
     /// Takes a consumer that has a `group.id` set (librdkafka wants one for manual assignment) and never
     /// subscribes. `headers`: whether records carry their headers (250 ns each).
-    pub(super) fn new(consumer: BaseConsumer, headers: bool) -> Self {
-        // SAFETY: the consumer is alive; the queue returned is ours and destroyed in `drop`.
-        let queue = unsafe { sys::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
+    pub(super) fn new(consumer: BaseConsumer<Logs>, headers: bool) -> Self {
+        let client = consumer.client().native_ptr();
+        // SAFETY: the consumer is alive; the queues returned are ours and destroyed in `drop` (the client keeps
+        // a reference of its own to the log queue).
+        let (queue, log_queue) = unsafe {
+            let log_queue = sys::rd_kafka_queue_new(client);
+            sys::rd_kafka_set_log_queue(client, log_queue);
+            (sys::rd_kafka_queue_get_consumer(client), log_queue)
+        };
         Self {
             queue,
+            log_queue,
             consumer,
             messages: vec![ptr::null_mut(); DRAIN],
             headers,
@@ -65,13 +81,14 @@ impl FetchQueue {
     }
 
     /// The consumer, for assignment, pause and resume.
-    pub(super) fn consumer(&self) -> &BaseConsumer {
+    pub(super) fn consumer(&self) -> &BaseConsumer<Logs> {
         &self.consumer
     }
 
     /// Waits at most `wait` for a first message, then takes what is there without waiting (the time-out of
     /// the batch call lingers until the batch is full). Returns the number of messages.
     pub(super) fn drain(&mut self, wait: Duration, mut each: impl FnMut(Fetched<'_>)) -> usize {
+        self.pass_logs_on();
         let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the queue is alive as long as `self`; a message returned is ours until destroyed.
         let first = unsafe { sys::rd_kafka_consume_queue(self.queue, millis) };
@@ -95,6 +112,31 @@ impl FetchQueue {
             }
         }
         count
+    }
+
+    fn pass_logs_on(&self) {
+        // SAFETY: the queue is alive as long as `self`; text belongs to the event, which is destroyed once.
+        unsafe {
+            loop {
+                let event = sys::rd_kafka_queue_poll(self.log_queue, 0);
+                if event.is_null() {
+                    return;
+                }
+                let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+                let got = sys::rd_kafka_event_log(
+                    event,
+                    &raw mut facility,
+                    &raw mut text,
+                    &raw mut level,
+                );
+                if got == 0 {
+                    let facility = CStr::from_ptr(facility).to_string_lossy();
+                    let text = CStr::from_ptr(text).to_string_lossy();
+                    logs::line(level_of(level), &facility, &text);
+                }
+                sys::rd_kafka_event_destroy(event);
+            }
+        }
     }
 
     /// Shows one message to the callback.
@@ -138,7 +180,22 @@ impl FetchQueue {
 impl Drop for FetchQueue {
     fn drop(&mut self) {
         // SAFETY: created in `new`, destroyed once, before the consumer (a field, dropped after this).
-        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+        unsafe {
+            sys::rd_kafka_queue_destroy(self.queue);
+            sys::rd_kafka_queue_destroy(self.log_queue);
+        }
+    }
+}
+
+/// Levels of syslog, as librdkafka counts them.
+fn level_of(level: c_int) -> RDKafkaLogLevel {
+    match level {
+        ..=2 => RDKafkaLogLevel::Critical,
+        3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
     }
 }
 
@@ -190,58 +247,126 @@ unsafe fn read_headers(message: *mut sys::rd_kafka_message_t, out: &mut Vec<u8>)
     }
 }
 
-/// The identity of a topic, by DescribeTopics; `None` where the broker tells none (before 2.8, or an id of
-/// zeros) or does not answer in time.
-pub(super) fn topic_id<C: ClientContext>(
-    client: &rdkafka::client::Client<C>,
-    topic: &str,
-    wait: Duration,
-) -> Option<String> {
-    let name = CString::new(topic).ok()?;
-    let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-    // SAFETY: every object made here is destroyed here, on every path; the result and the id belong to the
-    // event and are copied before it is destroyed; the client outlives the call.
-    unsafe {
-        let rk = client.native_ptr();
-        let queue = sys::rd_kafka_queue_new(rk);
-        let mut names = [name.as_ptr()];
-        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        let options = sys::rd_kafka_AdminOptions_new(
-            rk,
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-        );
-        let mut text = [0; 256];
-        sys::rd_kafka_AdminOptions_set_request_timeout(
-            options,
-            millis,
-            text.as_mut_ptr(),
-            text.len(),
-        );
-        sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
-        let event = sys::rd_kafka_queue_poll(queue, millis);
-        let mut id = None;
-        let result = sys::rd_kafka_event_DescribeTopics_result(event);
-        if !event.is_null() && !result.is_null() {
-            let mut count = 0;
-            let described = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-            if count > 0 && !described.is_null() {
-                let uuid = sys::rd_kafka_TopicDescription_topic_id(*described);
-                let shown = if uuid.is_null() {
-                    ptr::null()
-                } else {
-                    sys::rd_kafka_Uuid_base64str(uuid)
-                };
-                if !shown.is_null() {
-                    id = CStr::from_ptr(shown).to_str().ok().map(str::to_owned);
-                }
+/// What a broker says of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Described {
+    /// Its identity, `None` where the broker tells none (before 2.8).
+    pub(super) id: Option<String>,
+    /// How many partitions it has.
+    pub(super) partitions: usize,
+}
+
+/// A question about one topic, under way: nothing waits for the answer unless asked to.
+pub(super) struct Describe {
+    queue: *mut sys::rd_kafka_queue_t,
+}
+
+// SAFETY: the queue is owned by this value alone and may be used from any thread.
+unsafe impl Send for Describe {}
+
+impl std::fmt::Debug for Describe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Describe")
+    }
+}
+
+impl Drop for Describe {
+    fn drop(&mut self) {
+        // SAFETY: created in `ask`, destroyed once; a reply that comes later is dropped by librdkafka, which
+        // holds a reference of its own.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
+impl Describe {
+    /// Asks; the answer comes within about `wait`, an error included. Must be dropped before the client.
+    pub(super) fn ask<C: ClientContext>(
+        client: &rdkafka::client::Client<C>,
+        topic: &str,
+        wait: Duration,
+    ) -> Option<Self> {
+        let name = CString::new(topic).ok()?;
+        let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the client is alive; names, options and the collection are copied by the call and destroyed
+        // here, the queue is owned by the value returned.
+        unsafe {
+            let rk = client.native_ptr();
+            let queue = sys::rd_kafka_queue_new(rk);
+            let mut names = [name.as_ptr()];
+            let topics =
+                sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            let options = sys::rd_kafka_AdminOptions_new(
+                rk,
+                sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+            );
+            let mut text = [0; 256];
+            sys::rd_kafka_AdminOptions_set_request_timeout(
+                options,
+                millis,
+                text.as_mut_ptr(),
+                text.len(),
+            );
+            sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+            sys::rd_kafka_AdminOptions_destroy(options);
+            sys::rd_kafka_TopicCollection_destroy(topics);
+            Some(Self { queue })
+        }
+    }
+
+    /// The answer, waiting for it at most `wait`; `None` when there is none yet. An answer is given once.
+    pub(super) fn answer(&self, wait: Duration) -> Option<Result<Described, RDKafkaErrorCode>> {
+        let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the queue is alive as long as `self`; what the event holds is copied before it is destroyed.
+        unsafe {
+            let event = sys::rd_kafka_queue_poll(self.queue, millis);
+            if event.is_null() {
+                return None;
             }
-        }
-        if !event.is_null() {
+            let described = read_description(event);
             sys::rd_kafka_event_destroy(event);
+            Some(described)
         }
-        sys::rd_kafka_AdminOptions_destroy(options);
-        sys::rd_kafka_TopicCollection_destroy(topics);
-        sys::rd_kafka_queue_destroy(queue);
-        id.filter(|id| !id.chars().all(|c| c == 'A') && !id.is_empty())
+    }
+}
+
+/// # Safety
+/// `event` is a live event.
+unsafe fn read_description(
+    event: *mut sys::rd_kafka_event_t,
+) -> Result<Described, RDKafkaErrorCode> {
+    let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+    // SAFETY: alive by contract; the result and everything in it belong to the event.
+    unsafe {
+        let error = sys::rd_kafka_event_error(event);
+        if error != none {
+            return Err(error.into());
+        }
+        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return Err(RDKafkaErrorCode::BadMessage);
+        }
+        let mut count = 0;
+        let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if count == 0 || topics.is_null() {
+            return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
+        }
+        let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(*topics));
+        if error != none {
+            return Err(error.into());
+        }
+        let mut partitions = 0;
+        sys::rd_kafka_TopicDescription_partitions(*topics, &raw mut partitions);
+        let uuid = sys::rd_kafka_TopicDescription_topic_id(*topics);
+        let shown = if uuid.is_null() {
+            ptr::null()
+        } else {
+            sys::rd_kafka_Uuid_base64str(uuid)
+        };
+        let id = (!shown.is_null()).then(|| CStr::from_ptr(shown).to_string_lossy().into_owned());
+        Ok(Described {
+            // An id of zeros, `AAAA…` in base 64, is none.
+            id: id.filter(|id| !id.is_empty() && !id.chars().all(|c| c == 'A')),
+            partitions,
+        })
     }
 }

@@ -1,27 +1,25 @@
-//! The Kafka source: one thread, two handles. It serves the group through [`Membership`], fetches through
-//! [`FetchQueue`] from the positions it is told, and fills the lanes' inlets with batches.
+//! The Kafka source: one thread, two handles. It serves the group through [`Membership`], reads through
+//! [`Fetching`] from the positions it is told, and watches the topic's [`Identity`]. Nothing here waits longer
+//! than one round, except a revocation for the lanes that have to finish.
 
 use std::collections::HashMap;
 use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 
+use super::fetching::Fetching;
+use super::identity::{Identity, is_unknown};
+use super::logs::Logs;
 use super::membership::Membership;
-use super::native::{FetchQueue, Fetched};
+use super::native::FetchQueue;
 use super::{KafkaSettings, client_error};
 use crate::config::Membership as MembershipMode;
 use crate::error::{Blame, Error};
-use crate::record::{Batch, Record};
-use crate::source::{Inlet, Source, SourceCommand, SourceEvent};
+use crate::source::{Source, SourceCommand, SourceEvent};
 
-/// Records of a batch at most: one guest call, one flight.
-const BATCH_RECORDS: usize = 1024;
-/// Bytes of a batch at most.
-const BATCH_BYTES: usize = 1 << 20;
 /// How long a round waits for a first message: also how late a command is seen when nothing comes.
 const WAIT: Duration = Duration::from_millis(10);
 /// Between advisory commits.
@@ -50,22 +48,40 @@ pub struct KafkaSourceSettings {
 #[derive(Debug)]
 pub struct KafkaSource {
     settings: KafkaSourceSettings,
+    topic_id: Option<String>,
 }
 
 impl KafkaSource {
     /// A source; connects when run.
     #[must_use]
     pub fn new(settings: KafkaSourceSettings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            topic_id: None,
+        }
     }
 
-    fn membership(&self, events: mpsc::UnboundedSender<SourceEvent>) -> Result<Membership, KafkaError> {
+    /// The identity the stored positions belong to. Without it the source takes the first it finds, and a
+    /// topic recreated between the look-up of positions and then goes unnoticed.
+    #[must_use]
+    pub fn expect_topic(mut self, id: Option<String>) -> Self {
+        self.topic_id = id;
+        self
+    }
+
+    fn membership(
+        &self,
+        events: mpsc::UnboundedSender<SourceEvent>,
+    ) -> Result<Membership, KafkaError> {
         let mut config = self.settings.kafka.client_config();
         let session = self.settings.kafka.session_timeout.as_millis();
         config
             .set("group.id", &self.settings.group)
             .set("session.timeout.ms", session.to_string())
-            .set("heartbeat.interval.ms", (session / 6).clamp(100, 3000).to_string())
+            .set(
+                "heartbeat.interval.ms",
+                (session / 6).clamp(100, 3000).to_string(),
+            )
             .set("max.poll.interval.ms", session.max(300_000).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
@@ -82,12 +98,13 @@ impl KafkaSource {
     }
 
     fn fetch(&self) -> Result<FetchQueue, KafkaError> {
-        let consumer: BaseConsumer = self
+        let consumer: BaseConsumer<Logs> = self
             .settings
             .kafka
             .client_config()
-            // Wanted by librdkafka for manual assignment; nothing is committed under it.
-            .set("group.id", format!("{}.fetch", self.settings.group))
+            // Wanted by librdkafka for manual assignment. This handle never joins and never commits; the same
+            // name as the member's, so that an operator has to grant one group only.
+            .set("group.id", &self.settings.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
@@ -95,8 +112,11 @@ impl KafkaSource {
             .set("check.crcs", "true")
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.wait.max.ms", "100")
-            .set("queued.max.messages.kbytes", self.settings.queued_kbytes.to_string())
-            .create()?;
+            .set(
+                "queued.max.messages.kbytes",
+                self.settings.queued_kbytes.to_string(),
+            )
+            .create_with_context(Logs)?;
         Ok(FetchQueue::new(consumer, self.settings.headers))
     }
 }
@@ -107,217 +127,140 @@ impl Source for KafkaSource {
         events: mpsc::UnboundedSender<SourceEvent>,
         commands: blocking::Receiver<SourceCommand>,
     ) -> Result<(), Error> {
-        let topic = self.settings.topic.clone();
-        let failed = |error: KafkaError| client_error(&format!("consume topic {topic:?}"), &error);
+        let what = format!("consume topic {:?}", self.settings.topic);
+        let failed = |error: KafkaError| client_error(&what, &error);
         let membership = self.membership(events.clone()).map_err(failed)?;
         let fetch = self.fetch().map_err(failed)?;
-        let mut fetching = Fetching {
-            topic: topic.clone(),
-            fetch,
-            lanes: HashMap::new(),
-            events,
+        let mut running = Running {
+            identity: Identity::new(&self.settings.topic, self.topic_id),
+            fetching: Fetching::new(&self.settings.topic, fetch, events),
+            membership,
+            advised: HashMap::new(),
+            last: HashMap::new(),
+            what,
         };
-        let mut advised: HashMap<i32, i64> = HashMap::new();
-        let mut last: HashMap<i32, i64> = HashMap::new();
         let mut committed_at = Instant::now();
         loop {
-            if let Some(error) = membership.poll(Duration::ZERO) {
-                let error = failed(error);
-                if error.blame() != Blame::Outside {
-                    return Err(error);
-                }
-                fetching.report(None, error);
-            }
-            if let Some(detail) = membership.fatal() {
-                return Err(Error::config(format!("stay in group {:?}", self.settings.group), detail).hint(
-                    "another host joined under the same host.id: give each host its own, or set membership = \"dynamic\"",
-                ));
-            }
-            while let Ok(command) = commands.try_recv() {
-                match command {
-                    SourceCommand::Start { partition, position, inlet } => {
-                        last.insert(partition, position);
-                        fetching.start(partition, position, inlet).map_err(failed)?;
-                    }
-                    SourceCommand::Stop { partition } => fetching.stop(partition),
-                    SourceCommand::Advise { partition, position, taken } => {
-                        if position >= 0 {
-                            advised.insert(partition, position);
-                            last.insert(partition, position);
-                        }
-                        if let Some(taken) = taken {
-                            membership.answer(partition, taken);
-                            let position = last.get(&partition).copied().unwrap_or(0);
-                            membership.commit(&HashMap::from([(partition, position)]));
-                        }
-                    }
-                    SourceCommand::Shutdown => {
-                        if !advised.is_empty() {
-                            membership.commit(&advised);
-                        }
-                        drop(fetching);
-                        membership.leave();
+            running.serve_group()?;
+            loop {
+                match commands.try_recv() {
+                    // A supervisor that is gone wants nothing any more.
+                    Ok(SourceCommand::Shutdown) | Err(blocking::TryRecvError::Disconnected) => {
+                        running.leave();
                         return Ok(());
                     }
+                    Ok(command) => running.command(command)?,
+                    Err(blocking::TryRecvError::Empty) => break,
                 }
             }
-            fetching.round()?;
-            if committed_at.elapsed() >= ADVISE && !advised.is_empty() {
-                membership.commit(&advised);
-                advised.clear();
+            running.read()?;
+            if committed_at.elapsed() >= ADVISE {
+                running.advise();
                 committed_at = Instant::now();
             }
         }
     }
 }
 
-/// A partition being fetched.
-#[derive(Debug)]
-struct FetchLane {
-    inlet: Inlet,
-    batch: Batch,
-    next: i64,
-    paused: bool,
+/// A source at work. Fields are dropped in this order: the question and the fetch handle before the member
+/// leaves its group.
+struct Running {
+    identity: Identity,
+    fetching: Fetching,
+    membership: Membership,
+    /// Positions to commit next.
+    advised: HashMap<i32, i64>,
+    /// The last position heard of.
+    last: HashMap<i32, i64>,
+    what: String,
 }
 
-/// The fetch handle and its lanes.
-#[derive(Debug)]
-struct Fetching {
-    topic: String,
-    fetch: FetchQueue,
-    lanes: HashMap<i32, FetchLane>,
-    events: mpsc::UnboundedSender<SourceEvent>,
-}
-
-impl Fetching {
-    fn start(&mut self, partition: i32, position: i64, inlet: Inlet) -> Result<(), KafkaError> {
-        self.stop(partition);
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partition, Offset::Offset(position))?;
-        self.fetch.consumer().incremental_assign(&list)?;
-        self.lanes.insert(
-            partition,
-            FetchLane {
-                inlet,
-                batch: Batch::new(partition, position),
-                next: position,
-                paused: false,
-            },
-        );
-        Ok(())
-    }
-
-    fn stop(&mut self, partition: i32) {
-        if self.lanes.remove(&partition).is_none() {
-            return;
+impl Running {
+    /// Serves callbacks and errors of the group. What was taken away is not fetched any more, whatever the
+    /// supervisor makes of it.
+    fn serve_group(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.membership.poll(Duration::ZERO) {
+            self.group_error(&error)?;
         }
-        if let Err(error) = self.fetch.consumer().incremental_unassign(&self.list(partition)) {
-            tracing::warn!(partition, error = %error, "cannot stop fetching");
+        for partition in self.membership.gone() {
+            self.fetching.stop(partition);
         }
-    }
-
-    fn list(&self, partition: i32) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        list
-    }
-
-    /// One round: fetch, hand over, pause and resume.
-    fn round(&mut self) -> Result<(), Error> {
-        let Self { topic, fetch, lanes, events } = self;
-        let mut failed = None;
-        fetch.drain(WAIT, |fetched| match fetched {
-            Fetched::Record(partition, record) => {
-                if let Some(lane) = lanes.get_mut(&partition) {
-                    lane.take(partition, record);
-                }
-            }
-            Fetched::Failed(partition, code) => {
-                let position = lanes.get(&partition).map(|lane| lane.next);
-                let error = fetch_error(topic, partition, position, code);
-                if error.blame() == Blame::Outside {
-                    let partition = (partition >= 0).then_some(partition);
-                    events.send(SourceEvent::Failed { partition, error }).ok();
-                } else {
-                    failed = Some(error);
-                }
-            }
-        });
-        if let Some(error) = failed {
+        if let Some(error) = self.membership.fatal() {
             return Err(error);
         }
-        for (partition, lane) in lanes {
-            lane.hand_over(*partition);
-            let mut list = TopicPartitionList::new();
-            list.add_partition(topic, *partition);
-            let consumer = fetch.consumer();
-            let changed = if !lane.paused && lane.inlet.is_full() {
-                lane.paused = true;
-                consumer.pause(&list)
-            } else if lane.paused && lane.inlet.has_room() {
-                lane.paused = false;
-                consumer.resume(&list)
-            } else {
-                Ok(())
-            };
-            if let Err(error) = changed {
-                tracing::warn!(partition, error = %error, "cannot pause or resume");
+        Ok(())
+    }
+
+    fn group_error(&mut self, error: &KafkaError) -> Result<(), Error> {
+        if let Some(code) = error.rdkafka_error_code().filter(|code| is_unknown(*code)) {
+            self.identity.doubt(code);
+            return Ok(());
+        }
+        let error = client_error(&self.what, error);
+        if error.blame() != Blame::Outside {
+            return Err(error);
+        }
+        self.fetching.report(None, error);
+        Ok(())
+    }
+
+    fn command(&mut self, command: SourceCommand) -> Result<(), Error> {
+        match command {
+            SourceCommand::Start {
+                partition,
+                position,
+                inlet,
+            } => {
+                if !self.membership.holds(partition) {
+                    // Taken away while the command was under way; dropping the inlet ends the lane.
+                    return Ok(());
+                }
+                self.last.insert(partition, position);
+                self.fetching
+                    .start(partition, position, inlet)
+                    .map_err(|error| client_error(&self.what, &error))?;
             }
+            SourceCommand::Stop { partition } => self.fetching.stop(partition),
+            SourceCommand::Advise {
+                partition,
+                position,
+                taken,
+            } => {
+                if position >= 0 {
+                    self.advised.insert(partition, position);
+                    self.last.insert(partition, position);
+                }
+                if let Some(taken) = taken {
+                    match self.last.get(&partition) {
+                        Some(position) => self.membership.ask(partition, *position, taken),
+                        // Never started here: not ours.
+                        None => drop(taken.send(false)),
+                    }
+                }
+            }
+            SourceCommand::Shutdown => {}
         }
         Ok(())
     }
 
-    fn report(&self, partition: Option<i32>, error: Error) {
-        self.events.send(SourceEvent::Failed { partition, error }).ok();
-    }
-}
-
-impl FetchLane {
-    fn take(&mut self, partition: i32, record: Record<'_>) {
-        if record.offset < self.next {
-            // Prefetched before this lane was given its position.
-            return;
+    fn read(&mut self) -> Result<(), Error> {
+        if let Some(code) = self.fetching.round(WAIT)? {
+            self.identity.doubt(code);
         }
-        if self.batch.len() >= BATCH_RECORDS || self.batch.bytes() >= BATCH_BYTES {
-            self.hand_over(partition);
-        }
-        self.next = record.offset + 1;
-        self.batch.push(record);
+        self.identity
+            .tick(self.membership.client(), self.fetching.highest())
     }
 
-    /// Hands the records of this round to the lane; a lane that has ended does not want them.
-    fn hand_over(&mut self, partition: i32) {
-        if self.batch.is_empty() {
-            return;
-        }
-        let full = std::mem::replace(&mut self.batch, Batch::new(partition, self.next));
-        if self.inlet.send(full).is_err() {
-            tracing::debug!(partition, "records for a lane that has ended");
+    fn advise(&mut self) {
+        if !self.advised.is_empty() {
+            self.membership.commit(&self.advised);
+            self.advised.clear();
         }
     }
-}
 
-/// What an error of a partition means.
-fn fetch_error(topic: &str, partition: i32, position: Option<i64>, code: RDKafkaErrorCode) -> Error {
-    let what = format!("fetch {topic} partition {partition}");
-    match code {
-        RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => {
-            let at = position.map_or_else(|| "its position".to_owned(), |p| format!("position {p}"));
-            Error::config(
-                format!("data loss: {topic} partition {partition}"),
-                format!("{at} lies outside the log"),
-            )
-            .hint(
-                "retention passed the position or the topic was truncated: nothing was skipped; set the position on \
-                 purpose or give the pipeline a new name",
-            )
-        }
-        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition => {
-            Error::config(what, code).hint("the topic was deleted, or has fewer partitions than before")
-        }
-        RDKafkaErrorCode::TopicAuthorizationFailed => {
-            Error::config(what, code).hint("grant Read and Describe on the topic to the host's principal")
-        }
-        _ => Error::outside(what, code),
+    fn leave(mut self) {
+        self.advise();
+        drop((self.identity, self.fetching));
+        self.membership.leave();
     }
 }

@@ -73,7 +73,11 @@ impl FlightBuilder {
 
     /// The last write time given to a record below `end`.
     pub(super) fn hlc(&self, end: usize, before: i64) -> i64 {
-        if end == 0 { before } else { self.stamps[end - 1] }
+        if end == 0 {
+            before
+        } else {
+            self.stamps[end - 1]
+        }
     }
 
     /// Prepares the records `range` of a processed batch; returns what they count for.

@@ -156,7 +156,10 @@ impl Lane {
     }
 
     /// The next batch; `None` when the source is gone or the lane drains. Settles when nothing comes.
-    async fn receive(&mut self, outlet: &mut Outlet) -> Result<Option<crate::record::Batch>, LaneEnd> {
+    async fn receive(
+        &mut self,
+        outlet: &mut Outlet,
+    ) -> Result<Option<crate::record::Batch>, LaneEnd> {
         let mut settled = false;
         loop {
             // Biased to the mode: a drain must not wait behind a full inlet.
@@ -302,7 +305,8 @@ impl Committer<'_> {
         self.builder.stamp(&processed.batch, before, |index| {
             ahead.iter().any(|source| *source as usize == index)
         });
-        let mut ranges = vec![0..processed.batch.len()];
+        let whole = 0..processed.batch.len();
+        let mut ranges = Vec::from([whole]);
         let mut backoff = Backoff::default();
         while let Some(range) = ranges.pop() {
             match self.attempt(processed, &range, before).await? {
@@ -402,7 +406,10 @@ impl Committer<'_> {
                     "position is {}, neither {} nor {}",
                     self.next, positions.start, positions.end
                 );
-                Err(LaneEnd::Fenced(Error::outside("resolve an unknown commit", detail)))
+                Err(LaneEnd::Fenced(Error::outside(
+                    "resolve an unknown commit",
+                    detail,
+                )))
             }
         }
     }
@@ -439,7 +446,10 @@ impl Committer<'_> {
                     self.claim_anew().await?;
                     if *self.next != next {
                         let detail = format!("position is {}, expected {next}", self.next);
-                        return Err(LaneEnd::Fenced(Error::outside("resolve an unknown grant", detail)));
+                        return Err(LaneEnd::Fenced(Error::outside(
+                            "resolve an unknown grant",
+                            detail,
+                        )));
                     }
                     if to <= *self.granted {
                         return Ok(());
@@ -457,11 +467,7 @@ impl Committer<'_> {
     async fn claim_anew(&mut self) -> Result<(), LaneEnd> {
         let mut backoff = Backoff::default();
         loop {
-            let claimed = self
-                .connections
-                .anchor
-                .claim(&[self.claim.partition])
-                .await;
+            let claimed = self.connections.anchor.claim(&[self.claim.partition]).await;
             match claimed {
                 Ok(claims) => {
                     let claim = claims.into_iter().next().ok_or_else(|| {
@@ -512,10 +518,7 @@ impl Committer<'_> {
             };
             return Err(LaneEnd::Stopped(
                 Error::config(
-                    format!(
-                        "write partition {} offset {offset}",
-                        self.claim.partition
-                    ),
+                    format!("write partition {} offset {offset}", self.claim.partition),
                     format!("{}; {why}", error.detail()),
                 )
                 .hint("mend the table or the record's constraint, then restart the pipeline"),
@@ -523,9 +526,7 @@ impl Committer<'_> {
         }
         let source = u32::try_from(index).expect("a batch holds far fewer than 2³² records");
         remove_record(processed, source);
-        let at = processed
-            .dead
-            .partition_point(|dead| dead.source < source);
+        let at = processed.dead.partition_point(|dead| dead.source < source);
         processed.dead.insert(
             at,
             DeadLetter {
@@ -550,14 +551,16 @@ impl Committer<'_> {
         for index in 0..processed.batch.len() {
             let millis = processed.batch.timestamps()[index];
             let offset = processed.batch.offsets()[index];
-            let limit = if offset < self.claim.reserved { 2 * hour } else { hour };
+            let limit = if offset < self.claim.reserved {
+                2 * hour
+            } else {
+                hour
+            };
             if millis <= now + limit {
                 continue;
             }
             let source = u32::try_from(index).expect("a batch holds far fewer than 2³² records");
-            let at = processed
-                .dead
-                .partition_point(|dead| dead.source < source);
+            let at = processed.dead.partition_point(|dead| dead.source < source);
             if processed
                 .dead
                 .get(at)
@@ -588,10 +591,7 @@ impl Committer<'_> {
             let offset = processed.batch.offsets()[dead.source as usize];
             return Err(LaneEnd::Stopped(
                 Error::config(
-                    format!(
-                        "process partition {} offset {offset}",
-                        self.claim.partition
-                    ),
+                    format!("process partition {} offset {offset}", self.claim.partition),
                     format!("{}: {}; errors.data = \"stop\"", dead.code, dead.reason),
                 )
                 .hint("mend the producer, or set errors.data = \"dead-letter\" in the manifest"),
@@ -627,9 +627,7 @@ fn write_ahead<'a>(
                 };
                 (!rows.rows.is_empty()).then(|| sink.write(rows))
             });
-        futures_util::future::try_join_all(writes)
-            .await
-            .map(|_| ())
+        futures_util::future::try_join_all(writes).await.map(|_| ())
     }
     .boxed_local()
 }

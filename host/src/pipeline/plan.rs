@@ -246,10 +246,7 @@ fn plan_input(
     Ok(InputPlan {
         input: input.clone(),
         kafka: binding.kafka.clone(),
-        topic: binding
-            .topic
-            .clone()
-            .unwrap_or_else(|| input.topic.clone()),
+        topic: binding.topic.clone().unwrap_or_else(|| input.topic.clone()),
         group: format!("wasmill.{}", pipeline.name),
     })
 }

@@ -35,7 +35,10 @@ impl DeadRate {
         self.records += records as u64;
         self.dead += dead as u64;
         let window = f64::from(window);
-        #[expect(clippy::cast_precision_loss, reason = "counts of one window are far below 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "counts of one window are far below 2^52"
+        )]
         let (seen, dead) = (self.records.max(1) as f64, self.dead as f64);
         if dead <= share * window.max(seen) {
             return Ok(());
@@ -49,7 +52,9 @@ impl DeadRate {
                 share * 100.0
             ),
         )
-        .hint("look at the dead letters; mend the producer or the plugin, or raise errors.max_rate"))
+        .hint(
+            "look at the dead letters; mend the producer or the plugin, or raise errors.max_rate",
+        ))
     }
 }
 

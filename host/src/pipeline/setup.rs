@@ -25,8 +25,15 @@ pub fn encode(
                 .iter()
                 .map(|item| item.name.as_str())
                 .collect();
-            return Err(fail(format!("config.{name} is no configuration value of plugin {:?}", manifest.name))
-                .hint(if known.is_empty() { "it has none".to_owned() } else { format!("it has: {}", known.join(", ")) }));
+            return Err(fail(format!(
+                "config.{name} is no configuration value of plugin {:?}",
+                manifest.name
+            ))
+            .hint(if known.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("it has: {}", known.join(", "))
+            }));
         }
     }
     let mut setup = Vec::new();
@@ -39,10 +46,8 @@ pub fn encode(
             (None, Some(default)) => default.clone(),
             (None, None) => {
                 return Err(
-                    fail(format!("config.{} ({}) is not set", item.name, item.ty)).hint(format!(
-                        "set config.{} in [pipeline.{pipeline}]",
-                        item.name
-                    )),
+                    fail(format!("config.{} ({}) is not set", item.name, item.ty))
+                        .hint(format!("set config.{} in [pipeline.{pipeline}]", item.name)),
                 );
             }
         };
@@ -73,7 +78,12 @@ fn put_value(
         Type::Int64 => cells::put(setup, &value.as_i64().ok_or_else(found)?.to_be_bytes()),
         Type::Float64 => cells::put(setup, &value.as_f64().ok_or_else(found)?.to_be_bytes()),
         Type::Text => cells::put(setup, value.as_str().ok_or_else(found)?.as_bytes()),
-        _ => return Err(format!("a type that configuration cannot have ({})", item.ty)),
+        _ => {
+            return Err(format!(
+                "a type that configuration cannot have ({})",
+                item.ty
+            ));
+        }
     }
     Ok(())
 }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{OnceCell, mpsc};
 
+use super::Surroundings;
 use super::lane::Connections;
 use super::plan::{Binding, Plan};
-use super::Surroundings;
 use crate::error::Error;
 use crate::task;
 

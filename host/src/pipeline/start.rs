@@ -17,7 +17,8 @@ pub(super) fn seeds(
     info: &TopicInfo,
     start: Start,
 ) -> Result<Vec<Stored>, Error> {
-    let number = |partition: usize| i32::try_from(partition).expect("partitions are counted in i32");
+    let number =
+        |partition: usize| i32::try_from(partition).expect("partitions are counted in i32");
     let seed = |partition: usize, next: i64| Stored {
         partition: number(partition),
         next,

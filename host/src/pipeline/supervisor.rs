@@ -87,7 +87,10 @@ impl Supervisor {
         shards: Shards,
         commands: blocking::Sender<SourceCommand>,
     ) -> Result<Self, Error> {
-        let routes = Arc::new(RouteTable::new(&settings.plan.bound_routes(), settings.plan.limits.rows_per_record)?);
+        let routes = Arc::new(RouteTable::new(
+            &settings.plan.bound_routes(),
+            settings.plan.limits.rows_per_record,
+        )?);
         let context = LaneContext {
             plan: Arc::clone(&settings.plan),
             errors: settings.errors,
@@ -177,14 +180,22 @@ impl Supervisor {
     ) -> Result<(), Error> {
         match event {
             SourceEvent::Assigned(partitions) => {
-                tracing::info!(pipeline = self.settings.plan.pipeline, ?partitions, "assigned");
+                tracing::info!(
+                    pipeline = self.settings.plan.pipeline,
+                    ?partitions,
+                    "assigned"
+                );
                 for partition in &partitions {
                     self.assigned.insert(*partition, 0);
                 }
                 self.claim(anchor, &partitions, stop).await
             }
             SourceEvent::Revoked { partitions, done } => {
-                tracing::info!(pipeline = self.settings.plan.pipeline, ?partitions, "revoked");
+                tracing::info!(
+                    pipeline = self.settings.plan.pipeline,
+                    ?partitions,
+                    "revoked"
+                );
                 self.forget(&partitions);
                 self.drain(&partitions, REVOKE).await;
                 done.try_send(()).ok();
@@ -414,18 +425,18 @@ impl Supervisor {
     }
 }
 
+/// A running source: its thread, the way to it and the way from it.
+type RunningSource = (
+    task::Thread<()>,
+    blocking::Sender<SourceCommand>,
+    mpsc::UnboundedReceiver<SourceEvent>,
+);
+
 /// Starts the thread of a source.
 pub(super) fn start_source(
     pipeline: &str,
     source: Box<dyn source::Source>,
-) -> Result<
-    (
-        task::Thread<()>,
-        blocking::Sender<SourceCommand>,
-        mpsc::UnboundedReceiver<SourceEvent>,
-    ),
-    Error,
-> {
+) -> Result<RunningSource, Error> {
     let (commands, commanded) = blocking::channel();
     let (events, seen) = mpsc::unbounded_channel();
     let thread = task::thread(format!("source-{pipeline}"), move || {

@@ -25,7 +25,10 @@ pub async fn query_text(postgres: &PostgresConnection, sql: &str) -> Result<Text
     for message in &messages {
         match message {
             SimpleQueryMessage::RowDescription(columns) => {
-                answer.columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                answer.columns = columns
+                    .iter()
+                    .map(|column| column.name().to_owned())
+                    .collect();
             }
             SimpleQueryMessage::Row(row) => {
                 let text = |index| row.get(index).unwrap_or("∅").to_owned();

@@ -4,10 +4,14 @@
 //! a partition when [`Inlet::is_full`] and resumes it when [`Inlet::has_room`], so that pausing (which
 //! throws prefetched records away) is rare. The channel itself is unbounded because its content is bounded
 //! by those marks plus what one fetch had already returned; nothing is ever dropped.
+//!
+//! Batches a lane has finished with go back the same way ([`Outlet::recycle`], [`Inlet::spare`]), so that a
+//! busy lane allocates nothing: fresh memory costs more than the copy into it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::record::Batch;
@@ -22,11 +26,24 @@ const LOW_SHARE: usize = 4;
 const JOIN_RECORDS: usize = 1024;
 /// … and this many bytes (the copy is paid only by batches that were small to begin with).
 const JOIN_BYTES: usize = 1 << 20;
+/// Batches kept for reuse: one being filled, one being read.
+const SPARE: usize = 2;
 
 #[derive(Debug, Default)]
 struct Level {
     records: AtomicUsize,
     bytes: AtomicUsize,
+    // A lock, taken once a batch by two threads for a push or a pop.
+    spare: Mutex<Vec<Batch>>,
+}
+
+impl Level {
+    fn recycle(&self, batch: Batch) {
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE {
+            spare.push(batch);
+        }
+    }
 }
 
 /// The source's end.
@@ -76,6 +93,18 @@ impl Inlet {
             .map_err(|refused| Box::new(refused.0))
     }
 
+    /// An empty batch that starts at `from`, made of one the lane has finished with where there is one.
+    #[must_use]
+    pub fn spare(&self, partition: i32, from: i64) -> Batch {
+        match self.level.spare.lock().pop() {
+            Some(mut batch) => {
+                batch.clear(partition, from);
+                batch
+            }
+            None => Batch::new(partition, from),
+        }
+    }
+
     /// Whether the partition should be paused.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -112,6 +141,11 @@ impl Outlet {
         Some(self.joined(batch))
     }
 
+    /// Gives a batch back whose records are done with, for its memory.
+    pub fn recycle(&self, batch: Batch) {
+        self.level.recycle(batch);
+    }
+
     fn joined(&mut self, mut batch: Batch) -> Batch {
         while batch.len() < JOIN_RECORDS {
             let Ok(next) = self.receiver.try_recv() else {
@@ -124,6 +158,7 @@ impl Outlet {
                 break;
             }
             batch.append(&next);
+            self.level.recycle(next);
         }
         self.take(&batch);
         batch
@@ -189,6 +224,9 @@ mod tests {
         assert_eq!(first.record(29).offset, 29);
         let second = outlet.try_recv().unwrap();
         assert_eq!((second.from(), second.to()), (30, 1041));
+        outlet.recycle(second);
+        let spare = inlet.spare(7, 1041);
+        assert_eq!((spare.partition(), spare.from(), spare.len()), (7, 1041, 0));
         assert!(outlet.try_recv().is_none());
         assert!(inlet.has_room());
     }

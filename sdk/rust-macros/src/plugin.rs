@@ -241,6 +241,7 @@ fn generate(args: &Args, vis: &Visibility, config: &Type, calls: &[TokenStream])
         #[derive(Clone, Copy, Debug)]
         #vis struct Plugin;
 
+        #[allow(elided_lifetimes_in_paths, reason = "types as the author wrote them in the attribute")]
         impl ::wasmill_sdk::Plugin for Plugin {
             type Config = #config;
 

@@ -51,7 +51,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `cell` | the bytes of cells: reading and appending |
-//! | `types`, `values`, `decimal`, `civil` | which Rust types are which column types |
+//! | `types`, `collections`, `values`, `decimal`, `civil` | which Rust types are which column types |
 //! | `record`, `rows`, `config` | what a plugin's function is given |
 //! | `spec` | what a plugin declares, and the text `describe` answers with |
 //! | `plugin` | one call: a batch in, rows and rejects out, with rollback |
@@ -87,6 +87,7 @@ extern crate self as wasmill_sdk;
 pub mod bindings;
 mod cell;
 mod civil;
+mod collections;
 mod config;
 mod decimal;
 mod error;
@@ -100,6 +101,8 @@ mod rows;
 mod spec;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod test;
+#[cfg(not(target_arch = "wasm32"))]
+mod test_batch;
 #[cfg(not(target_arch = "wasm32"))]
 mod test_decode;
 #[cfg(not(target_arch = "wasm32"))]

@@ -105,32 +105,40 @@ impl<'a, F> Record<'a, F> {
     }
 }
 
-impl<'a, F: RawFields> Record<'a, F> {
+// The bounds stand on the methods, not on the block: only then does the compiler say what the traits say.
+impl<'a, F> Record<'a, F> {
     /// The bytes of the key; `None` for a null key.
     #[inline]
     #[must_use]
-    pub fn key_bytes(&self) -> Option<&'a [u8]> {
+    pub fn key_bytes(&self) -> Option<&'a [u8]>
+    where
+        F: RawFields,
+    {
         self.raw.key()
     }
 
     /// The bytes of the value; `None` for a tombstone.
     #[inline]
     #[must_use]
-    pub fn value_bytes(&self) -> Option<&'a [u8]> {
+    pub fn value_bytes(&self) -> Option<&'a [u8]>
+    where
+        F: RawFields,
+    {
         self.raw.value()
     }
-}
 
-impl<'a, F: HeaderFields> Record<'a, F> {
     /// The headers in their order, repeats included.
     #[must_use]
-    pub fn headers(&self) -> Headers<'a> {
+    pub fn headers(&self) -> Headers<'a>
+    where
+        F: HeaderFields,
+    {
         let mut reader = Reader::new(self.raw.headers());
-        let left = reader
-            .int()
-            .and_then(|count| usize::try_from(count).ok())
-            .unwrap_or(0);
-        Headers { reader, left }
+        let count = reader.int().and_then(|count| usize::try_from(count).ok());
+        Headers {
+            reader,
+            left: count.unwrap_or(0),
+        }
     }
 }
 

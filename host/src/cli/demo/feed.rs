@@ -22,8 +22,11 @@ pub(super) struct Sent {
     pub(super) rows: u64,
 }
 
+/// A key and a value, each null or bytes.
+type Pair = (Option<&'static [u8]>, Option<&'static [u8]>);
+
 /// Records no plugin should ever see, each bad in its own way.
-const BAD_FLIGHTS: [(Option<&[u8]>, Option<&[u8]>); 7] = [
+const BAD_FLIGHTS: [Pair; 7] = [
     (Some(b"bad-1"), Some(br#"{"date":"2001/01/01 00:47","delay":"#)),
     (Some(b"bad-2"), Some(br#"{"date":"2001/01/01 00:47","delay":"late","distance":10,"origin":"DTW","destination":"LAS"}"#)),
     (Some(b"bad-3"), None),
@@ -33,16 +36,16 @@ const BAD_FLIGHTS: [(Option<&[u8]>, Option<&[u8]>); 7] = [
     (Some(b"bad-7"), Some(b"")),
 ];
 
-const BAD_QUAKES: [(Option<&[u8]>, Option<&[u8]>); 2] = [
+const BAD_QUAKES: [Pair; 2] = [
     (Some(b"bad-1"), Some(b"not json")),
-    (None, Some(br#"{"properties":{"mag":1.0},"geometry":{"coordinates":[1.0,2.0,3.0]}}"#)),
+    (
+        None,
+        Some(br#"{"properties":{"mag":1.0},"geometry":{"coordinates":[1.0,2.0,3.0]}}"#),
+    ),
 ];
 
 /// Creates the topics and sends everything; returns when it is acknowledged.
-pub(super) fn send(
-    servers: &Servers,
-    plugins: &Path,
-) -> Result<Vec<(&'static str, Sent)>, Error> {
+pub(super) fn send(servers: &Servers, plugins: &Path) -> Result<Vec<(&'static str, Sent)>, Error> {
     let read = |plugin: &str, file: &str| {
         let path = plugins.join(plugin).join("data").join(file);
         std::fs::read_to_string(&path).map_err(|error| {
@@ -59,7 +62,11 @@ pub(super) fn send(
     let settings = servers.kafka_settings();
     let create = |topic| runtime.block_on(Feed::create(&settings, topic, PARTITIONS));
     let feed = create("flights")?;
-    let mut sent = Sent { records: 0, bad: 0, rows: 0 };
+    let mut sent = Sent {
+        records: 0,
+        bad: 0,
+        rows: 0,
+    };
     for (number, line) in flights.lines().enumerate() {
         let key = format!("F{:06}", number + 1);
         feed.send(Some(key.as_bytes()), Some(line.as_bytes()))?;
@@ -84,16 +91,14 @@ pub(super) fn send(
         rows: ids.len() as u64 - gone,
     };
     let quakes_sent = finish(&feed, sent, &BAD_QUAKES, 2 * gone)?;
-    Ok(vec![("flights", flights_sent), ("earthquakes", quakes_sent)])
+    Ok(vec![
+        ("flights", flights_sent),
+        ("earthquakes", quakes_sent),
+    ])
 }
 
 /// Sends the bad records and adds everything up; `more`: good records that left no row.
-fn finish(
-    feed: &Feed,
-    mut sent: Sent,
-    bad: &[(Option<&[u8]>, Option<&[u8]>)],
-    more: u64,
-) -> Result<Sent, Error> {
+fn finish(feed: &Feed, mut sent: Sent, bad: &[Pair], more: u64) -> Result<Sent, Error> {
     for (key, value) in bad {
         feed.send(*key, *value)?;
     }

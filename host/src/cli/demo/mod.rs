@@ -58,7 +58,10 @@ impl Demo {
         let servers = servers::start(self.real, self.no_cassandra, &say)?;
         let sent = feed::send(&servers, &self.plugins)?;
         let total: u64 = sent.iter().map(|(_, sent)| sent.records).sum();
-        say(&format!("fed      {total} records into {} topics", sent.len()));
+        say(&format!(
+            "fed      {total} records into {} topics",
+            sent.len()
+        ));
         let expected = Expectation { sent };
         let folder = tempfile::tempdir()
             .map_err(|error| Error::outside("make a temporary folder", error))?;
@@ -146,7 +149,9 @@ fn components(folder: &Path, say: &dyn Fn(&str)) -> Result<Vec<(&'static str, Pa
                 format!("find the example plugin {name:?}"),
                 format!("no plugin.toml in {}", plugin.display()),
             )
-            .hint("run the demo from the project's folder, or name its plugins folder with --plugins")
+            .hint(
+                "run the demo from the project's folder, or name its plugins folder with --plugins",
+            )
             .into());
         }
         let component = super::plugin::ensure_built(&plugin, say)?;

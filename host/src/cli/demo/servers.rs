@@ -26,11 +26,7 @@ fn failed(error: &wasmill_local::StartError) -> Error {
 }
 
 /// Starts everything, saying what and how long it took.
-pub(super) fn start(
-    real: bool,
-    no_cassandra: bool,
-    say: &dyn Fn(&str),
-) -> Result<Servers, Error> {
+pub(super) fn start(real: bool, no_cassandra: bool, say: &dyn Fn(&str)) -> Result<Servers, Error> {
     let progress = wasmill_local::Progress::new(|line: &str| eprintln!("         {line}"));
     let clock = std::time::Instant::now();
     let mut took = {
@@ -54,7 +50,11 @@ pub(super) fn start(
             ..Default::default()
         })
         .map_err(|error| failed(&error))?;
-        say(&format!("kafka     {} started in {}", wasmill_local::KAFKA_VERSION, took()));
+        say(&format!(
+            "kafka     {} started in {}",
+            wasmill_local::KAFKA_VERSION,
+            took()
+        ));
         Broker::Kafka(kafka)
     } else {
         let broker = wasmill_devbroker::Broker::start(wasmill_devbroker::Options::default())
@@ -77,11 +77,19 @@ pub(super) fn start(
                 ..Default::default()
             })
             .map_err(|error| failed(&error))?;
-            say(&format!("cassandra {} started in {}", wasmill_local::CASSANDRA_VERSION, took()));
+            say(&format!(
+                "cassandra {} started in {}",
+                wasmill_local::CASSANDRA_VERSION,
+                took()
+            ));
             Some(cassandra)
         }
     };
-    Ok(Servers { broker, postgres, cassandra })
+    Ok(Servers {
+        broker,
+        postgres,
+        cassandra,
+    })
 }
 
 impl Servers {
@@ -104,29 +112,43 @@ impl Servers {
 
     /// How the demo itself reaches Postgres.
     pub(super) fn postgres(&self) -> PostgresConnection {
-        PostgresConnection { url: Secret::new(self.postgres.url()) }
+        PostgresConnection {
+            url: Secret::new(self.postgres.url()),
+        }
     }
 
     /// How the demo itself reaches Cassandra.
     pub(super) fn cassandra(&self) -> Option<CassandraConnection> {
-        self.cassandra.as_ref().map(|cassandra| CassandraConnection {
-            hosts: vec![cassandra.contact_point()],
-            keyspace: "demo".to_owned(),
-            create_keyspace: Some(1),
-            login: None,
-        })
+        self.cassandra
+            .as_ref()
+            .map(|cassandra| CassandraConnection {
+                hosts: vec![cassandra.contact_point()],
+                keyspace: "demo".to_owned(),
+                create_keyspace: Some(1),
+                login: None,
+            })
     }
 
     /// The host's config, as an operator would write it.
     pub(super) fn config(&self, components: &[(&str, PathBuf)], cache: &Path) -> String {
         let mut text = String::new();
         let mut write = |line: std::fmt::Arguments<'_>| {
-            text.write_fmt(line).expect("writing to a String does not fail");
+            text.write_fmt(line)
+                .expect("writing to a String does not fail");
             text.push('\n');
         };
-        write(format_args!("[host]\nid = \"demo\"\ncache = {:?}", cache.display().to_string()));
-        write(format_args!("[kafka.main]\nbrokers = {:?}", self.bootstrap()));
-        write(format_args!("[postgres.main]\nurl = {:?}", self.postgres.url()));
+        write(format_args!(
+            "[host]\nid = \"demo\"\ncache = {:?}",
+            cache.display().to_string()
+        ));
+        write(format_args!(
+            "[kafka.main]\nbrokers = {:?}",
+            self.bootstrap()
+        ));
+        write(format_args!(
+            "[postgres.main]\nurl = {:?}",
+            self.postgres.url()
+        ));
         if let Some(cassandra) = &self.cassandra {
             write(format_args!(
                 "[cassandra.main]\nhosts = [{:?}]\nkeyspace = \"demo\"\ncreate_keyspace = 1",
@@ -134,7 +156,10 @@ impl Servers {
             ));
         }
         for (name, file) in components {
-            write(format_args!("[pipeline.{name}]\nfile = {:?}", file.display().to_string()));
+            write(format_args!(
+                "[pipeline.{name}]\nfile = {:?}",
+                file.display().to_string()
+            ));
             if *name == "flights" && self.cassandra.is_none() {
                 write(format_args!("bind.route.by_airport = \"discard\""));
             }

@@ -75,9 +75,10 @@ async fn look(
             .unwrap_or_default();
         let mut check = |what: String, found: u64, wanted: u64| {
             if found != wanted {
-                shown
-                    .mismatches
-                    .push(format!("{}: {what} is {found}, expected {wanted}", plan.pipeline));
+                shown.mismatches.push(format!(
+                    "{}: {what} is {found}, expected {wanted}",
+                    plan.pipeline
+                ));
             }
         };
         check("records read".to_owned(), counted.received, sent.records);
@@ -156,7 +157,11 @@ impl Shown {
     }
 
     /// For programs.
-    pub(super) fn document(&self, totals: &[(String, Totals)], took: Duration) -> serde_json::Value {
+    pub(super) fn document(
+        &self,
+        totals: &[(String, Totals)],
+        took: Duration,
+    ) -> serde_json::Value {
         serde_json::json!({
             "ok": self.mismatches.is_empty(),
             "seconds": took.as_secs_f64(),

@@ -1,0 +1,186 @@
+//! Members that come, go, restart and contend: positions handed over leave no gap and no repeat.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wasmill::config::Membership;
+use wasmill_devbroker::{Broker, Options};
+
+use crate::harness::{Ledger, Member, PATIENCE, create_topic, fresh, produce, real, settings};
+
+fn together(members: &mut [&mut Member], what: &str, mut done: impl FnMut(&[&mut Member]) -> bool) {
+    let begin = Instant::now();
+    while !done(members) {
+        let logs: Vec<_> = members.iter().map(|member| &member.log).collect();
+        assert!(begin.elapsed() < PATIENCE, "not in time: {what}; {logs:?}");
+        let mut busy = false;
+        for member in members.iter_mut() {
+            busy |= member.step();
+        }
+        if !busy {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn hand_over(brokers: &str, topic: &str, mode: Membership) {
+    create_topic(brokers, topic, 4, &[]);
+    produce(brokers, topic, 4, 0..20_000);
+    let ledger = Arc::new(Ledger::default());
+    let with = |id: &str| {
+        let mut settings = settings(brokers, topic, id);
+        settings.membership = mode;
+        settings
+    };
+    let mut first = Member::start(with("h1"), &ledger);
+    first.until("some", |member| member.ledger.total() > 1_000);
+    let mut second = Member::start(with("h2"), &ledger);
+    together(&mut [&mut first, &mut second], "two each", |members| {
+        members.iter().all(|member| member.lanes.len() == 2)
+    });
+    assert_eq!(
+        first.log.len(),
+        2,
+        "only what moves is revoked: {:?}",
+        first.log
+    );
+    produce(brokers, topic, 4, 20_000..25_000);
+    together(&mut [&mut first, &mut second], "all", |_| {
+        ledger.total() == 100_000
+    });
+    if mode == Membership::Dynamic {
+        // Leaving hands over at once, far before the session ends.
+        let begin = Instant::now();
+        second.shutdown();
+        first.until("all four again", |member| member.lanes.len() == 4);
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begin.elapsed()
+        );
+        produce(brokers, topic, 4, 25_000..26_000);
+        first.until("the rest", |member| member.ledger.total() == 104_000);
+    } else {
+        second.shutdown();
+    }
+    assert_eq!(first.errors, []);
+    first.shutdown();
+}
+
+#[test]
+fn a_second_dynamic_member_takes_over_without_gap_or_repeat() {
+    let broker = Broker::start(Options::default()).unwrap();
+    hand_over(&broker.bootstrap(), "dynamic", Membership::Dynamic);
+}
+
+#[test]
+fn a_second_static_member_takes_over_without_gap_or_repeat() {
+    let broker = Broker::start(Options::default()).unwrap();
+    hand_over(&broker.bootstrap(), "static", Membership::Static);
+}
+
+#[test]
+fn members_take_over_without_gap_or_repeat_on_real_kafka() {
+    if let Some(brokers) = real() {
+        hand_over(&brokers, &fresh("dynamic"), Membership::Dynamic);
+        hand_over(&brokers, &fresh("static"), Membership::Static);
+    }
+}
+
+fn static_restart(brokers: &str, topic: &str) {
+    create_topic(brokers, topic, 4, &[]);
+    produce(brokers, topic, 4, 0..100);
+    let ledger = Arc::new(Ledger::default());
+    let mut first = Member::start(settings(brokers, topic, "h1"), &ledger);
+    let mut second = Member::start(settings(brokers, topic, "h2"), &ledger);
+    together(
+        &mut [&mut first, &mut second],
+        "two each, all read",
+        |members| members.iter().all(|member| member.lanes.len() == 2) && ledger.total() == 400,
+    );
+    let held = second.held();
+    let log = first.log.clone();
+    second.shutdown();
+    produce(brokers, topic, 4, 100..200);
+    let mut second = Member::start(settings(brokers, topic, "h2"), &ledger);
+    together(&mut [&mut first, &mut second], "the rest", |_| {
+        ledger.total() == 800
+    });
+    assert_eq!(second.held(), held);
+    assert_eq!(first.log, log, "the neighbour saw no rebalance");
+    first.shutdown();
+    second.shutdown();
+}
+
+#[test]
+fn a_static_member_that_restarts_keeps_its_partitions() {
+    let broker = Broker::start(Options::default()).unwrap();
+    static_restart(&broker.bootstrap(), "restart");
+}
+
+#[test]
+fn a_static_member_that_restarts_keeps_its_partitions_on_real_kafka() {
+    if let Some(brokers) = real() {
+        static_restart(&brokers, &fresh("restart"));
+    }
+}
+
+fn same_id(brokers: &str, topic: &str) {
+    create_topic(brokers, topic, 2, &[]);
+    produce(brokers, topic, 2, 0..100);
+    let ledger = Arc::new(Ledger::default());
+    let mut older = Member::start(settings(brokers, topic, "h1"), &ledger);
+    older.until("all", |member| member.ledger.total() == 200);
+    let mut newer = Member::start(settings(brokers, topic, "h1"), &ledger);
+    together(&mut [&mut older, &mut newer], "the older ends", |members| {
+        members[0].ended()
+    });
+    let error = older.stopped();
+    assert!(error.hint_text().unwrap().contains("host.id"), "{error:?}");
+    newer.until("its partitions", |member| member.lanes.len() == 2);
+    newer.shutdown();
+}
+
+#[test]
+fn of_two_hosts_with_one_id_the_older_ends() {
+    let broker = Broker::start(Options::default()).unwrap();
+    same_id(&broker.bootstrap(), "twins");
+}
+
+#[test]
+fn of_two_hosts_with_one_id_the_older_ends_on_real_kafka() {
+    if let Some(brokers) = real() {
+        same_id(&brokers, &fresh("twins"));
+    }
+}
+
+/// A supervisor that is gone must not hold a member back.
+#[test]
+fn a_source_whose_supervisor_is_gone_ends() {
+    let broker = Broker::start(Options::default()).unwrap();
+    create_topic(&broker.bootstrap(), "orphan", 1, &[]);
+    let (commands, commanded) = std::sync::mpsc::channel();
+    let (events, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let source = Box::new(wasmill::kafka::KafkaSource::new(settings(
+        &broker.bootstrap(),
+        "orphan",
+        "h1",
+    )));
+    let thread = thread::spawn(move || wasmill::source::Source::run(source, events, commanded));
+    let begin = Instant::now();
+    while seen.try_recv().is_err() {
+        assert!(begin.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(5));
+    }
+    drop((commands, seen));
+    let begin = Instant::now();
+    while !thread.is_finished() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "it goes on without a supervisor"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread.join().unwrap().unwrap();
+}
