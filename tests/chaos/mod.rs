@@ -1,0 +1,1 @@
+//! Things that are taken away while a pipeline runs.

@@ -1,0 +1,1 @@
+//! Texts that people see, compared with files.

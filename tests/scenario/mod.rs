@@ -1,0 +1,3 @@
+//! Pipelines from end to end: what goes in, what has to come out.
+
+mod flights;
