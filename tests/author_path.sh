@@ -26,7 +26,7 @@ trap 'exit 130' INT TERM
 
 cat > "$folder/path.sh" << 'END'
 set -euo pipefail
-trap 'status=$?; kill $(jobs -p) 2> /dev/null; wait; [ $status = 0 ] || tail -n 20 *.log >&2; exit $status' EXIT
+trap 'status=$?; kill $(jobs -p) 2> /dev/null || true; wait; [ $status = 0 ] || tail -n 20 *.log >&2; exit $status' EXIT
 trap 'exit 1' INT TERM
 mkdir empty && cd empty
 
