@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmill::config::Membership;
 use wasmill::error::Blame;
 use wasmill::kafka::topic_info;
 use wasmill_devbroker::{Broker, Options};
@@ -109,6 +110,25 @@ fn a_broker_that_comes_back_is_waited_for() {
     }
     assert!(member.errors.len() < 50, "{} reports", member.errors.len());
     member.shutdown();
+}
+
+#[test]
+fn a_source_whose_broker_is_gone_leaves_all_the_same() {
+    for mode in [Membership::Static, Membership::Dynamic] {
+        let broker = Broker::start(Options::default()).unwrap();
+        let brokers = broker.bootstrap();
+        create_topic(&brokers, "leave", 1, &[]);
+        produce(&brokers, "leave", 1, 0..10);
+        let ledger = Arc::new(Ledger::default());
+        let mut settings = settings(&brokers, "leave", "h1");
+        settings.membership = mode;
+        let mut member = Member::start(settings, &ledger);
+        member.until("all", |member| member.ledger.total() == 10);
+        broker.set_available(false);
+        member.steps_for(Duration::from_millis(200));
+        // Bounded by the harness: 5 s.
+        member.shutdown();
+    }
 }
 
 #[test]
