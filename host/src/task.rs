@@ -110,6 +110,14 @@ pub fn local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask
     }
 }
 
+/// Starts a task on the current runtime, with or without a `LocalSet` around it: what drives a connection's
+/// socket. It is aborted when its handle is dropped.
+pub fn driver(future: impl Future<Output = ()> + Send + 'static) -> LocalTask<()> {
+    LocalTask {
+        handle: tokio::spawn(future),
+    }
+}
+
 /// Runs a blocking call off the current runtime and waits for it.
 ///
 /// # Errors
