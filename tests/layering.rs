@@ -44,12 +44,30 @@ struct CrateRule {
 }
 
 const CRATES: [CrateRule; 6] = [
-    CrateRule { name: "rdkafka", modules: &["kafka"] },
-    CrateRule { name: "rdkafka_sys", modules: &["kafka"] },
-    CrateRule { name: "wasmtime", modules: &["plugin"] },
-    CrateRule { name: "scylla", modules: &["cassandra"] },
-    CrateRule { name: "tokio_postgres", modules: &["postgres"] },
-    CrateRule { name: "anyhow", modules: &["cli", "admin", "assemble", "main"] },
+    CrateRule {
+        name: "rdkafka",
+        modules: &["kafka"],
+    },
+    CrateRule {
+        name: "rdkafka_sys",
+        modules: &["kafka"],
+    },
+    CrateRule {
+        name: "wasmtime",
+        modules: &["plugin"],
+    },
+    CrateRule {
+        name: "scylla",
+        modules: &["cassandra"],
+    },
+    CrateRule {
+        name: "tokio_postgres",
+        modules: &["postgres"],
+    },
+    CrateRule {
+        name: "anyhow",
+        modules: &["cli", "admin", "assemble", "main"],
+    },
 ];
 
 /// Words that only some files may contain; a folder ends in `/`.
@@ -61,7 +79,13 @@ struct WordRule {
 
 const WORDS: [WordRule; 3] = [
     WordRule {
-        words: &["tokio::spawn", "thread::spawn", "thread::Builder", "spawn_local", "spawn_blocking"],
+        words: &[
+            "tokio::spawn",
+            "thread::spawn",
+            "thread::Builder",
+            "spawn_local",
+            "spawn_blocking",
+        ],
         places: &["task.rs"],
         why: "only task.rs spawns: what it starts is named, owned and joined",
     },
@@ -71,7 +95,13 @@ const WORDS: [WordRule; 3] = [
         why: "unsafe lives in the file that fetches batches and the one that loads cached native code",
     },
     WordRule {
-        words: &["std::env", "env::var", "env::vars", "env::temp_dir", "env::current_dir"],
+        words: &[
+            "std::env",
+            "env::var",
+            "env::vars",
+            "env::temp_dir",
+            "env::current_dir",
+        ],
         places: &["config/", "cli/", "main.rs"],
         why: "the environment is read in one place",
     },
@@ -116,11 +146,19 @@ fn blanked(text: &str) -> String {
     while at < bytes.len() {
         let rest = &bytes[at..];
         let length = match rest {
-            [b'/', b'/', ..] => rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len()),
+            [b'/', b'/', ..] => rest
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .unwrap_or(rest.len()),
             [b'/', b'*', ..] => block_comment(rest),
             [b'r', b'"' | b'#', ..] if !is_word(bytes, at) => raw_string(rest),
             [b'"', ..] => string(rest),
-            [b'\'', b'\\', _, ..] => 2 + rest[3..].iter().position(|byte| *byte == b'\'').map_or(1, |end| end + 2),
+            [b'\'', b'\\', _, ..] => {
+                2 + rest[3..]
+                    .iter()
+                    .position(|byte| *byte == b'\'')
+                    .map_or(1, |end| end + 2)
+            }
             [b'\'', _, b'\'', ..] => 3,
             _ => 0,
         };
@@ -129,7 +167,11 @@ fn blanked(text: &str) -> String {
             at += 1;
         } else {
             let end = (at + length).min(bytes.len());
-            out.extend(bytes[at..end].iter().map(|byte| if *byte == b'\n' { '\n' } else { ' ' }));
+            out.extend(
+                bytes[at..end]
+                    .iter()
+                    .map(|byte| if *byte == b'\n' { '\n' } else { ' ' }),
+            );
             at = end;
         }
     }
@@ -165,7 +207,9 @@ fn raw_string(rest: &[u8]) -> usize {
     let mut close = vec![b'"'];
     close.resize(1 + hashes, b'#');
     let body = 2 + hashes;
-    let end = rest[body..].windows(close.len()).position(|window| window == close);
+    let end = rest[body..]
+        .windows(close.len())
+        .position(|window| window == close);
     end.map_or(rest.len(), |end| body + end + close.len())
 }
 
@@ -247,11 +291,18 @@ fn collect(prefix: &str, tree: &str, found: &mut BTreeSet<String>) {
         }
         return;
     }
-    let name: String = tree.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let name: String = tree
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
     if name.is_empty() {
         return;
     }
-    let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}::{name}") };
+    let path = if prefix.is_empty() {
+        name.clone()
+    } else {
+        format!("{prefix}::{name}")
+    };
     match tree[name.len()..].strip_prefix("::") {
         Some(below) if prefix.is_empty() => collect(&path, below, found),
         _ => {
@@ -287,14 +338,24 @@ fn violations(source: &Source, contract: &BTreeSet<String>) -> Vec<String> {
         if target != top && is_module(target) && !picks && !may_import(top, target) {
             wrong.push(format!("{}: {top} imports crate::{import}", source.path));
         }
-        let below = import.strip_prefix("plugin::").filter(|_| CORE.contains(&top));
+        let below = import
+            .strip_prefix("plugin::")
+            .filter(|_| CORE.contains(&top));
         if let Some(name) = below.filter(|name| !contract.contains(*name)) {
-            wrong.push(format!("{}: {top} knows plugin's contract only, not plugin::{name}", source.path));
+            wrong.push(format!(
+                "{}: {top} knows plugin's contract only, not plugin::{name}",
+                source.path
+            ));
         }
     }
     for rule in &CRATES {
         if has_word(&source.code, rule.name) && !rule.modules.contains(&top) {
-            wrong.push(format!("{}: names {}, which belongs to {}", source.path, rule.name, rule.modules.join(", ")));
+            wrong.push(format!(
+                "{}: names {}, which belongs to {}",
+                source.path,
+                rule.name,
+                rule.modules.join(", ")
+            ));
         }
     }
     for rule in &WORDS {
@@ -304,17 +365,25 @@ fn violations(source: &Source, contract: &BTreeSet<String>) -> Vec<String> {
         }
     }
     if !is_module(top) {
-        wrong.push(format!("{}: module {top} is in no layer: give it a place in tests/layering.rs", source.path));
+        wrong.push(format!(
+            "{}: module {top} is in no layer: give it a place in tests/layering.rs",
+            source.path
+        ));
     }
     if !source.text.starts_with("//!") {
-        wrong.push(format!("{}: opens without `//!`: what it is, owns, and never does", source.path));
+        wrong.push(format!(
+            "{}: opens without `//!`: what it is, owns, and never does",
+            source.path
+        ));
     }
     wrong
 }
 
 /// Whether a file is one of the places; a folder ends in `/`.
 fn is_in(path: &str, places: &[&str]) -> bool {
-    places.iter().any(|place| path == *place || (place.ends_with('/') && path.starts_with(place)))
+    places
+        .iter()
+        .any(|place| path == *place || (place.ends_with('/') && path.starts_with(place)))
 }
 
 fn layer(module: &str) -> Option<usize> {
@@ -322,7 +391,10 @@ fn layer(module: &str) -> Option<usize> {
 }
 
 fn is_module(name: &str) -> bool {
-    layer(name).is_some() || ADAPTERS.contains(&name) || CORE.contains(&name) || EDGE.contains(&name)
+    layer(name).is_some()
+        || ADAPTERS.contains(&name)
+        || CORE.contains(&name)
+        || EDGE.contains(&name)
 }
 
 fn may_import(from: &str, to: &str) -> bool {
@@ -344,7 +416,10 @@ fn has_word(code: &str, word: &str) -> bool {
     let bytes = code.as_bytes();
     code.match_indices(word).any(|(at, _)| {
         let end = at + word.len();
-        !is_word(bytes, at) && !bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        !is_word(bytes, at)
+            && !bytes
+                .get(end)
+                .is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
     })
 }
 
@@ -352,30 +427,47 @@ fn has_word(code: &str, word: &str) -> bool {
 fn contract_of(module: &str) -> BTreeSet<String> {
     let code = blanked(module);
     let kinds = ["pub trait ", "pub struct ", "pub enum ", "pub type "];
-    let starts = kinds.iter().flat_map(|kind| code.match_indices(kind).map(|(at, kind)| at + kind.len()));
+    let starts = kinds
+        .iter()
+        .flat_map(|kind| code.match_indices(kind).map(|(at, kind)| at + kind.len()));
     starts
-        .map(|at| code[at..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .map(|at| {
+            code[at..]
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        })
         .collect()
 }
 
 /// Files declared `#[cfg(test)] mod name;` in `text`, beside it.
 fn test_files(folder: &str, text: &str) -> Vec<String> {
     let code = blanked(text);
-    let declared = code.match_indices("#[cfg(test)]").filter_map(|(at, attribute)| {
-        let after = code[at + attribute.len()..].trim_start();
-        let after = after.trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
-        let name = after.strip_prefix("mod ")?.split(';').next()?;
-        (!name.contains('{')).then(|| name.trim().to_owned())
-    });
+    let declared = code
+        .match_indices("#[cfg(test)]")
+        .filter_map(|(at, attribute)| {
+            let after = code[at + attribute.len()..].trim_start();
+            let after = after
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub(super) ");
+            let name = after.strip_prefix("mod ")?.split(';').next()?;
+            (!name.contains('{')).then(|| name.trim().to_owned())
+        });
     declared.map(|name| format!("{folder}{name}")).collect()
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder of the repository").flatten() {
+    for entry in fs::read_dir(folder)
+        .expect("a folder of the repository")
+        .flatten()
+    {
         let (path, name) = (entry.path(), entry.file_name());
         if path.is_dir() {
-            if !["target", "vendor", "node_modules"].iter().any(|skip| name == *skip) {
+            if !["target", "vendor", "node_modules"]
+                .iter()
+                .any(|skip| name == *skip)
+            {
                 found.extend(rust_files(&path));
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -389,7 +481,12 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 fn host_sources() -> Vec<Source> {
     let root = repository().join("host/src");
     let read = |path: &PathBuf| fs::read_to_string(path).expect("a file of the repository");
-    let relative = |path: &PathBuf| path.strip_prefix(&root).expect("below the root").display().to_string();
+    let relative = |path: &PathBuf| {
+        path.strip_prefix(&root)
+            .expect("below the root")
+            .display()
+            .to_string()
+    };
     let files = rust_files(&root);
     let mut tests = Vec::new();
     for file in &files {
@@ -404,31 +501,50 @@ fn host_sources() -> Vec<Source> {
     }
     let is_test = |path: &str| {
         let own = path.trim_end_matches(".rs");
-        tests.iter().any(|test| own == test || own.starts_with(&format!("{test}/")))
+        tests
+            .iter()
+            .any(|test| own == test || own.starts_with(&format!("{test}/")))
     };
     let sources = files.iter().map(|file| (relative(file), read(file)));
-    sources.filter(|(path, _)| !is_test(path)).map(|(path, text)| Source::new(&path, &text)).collect()
+    sources
+        .filter(|(path, _)| !is_test(path))
+        .map(|(path, text)| Source::new(&path, &text))
+        .collect()
 }
 
 #[test]
 fn every_file_of_the_host_keeps_to_its_layer() {
-    let contract = fs::read_to_string(repository().join("host/src/plugin/mod.rs")).expect("the plugin contract");
+    let contract = fs::read_to_string(repository().join("host/src/plugin/mod.rs"))
+        .expect("the plugin contract");
     let contract = contract_of(&contract);
     let sources = host_sources();
     assert!(sources.len() > 30, "only {} files were read", sources.len());
-    let wrong: Vec<String> = sources.iter().flat_map(|source| violations(source, &contract)).collect();
+    let wrong: Vec<String> = sources
+        .iter()
+        .flat_map(|source| violations(source, &contract))
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn every_file_says_what_it_is() {
     let folders = ["compose", "sdk", "plugins", "tests"];
-    let files = folders.iter().flat_map(|folder| rust_files(&repository().join(folder)));
+    let files = folders
+        .iter()
+        .flat_map(|folder| rust_files(&repository().join(folder)));
     let silent: Vec<String> = files
-        .filter(|file| !fs::read_to_string(file).expect("a source file").starts_with("//"))
+        .filter(|file| {
+            !fs::read_to_string(file)
+                .expect("a source file")
+                .starts_with("//")
+        })
         .map(|file| file.display().to_string())
         .collect();
-    assert!(silent.is_empty(), "files without a head:\n{}", silent.join("\n"));
+    assert!(
+        silent.is_empty(),
+        "files without a head:\n{}",
+        silent.join("\n")
+    );
 }
 
 #[test]
@@ -436,16 +552,34 @@ fn made_up_violations_are_found() {
     let contract = BTreeSet::from(["Plugin".to_owned()]);
     let broken = [
         ("record/batch.rs", "//! x\nuse crate::anchor::Anchor;"),
-        ("postgres/anchor.rs", "//! x\nuse crate::{error::Error, cassandra::Session};"),
-        ("postgres/anchor.rs", "//! x\nuse super::super::kafka::Source;"),
-        ("pipeline/lane.rs", "//! x\nfn f() { crate::postgres::open(); }"),
-        ("pipeline/lane.rs", "//! x\nuse crate::plugin::{Plugin, Engine};"),
+        (
+            "postgres/anchor.rs",
+            "//! x\nuse crate::{error::Error, cassandra::Session};",
+        ),
+        (
+            "postgres/anchor.rs",
+            "//! x\nuse super::super::kafka::Source;",
+        ),
+        (
+            "pipeline/lane.rs",
+            "//! x\nfn f() { crate::postgres::open(); }",
+        ),
+        (
+            "pipeline/lane.rs",
+            "//! x\nuse crate::plugin::{Plugin, Engine};",
+        ),
         ("cli/run.rs", "//! x\nuse crate::kafka::Catalog;"),
         ("pipeline/lane.rs", "//! x\nuse rdkafka::Message;"),
         ("config/check.rs", "//! x\nuse anyhow::Context;"),
-        ("kafka/source.rs", "//! x\nfn f() { tokio::spawn(async {}); }"),
+        (
+            "kafka/source.rs",
+            "//! x\nfn f() { tokio::spawn(async {}); }",
+        ),
         ("decode/json.rs", "//! x\nfn f() { unsafe { g() } }"),
-        ("pipeline/lane.rs", "//! x\nfn f() { std::env::var(\"X\"); }"),
+        (
+            "pipeline/lane.rs",
+            "//! x\nfn f() { std::env::var(\"X\"); }",
+        ),
         ("novelty/mod.rs", "//! x\n"),
         ("record/batch.rs", "use std::fmt;"),
     ];
@@ -459,13 +593,34 @@ fn made_up_violations_are_found() {
 fn what_is_allowed_is_not_reported() {
     let contract = BTreeSet::from(["Plugin".to_owned()]);
     let fine = [
-        ("pipeline/lane.rs", "//! x\nuse crate::plugin::Plugin;\n// crate::kafka is only named here\n"),
-        ("pipeline/lane.rs", "//! x\nconst TEXT: &str = \"use crate::kafka::X; unsafe\";"),
-        ("pipeline/lane.rs", "//! x\nconst TEXT: &str = r#\"rdkafka \"quoted\" tokio::spawn\"#;"),
-        ("record/cells.rs", "//! x\nfn f() {}\n#[cfg(test)]\nmod tests { use crate::anchor::X; }"),
-        ("kafka/native.rs", "//! x\nuse rdkafka::client;\nfn f() { unsafe { g() } }"),
-        ("assemble.rs", "//! x\nuse crate::{kafka, postgres, cassandra, pipeline};"),
-        ("lib.rs", "//! x\nmod kafka;\nfn f<'a>(c: char) -> bool { c == '\"' || c == '\\'' }"),
+        (
+            "pipeline/lane.rs",
+            "//! x\nuse crate::plugin::Plugin;\n// crate::kafka is only named here\n",
+        ),
+        (
+            "pipeline/lane.rs",
+            "//! x\nconst TEXT: &str = \"use crate::kafka::X; unsafe\";",
+        ),
+        (
+            "pipeline/lane.rs",
+            "//! x\nconst TEXT: &str = r#\"rdkafka \"quoted\" tokio::spawn\"#;",
+        ),
+        (
+            "record/cells.rs",
+            "//! x\nfn f() {}\n#[cfg(test)]\nmod tests { use crate::anchor::X; }",
+        ),
+        (
+            "kafka/native.rs",
+            "//! x\nuse rdkafka::client;\nfn f() { unsafe { g() } }",
+        ),
+        (
+            "assemble.rs",
+            "//! x\nuse crate::{kafka, postgres, cassandra, pipeline};",
+        ),
+        (
+            "lib.rs",
+            "//! x\nmod kafka;\nfn f<'a>(c: char) -> bool { c == '\"' || c == '\\'' }",
+        ),
     ];
     for (path, text) in fine {
         let found = violations(&Source::new(path, text), &contract);

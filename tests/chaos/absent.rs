@@ -15,22 +15,32 @@ const SOON: Duration = Duration::from_secs(60);
 /// A guest whose table the host does not create.
 fn trap(more: &str) -> String {
     let bind = "bind.route.seen = { connection = \"main\", table = \"seen\" }";
-    pipeline("p", &artifact::plugin("tests/guests/trap"), &format!("{bind}\n{more}"))
+    pipeline(
+        "p",
+        &artifact::plugin("tests/guests/trap"),
+        &format!("{bind}\n{more}"),
+    )
 }
 
 async fn stage_with_records() -> Stage {
     let stage = Stage::new();
     stage.feed.topic("records", 1).await;
-    stage.feed.send("records", &[Made::new("a", "{}"), Made::new("b", "{}")]);
+    stage
+        .feed
+        .send("records", &[Made::new("a", "{}"), Made::new("b", "{}")]);
     stage
 }
 
 /// Starts the host, which has to end by itself with exit code 3 and say all of `words`.
-async fn refused(stage: &Stage, pipelines: &str, words: &[&str]) {
+fn refused(stage: &Stage, pipelines: &str, words: &[&str]) {
     let exit = stage.host(pipelines).wait(SOON);
     assert_eq!(exit.code, Some(3), "{}", exit.stderr);
     for word in words {
-        assert!(exit.stderr.contains(word), "{word:?} is not said:\n{}", exit.stderr);
+        assert!(
+            exit.stderr.contains(word),
+            "{word:?} is not said:\n{}",
+            exit.stderr
+        );
     }
     assert!(exit.stderr.contains("hint"), "no hint:\n{}", exit.stderr);
 }
@@ -39,27 +49,27 @@ async fn refused(stage: &Stage, pipelines: &str, words: &[&str]) {
 async fn a_missing_topic_is_named() {
     let stage = Stage::new();
     stage.execute("CREATE TABLE seen (id text)").await;
-    refused(&stage, &trap(""), &["records", "topic"]).await;
+    refused(&stage, &trap(""), &["records", "topic"]);
 }
 
 #[tokio::test]
 async fn a_missing_table_comes_with_the_ddl_that_makes_it() {
     let stage = stage_with_records().await;
-    refused(&stage, &trap(""), &["seen", "CREATE TABLE", "text"]).await;
+    refused(&stage, &trap(""), &["seen", "CREATE TABLE", "text"]);
 }
 
 #[tokio::test]
 async fn a_missing_column_comes_with_the_ddl_that_makes_it() {
     let stage = stage_with_records().await;
     stage.execute("CREATE TABLE seen (other text)").await;
-    refused(&stage, &trap(""), &["ALTER TABLE", "ADD COLUMN", "id"]).await;
+    refused(&stage, &trap(""), &["ALTER TABLE", "ADD COLUMN", "id"]);
 }
 
 #[tokio::test]
 async fn a_column_of_another_type_is_named() {
     let stage = stage_with_records().await;
     stage.execute("CREATE TABLE seen (id bigint)").await;
-    refused(&stage, &trap(""), &["id", "bigint", "text"]).await;
+    refused(&stage, &trap(""), &["id", "bigint", "text"]);
 }
 
 #[tokio::test]
@@ -70,12 +80,19 @@ async fn a_missing_permission_is_named() {
         .await;
     let address = stage.postgres.tcp_address().unwrap();
     let text = format!("{}\n{}", stage.connections(), trap(""));
-    let text = text.replace(&stage.postgres.url(), &format!("postgres://clerk@{address}/postgres"));
+    let text = text.replace(
+        &stage.postgres.url(),
+        &format!("postgres://clerk@{address}/postgres"),
+    );
     let config = stage.path("wasmill.toml");
     std::fs::write(&config, text).unwrap();
     let exit = stage.again().wait(SOON);
     assert_eq!(exit.code, Some(3), "{}", exit.stderr);
-    assert!(exit.stderr.contains("permission") || exit.stderr.contains("GRANT"), "{}", exit.stderr);
+    assert!(
+        exit.stderr.contains("permission") || exit.stderr.contains("GRANT"),
+        "{}",
+        exit.stderr
+    );
 }
 
 #[tokio::test]
@@ -85,7 +102,10 @@ async fn a_mended_table_is_all_it_takes() {
     assert_eq!(exit.code, Some(3), "{}", exit.stderr);
     stage.execute("CREATE TABLE seen (id text)").await;
     let _host = stage.again();
-    eventually(SOON, "both rows arrive", async || stage.reaches("SELECT count(*) FROM seen", 2).await).await;
+    eventually(SOON, "both rows arrive", async || {
+        stage.reaches("SELECT count(*) FROM seen", 2).await
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -128,7 +148,10 @@ async fn a_database_that_does_not_exist_is_named() {
     let stage = stage_with_records().await;
     let text = format!("{}\n{}", stage.connections(), trap(""));
     let url = stage.postgres.url();
-    let other = url.rsplit_once('/').map(|(head, _)| format!("{head}/nowhere")).unwrap();
+    let other = url
+        .rsplit_once('/')
+        .map(|(head, _)| format!("{head}/nowhere"))
+        .unwrap();
     std::fs::write(stage.path("wasmill.toml"), text.replace(&url, &other)).unwrap();
     let exit = stage.again().wait(SOON);
     assert_eq!(exit.code, Some(3), "{}", exit.stderr);

@@ -19,7 +19,10 @@ async fn postgres_is_killed_twice_and_the_tables_end_exact() {
         host.alive().unwrap();
         stage.postgres.restart().unwrap();
         let at = stage.position("flights").await;
-        assert!(at < i64::try_from(RECORDS).unwrap(), "round {round} came after the end: nothing was proven");
+        assert!(
+            at < i64::try_from(RECORDS).unwrap(),
+            "round {round} came after the end: nothing was proven"
+        );
     }
     ends_exact(&stage, &input, &places).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
@@ -34,10 +37,18 @@ async fn backends_are_terminated_again_and_again() {
         let sql = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity \
             WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
         // Right after the last round the host may still be on its way back.
-        eventually(Duration::from_secs(30), "a backend is there to terminate", async || {
-            let terminated: i64 = stage.try_rows(sql).await?[0].get(0);
-            if terminated > 0 { Ok(()) } else { Err("none".to_owned()) }
-        })
+        eventually(
+            Duration::from_secs(30),
+            "a backend is there to terminate",
+            async || {
+                let terminated: i64 = stage.try_rows(sql).await?[0].get(0);
+                if terminated > 0 {
+                    Ok(())
+                } else {
+                    Err("none".to_owned())
+                }
+            },
+        )
         .await;
     }
     ends_exact(&stage, &input, &places).await;
@@ -58,8 +69,14 @@ async fn the_broker_goes_away_and_returns() {
     broker.drop_connections();
     ends_exact(&stage, &input, &places).await;
     // It is not only the rest of what was fetched: new records arrive as well.
-    let more: Vec<(String, String)> = input[..100].iter().map(|(id, text)| (format!("again-{id}"), text.clone())).collect();
-    let made: Vec<Made> = more.iter().map(|(id, text)| Made::new(id.as_bytes(), text.as_bytes())).collect();
+    let more: Vec<(String, String)> = input[..100]
+        .iter()
+        .map(|(id, text)| (format!("again-{id}"), text.clone()))
+        .collect();
+    let made: Vec<Made> = more
+        .iter()
+        .map(|(id, text)| Made::new(id.as_bytes(), text.as_bytes()))
+        .collect();
     places.extend(stage.feed.send("flights", &made));
     input.extend(more);
     ends_exact(&stage, &input, &places).await;
@@ -75,6 +92,11 @@ async fn a_frozen_postgres_is_waited_for() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     host.alive().unwrap();
     stage.postgres.resume().unwrap();
-    eventually(Duration::from_secs(60), "the host is still there", async || host.alive()).await;
+    eventually(
+        Duration::from_secs(60),
+        "the host is still there",
+        async || host.alive(),
+    )
+    .await;
     ends_exact(&stage, &input, &places).await;
 }

@@ -14,7 +14,11 @@ const NOWHERE: &str = "[kafka.main]\nbrokers = \"127.0.0.1:1\"\n[postgres.main]\
 
 /// Runs the program in an empty folder.
 fn run(folder: &TempDir, arguments: &[&str]) -> Output {
-    wasmill().args(arguments).current_dir(folder).output().unwrap()
+    wasmill()
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
 }
 
 /// Runs a host on a config's text, which it has to refuse; what it wrote to standard error.
@@ -30,5 +34,11 @@ fn refused(text: &str, code: i32) -> String {
 
 /// As [`refused`], with one pipeline that runs the component in `file`.
 fn refused_component(file: &Path, code: i32) -> String {
-    refused(&format!("{NOWHERE}[pipeline.p]\nfile = {:?}\nbind.route.by_airport = \"discard\"\n", file.display().to_string()), code)
+    refused(
+        &format!(
+            "{NOWHERE}[pipeline.p]\nfile = {:?}\nbind.route.by_airport = \"discard\"\n",
+            file.display().to_string()
+        ),
+        code,
+    )
 }

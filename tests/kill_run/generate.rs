@@ -64,9 +64,17 @@ pub(crate) fn write(file: &Path, records: u64, random: &mut Random) -> anyhow::R
             known[usize::try_from(random.below(RECENT as u64))?] = (id, line);
         }
         let (before, delay, after) = cut_delay(sample[line]);
-        let delay = if id == index { delay } else { i64::try_from(random.below(2_000))? - 500 };
+        let delay = if id == index {
+            delay
+        } else {
+            i64::try_from(random.below(2_000))? - 500
+        };
         let value = format!("{before}{delay}{after}");
-        let value = if random.below(BAD) == 0 { value.replacen("/0", "/9", 1) } else { value };
+        let value = if random.below(BAD) == 0 {
+            value.replacen("/0", "/9", 1)
+        } else {
+            value
+        };
         writeln!(out, "{partition}\tf-{id}\t{value}")?;
     }
     out.flush()?;
@@ -75,9 +83,19 @@ pub(crate) fn write(file: &Path, records: u64, random: &mut Random) -> anyhow::R
 
 /// The text before the delay, the delay, and the text after it.
 fn cut_delay(line: &str) -> (&str, i64, &str) {
-    let start = line.find("\"delay\":").expect("every sample line has a delay") + "\"delay\":".len();
-    let end = start + line[start..].find(',').expect("delay is not the last field");
-    (&line[..start], line[start..end].parse().expect("delay is an integer"), &line[end..])
+    let start = line
+        .find("\"delay\":")
+        .expect("every sample line has a delay")
+        + "\"delay\":".len();
+    let end = start
+        + line[start..]
+            .find(',')
+            .expect("delay is not the last field");
+    (
+        &line[..start],
+        line[start..end].parse().expect("delay is an integer"),
+        &line[end..],
+    )
 }
 
 /// Produces the file's lines; returns how many were stored.

@@ -9,16 +9,32 @@ use wasmill_tests::hash::{self, TableHash};
 use wasmill_tests::ring::by_airport;
 
 /// Count and hash of every table.
-pub(crate) async fn tables(stage: &Stage, session: &Session, keyspace: &str) -> anyhow::Result<BTreeMap<String, TableHash>> {
+pub(crate) async fn tables(
+    stage: &Stage,
+    session: &Session,
+    keyspace: &str,
+) -> anyhow::Result<BTreeMap<String, TableHash>> {
     let mut seen = BTreeMap::new();
     let dead = "concat_ws('|', topic, partition, \"offset\", code)";
-    let postgres = [("flights", sql::FLIGHTS, "flights"), ("flight_log", sql::FLIGHT_LOG, "flight_log"), ("dead_letter", dead, "wasmill.dead_letter")];
+    let postgres = [
+        ("flights", sql::FLIGHTS, "flights"),
+        ("flight_log", sql::FLIGHT_LOG, "flight_log"),
+        ("dead_letter", dead, "wasmill.dead_letter"),
+    ];
     for (name, line, table) in postgres {
         let rows = stage.rows(&hash::sql(line, table)).await;
         let (count, sum): (i64, String) = (rows[0].get(0), rows[0].get(1));
-        seen.insert(name.to_owned(), TableHash { rows: u64::try_from(count)?, sum: sum.parse()? });
+        seen.insert(
+            name.to_owned(),
+            TableHash {
+                rows: u64::try_from(count)?,
+                sum: sum.parse()?,
+            },
+        );
     }
-    let cassandra = by_airport(session, keyspace).await.map_err(anyhow::Error::msg)?;
+    let cassandra = by_airport(session, keyspace)
+        .await
+        .map_err(anyhow::Error::msg)?;
     seen.insert("by_airport".to_owned(), cassandra);
     Ok(seen)
 }

@@ -31,7 +31,14 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(records: u64, seed: u64) -> Self {
-        Self { records, seed, kills: Vec::new(), seconds: 0.0, used: Usage::default(), checks: Vec::new() }
+        Self {
+            records,
+            seed,
+            kills: Vec::new(),
+            seconds: 0.0,
+            used: Usage::default(),
+            checks: Vec::new(),
+        }
     }
 
     /// Adds what one host used.
@@ -50,18 +57,37 @@ impl Report {
     ) {
         for (table, wanted) in wanted {
             let seen = seen.get(table).copied().unwrap_or_default();
-            self.check(format!("{table}: {seen}, independently {wanted}"), seen == *wanted);
+            self.check(
+                format!("{table}: {seen}, independently {wanted}"),
+                seen == *wanted,
+            );
         }
-        self.check(format!("tables compared: {} of {}", seen.len(), wanted.len()), seen.keys().eq(wanted.keys()));
-        self.check(format!("appended rows {appended} = distinct (topic, partition, offset) {distinct}"), appended == distinct);
+        self.check(
+            format!("tables compared: {} of {}", seen.len(), wanted.len()),
+            seen.keys().eq(wanted.keys()),
+        );
+        self.check(
+            format!("appended rows {appended} = distinct (topic, partition, offset) {distinct}"),
+            appended == distinct,
+        );
         let balanced = self.kills.iter().filter(|kill| kill.balanced).count();
-        self.check(format!("rows + dead letters = positions right after {balanced} of {} kills", self.kills.len()), balanced == self.kills.len());
+        self.check(
+            format!(
+                "rows + dead letters = positions right after {balanced} of {} kills",
+                self.kills.len()
+            ),
+            balanced == self.kills.len(),
+        );
     }
 
     /// Checks the greatest resident set of all hosts.
     pub(crate) fn memory_limit(&mut self, most: u64) {
         let peak = self.used.peak_memory;
-        let text = format!("greatest resident memory {} MB, limit {} MB", peak >> 20, most >> 20);
+        let text = format!(
+            "greatest resident memory {} MB, limit {} MB",
+            peak >> 20,
+            most >> 20
+        );
         self.check(text, peak > 0 && peak < most);
     }
 
@@ -79,17 +105,45 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passed() { "passed" } else { "FAILED" };
-        writeln!(f, "# Kill run: {} records, {} kills, {verdict}\n", self.records, self.kills.len())?;
-        writeln!(f, "Seed {}; {:.0} s; {:.0} records/s, kills and start-ups included.", self.seed, self.seconds, self.records as f64 / self.seconds)?;
+        writeln!(
+            f,
+            "# Kill run: {} records, {} kills, {verdict}\n",
+            self.records,
+            self.kills.len()
+        )?;
+        writeln!(
+            f,
+            "Seed {}; {:.0} s; {:.0} records/s, kills and start-ups included.",
+            self.seed,
+            self.seconds,
+            self.records as f64 / self.seconds
+        )?;
         let cpu = self.used.cpu * 1e6 / self.records as f64;
-        writeln!(f, "CPU of all hosts, start-ups and repeated work included: {:.1} s, {cpu:.2} µs a record.\n", self.used.cpu)?;
+        writeln!(
+            f,
+            "CPU of all hosts, start-ups and repeated work included: {:.1} s, {cpu:.2} µs a record.\n",
+            self.used.cpu
+        )?;
         writeln!(f, "| check | |\n|---|---|")?;
         for (text, held) in &self.checks {
-            writeln!(f, "| {text} | {} |", if *held { "holds" } else { "**BROKEN**" })?;
+            writeln!(
+                f,
+                "| {text} | {} |",
+                if *held { "holds" } else { "**BROKEN**" }
+            )?;
         }
-        writeln!(f, "\n| kill | records behind the position | moving again after |\n|---|---|---|")?;
+        writeln!(
+            f,
+            "\n| kill | records behind the position | moving again after |\n|---|---|---|"
+        )?;
         for (index, kill) in self.kills.iter().enumerate() {
-            writeln!(f, "| {} | {} | {:.1} s |", index + 1, kill.at, kill.resumed.as_secs_f64())?;
+            writeln!(
+                f,
+                "| {} | {} | {:.1} s |",
+                index + 1,
+                kill.at,
+                kill.resumed.as_secs_f64()
+            )?;
         }
         Ok(())
     }

@@ -11,20 +11,29 @@ use std::sync::{LazyLock, Mutex};
 /// The repository's root.
 pub fn repository() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the crate is a folder of the repository").to_owned()
+    tests
+        .parent()
+        .expect("the crate is a folder of the repository")
+        .to_owned()
 }
 
 /// The folder of the current profile, such as `target/debug`.
 fn profile_folder() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a file");
     let folder = own.parent().expect("a file is in a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().expect("deps is in the profile's folder") } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().expect("deps is in the profile's folder")
+    } else {
+        folder
+    };
     folder.to_owned()
 }
 
 /// Runs a command to its end and panics with its output unless it succeeds.
 pub fn must(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?} ended with {}\n{}\n{}",
@@ -44,8 +53,22 @@ pub fn binary() -> &'static Path {
         let folder = profile_folder();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "wasmill", "--bin", "wasmill"]).current_dir(repository());
-        build.env("CARGO_TARGET_DIR", folder.parent().expect("a profile is below the target folder"));
+        build
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "wasmill",
+                "--bin",
+                "wasmill",
+            ])
+            .current_dir(repository());
+        build.env(
+            "CARGO_TARGET_DIR",
+            folder
+                .parent()
+                .expect("a profile is below the target folder"),
+        );
         if folder.ends_with("release") {
             build.arg("--release");
         }
@@ -58,7 +81,10 @@ pub fn binary() -> &'static Path {
 /// A command of the program, with an environment that no test depends on.
 pub fn wasmill() -> Command {
     let mut command = Command::new(binary());
-    command.env("NO_COLOR", "1").env_remove("WASMILL_LOG").env_remove("RUST_LOG");
+    command
+        .env("NO_COLOR", "1")
+        .env_remove("WASMILL_LOG")
+        .env_remove("RUST_LOG");
     command
 }
 
@@ -66,7 +92,9 @@ pub fn wasmill() -> Command {
 pub fn plugin(folder: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
     // Held during the build: cargo would make the others wait anyway.
-    let mut built = BUILT.lock().expect("nothing panics while building but the test that builds");
+    let mut built = BUILT
+        .lock()
+        .expect("nothing panics while building but the test that builds");
     if let Some(file) = built.get(folder) {
         return file.clone();
     }
@@ -74,8 +102,18 @@ pub fn plugin(folder: &str) -> PathBuf {
     std::fs::create_dir_all(&out).expect("the target folder can be written");
     let name = folder.rsplit('/').next().expect("a path has a last part");
     let file = out.join(format!("{name}.wasm"));
-    must(wasmill().args(["plugin", "build"]).arg(repository().join(folder)).arg("--out").arg(&file));
-    assert!(file.is_file(), "plugin build succeeded and left no {}", file.display());
+    must(
+        wasmill()
+            .args(["plugin", "build"])
+            .arg(repository().join(folder))
+            .arg("--out")
+            .arg(&file),
+    );
+    assert!(
+        file.is_file(),
+        "plugin build succeeded and left no {}",
+        file.display()
+    );
     built.insert(folder.to_owned(), file.clone());
     file
 }

@@ -32,12 +32,27 @@ const DAY: i64 = 86_400_000_000;
 /// Days from 1970 to a date of the Gregorian calendar, counted year by year and month by month.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let lengths = [
+        31,
+        if leap(year) { 29 } else { 28 },
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
     let index = usize::try_from(month - 1).ok()?;
     if !(1970..3000).contains(&year) || day < 1 || day > *lengths.get(index)? {
         return None;
     }
-    let years: i64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
+    let years: i64 = (1970..year)
+        .map(|year| if leap(year) { 366 } else { 365 })
+        .sum();
     Some(years + lengths[..index].iter().sum::<i64>() + day - 1)
 }
 
@@ -47,7 +62,11 @@ impl Flight {
         let value: Value = serde_json::from_slice(value).ok()?;
         let date = value["date"].as_str()?;
         let number = |from: usize, to: usize| date.get(from..to)?.parse::<i64>().ok();
-        if date.len() != 16 || date.bytes().any(|byte| !byte.is_ascii_digit() && !b"/: ".contains(&byte)) {
+        if date.len() != 16
+            || date
+                .bytes()
+                .any(|byte| !byte.is_ascii_digit() && !b"/: ".contains(&byte))
+        {
             return None;
         }
         let day = days(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
@@ -55,8 +74,17 @@ impl Flight {
         if !(0..24).contains(&hour) || !(0..60).contains(&minute) {
             return None;
         }
-        let int32 = |value: &Value| value.as_i64().filter(|number| i32::try_from(*number).is_ok());
-        let airport = |value: &Value| value.as_str().filter(|code| code.len() == 3).map(str::to_owned);
+        let int32 = |value: &Value| {
+            value
+                .as_i64()
+                .filter(|number| i32::try_from(*number).is_ok())
+        };
+        let airport = |value: &Value| {
+            value
+                .as_str()
+                .filter(|code| code.len() == 3)
+                .map(str::to_owned)
+        };
         Some(Self {
             id: key.to_owned(),
             departure: day * DAY + (hour * 60 + minute) * 60_000_000,
@@ -70,19 +98,40 @@ impl Flight {
 
     /// Its row of the table `flights`, as one line.
     pub fn line(&self) -> String {
-        let Self { id, departure, day, origin, destination, delay, distance } = self;
+        let Self {
+            id,
+            departure,
+            day,
+            origin,
+            destination,
+            delay,
+            distance,
+        } = self;
         format!("{id}|{departure}|{day}|{origin}|{destination}|{delay}|{distance}")
     }
 
     /// Its row of the table `flights_by_airport`, as one line.
     pub fn airport_line(&self) -> String {
-        let Self { id, departure, day, origin, destination, delay, distance } = self;
+        let Self {
+            id,
+            departure,
+            day,
+            origin,
+            destination,
+            delay,
+            distance,
+        } = self;
         format!("{origin}|{day}|{departure}|{id}|{destination}|{delay}|{distance}")
     }
 
     /// Its row of the table `flight_log`, as one line.
     pub fn log_line(&self, topic: &str, partition: i32, offset: i64) -> String {
-        let Self { id, departure, delay, .. } = self;
+        let Self {
+            id,
+            departure,
+            delay,
+            ..
+        } = self;
         format!("{topic}|{partition}|{offset}|1.0.0|{id}|{departure}|{delay}")
     }
 }
@@ -97,14 +146,21 @@ pub mod sql {
 
 /// The first `count` shipped flights with keys of their own: `f-0`, `f-1`, …
 pub fn shipped_flights(count: usize) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(repository().join("plugins/flights/data/flights.ndjson")).unwrap();
+    let text =
+        std::fs::read_to_string(repository().join("plugins/flights/data/flights.ndjson")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    (0..count).map(|index| (format!("f-{index}"), lines[index % lines.len()].to_owned())).collect()
+    (0..count)
+        .map(|index| (format!("f-{index}"), lines[index % lines.len()].to_owned()))
+        .collect()
 }
 
 /// The last line an id should show, folded in the order of the records.
-pub fn latest<'r>(records: impl IntoIterator<Item = (&'r str, &'r [u8])>) -> BTreeMap<String, Flight> {
-    let flights = records.into_iter().filter_map(|(key, value)| Flight::read(key, value));
+pub fn latest<'r>(
+    records: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+) -> BTreeMap<String, Flight> {
+    let flights = records
+        .into_iter()
+        .filter_map(|(key, value)| Flight::read(key, value));
     flights.map(|flight| (flight.id.clone(), flight)).collect()
 }
 
@@ -114,7 +170,12 @@ pub fn quake_line(value: &str) -> Option<(String, String)> {
     let id = value["id"].as_str()?;
     let of = &value["properties"];
     let at = |index: usize| value["geometry"]["coordinates"][index].as_f64();
-    let float = |number: Option<f64>| number.map_or_else(|| "null".to_owned(), |number| format!("{:016x}", number.to_bits()));
+    let float = |number: Option<f64>| {
+        number.map_or_else(
+            || "null".to_owned(),
+            |number| format!("{:016x}", number.to_bits()),
+        )
+    };
     let line = format!(
         "{id}|{}|{}|{}|{}|{}|{}|{}",
         float(of["mag"].as_f64()),
@@ -130,7 +191,9 @@ pub fn quake_line(value: &str) -> Option<(String, String)> {
 
 /// The shipped quakes, one JSON text each.
 pub fn shipped_quakes() -> Vec<String> {
-    let text = std::fs::read_to_string(repository().join("plugins/earthquakes/data/earthquakes.ndjson")).unwrap();
+    let text =
+        std::fs::read_to_string(repository().join("plugins/earthquakes/data/earthquakes.ndjson"))
+            .unwrap();
     text.lines().map(str::to_owned).collect()
 }
 

@@ -31,9 +31,13 @@ impl TableHash {
 
 /// SQL that returns rows and hash (as text) of the lines that `line`, an SQL expression over `table`, makes.
 pub fn sql(line: &str, table: &str) -> String {
-    let number = format!("('x' || encode(substr(sha256(convert_to({line}, 'UTF8')), 1, 8), 'hex'))::bit(64)::int8");
+    let number = format!(
+        "('x' || encode(substr(sha256(convert_to({line}, 'UTF8')), 1, 8), 'hex'))::bit(64)::int8"
+    );
     let modulus = "18446744073709551616";
-    format!("SELECT count(*), mod(mod(coalesce(sum({number}::numeric), 0), {modulus}) + {modulus}, {modulus})::text FROM {table}")
+    format!(
+        "SELECT count(*), mod(mod(coalesce(sum({number}::numeric), 0), {modulus}) + {modulus}, {modulus})::text FROM {table}"
+    )
 }
 
 impl std::fmt::Display for TableHash {

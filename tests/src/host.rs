@@ -44,13 +44,33 @@ impl Host {
     /// Starts `wasmill run` with a config file. Its log, standard error, goes to `host.log` beside it, run after run.
     pub fn start(config: &Path) -> Self {
         let log = config.with_file_name("host.log");
-        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let log_start = usize::try_from(file.metadata().unwrap().len()).unwrap();
-        let out = File::options().create(true).append(true).open(config.with_file_name("host.out")).unwrap();
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(config.with_file_name("host.out"))
+            .unwrap();
         let mut command = wasmill();
-        command.arg("run").arg("-c").arg(config).stdin(Stdio::null()).stdout(out).stderr(file);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { child, log, log_start }
+        command
+            .arg("run")
+            .arg("-c")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(file);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            child,
+            log,
+            log_start,
+        }
     }
 
     /// Its process id.
@@ -64,7 +84,9 @@ impl Host {
         self.child.kill().unwrap();
         let start = Instant::now();
         // A dead process keeps its times until it is waited for.
-        while !matches!(stat(self.pid()), Some(('Z', _)) | None) && start.elapsed() < Duration::from_secs(10) {
+        while !matches!(stat(self.pid()), Some(('Z', _)) | None)
+            && start.elapsed() < Duration::from_secs(10)
+        {
             std::thread::sleep(PAUSE);
         }
         usage.cpu = self.usage().cpu.max(usage.cpu);
@@ -74,7 +96,11 @@ impl Host {
 
     /// Sends a signal by name, such as `TERM`, `STOP` or `CONT`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status()
+            .unwrap();
         assert!(sent.success(), "kill -{name} {}", self.pid());
     }
 
@@ -91,13 +117,20 @@ impl Host {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return self.exit(status);
             }
-            assert!(start.elapsed() < within, "the host still runs after {within:?}:\n{}", self.stderr());
+            assert!(
+                start.elapsed() < within,
+                "the host still runs after {within:?}:\n{}",
+                self.stderr()
+            );
             std::thread::sleep(PAUSE);
         }
     }
 
     fn exit(&self, status: ExitStatus) -> Exit {
-        Exit { code: status.code(), stderr: self.stderr() }
+        Exit {
+            code: status.code(),
+            stderr: self.stderr(),
+        }
     }
 
     /// Whether it still runs.
@@ -121,7 +154,8 @@ impl Host {
     pub fn usage(&self) -> Usage {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let kilobytes =
+            peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
         Usage {
             cpu: stat(self.pid()).map_or(0.0, |(_, cpu)| cpu),
             peak_memory: kilobytes.unwrap_or(0) * 1024,

@@ -10,7 +10,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
+};
 
 /// One record to produce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,18 +30,28 @@ pub struct Made {
 impl Made {
     /// A record with key and value.
     pub fn new(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { key: Some(key.into()), value: Some(value.into()), ..Self::default() }
+        Self {
+            key: Some(key.into()),
+            value: Some(value.into()),
+            ..Self::default()
+        }
     }
 
     /// A null value under a key.
     pub fn tombstone(key: impl Into<Vec<u8>>) -> Self {
-        Self { key: Some(key.into()), ..Self::default() }
+        Self {
+            key: Some(key.into()),
+            ..Self::default()
+        }
     }
 
     /// The same record in a chosen partition.
     #[must_use]
     pub fn on(self, partition: i32) -> Self {
-        Self { partition: Some(partition), ..self }
+        Self {
+            partition: Some(partition),
+            ..self
+        }
     }
 }
 
@@ -66,7 +78,10 @@ impl ProducerContext for Delivered {
     fn delivery(&self, result: &DeliveryResult<'_>, index: Self::DeliveryOpaque) {
         match result {
             Ok(message) => {
-                let place = Place { partition: message.partition(), offset: message.offset() };
+                let place = Place {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                };
                 self.places.lock().unwrap().push((*index, place));
             }
             Err(_) => {
@@ -92,8 +107,14 @@ impl Feed {
     /// A producer for the cluster at `bootstrap`.
     pub fn new(bootstrap: &str) -> Self {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", bootstrap).set("acks", "all").set("enable.idempotence", "true");
-        config.set("message.max.bytes", "20000000").set("linger.ms", "5").set("reconnect.backoff.max.ms", "500");
+        config
+            .set("bootstrap.servers", bootstrap)
+            .set("acks", "all")
+            .set("enable.idempotence", "true");
+        config
+            .set("message.max.bytes", "20000000")
+            .set("linger.ms", "5")
+            .set("reconnect.backoff.max.ms", "500");
         let producer = config.create_with_context(Delivered::default()).unwrap();
         Self { producer, config }
     }
@@ -101,7 +122,8 @@ impl Feed {
     /// Creates a topic.
     pub async fn topic(&self, name: &str, partitions: i32) {
         let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "20000000");
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "20000000");
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(15)));
         let made = admin.create_topics([&topic], &options).await.unwrap();
         for one in made {
@@ -117,7 +139,11 @@ impl Feed {
             self.enqueue(topic, made, index);
         }
         self.producer.flush(Duration::from_secs(120)).unwrap();
-        assert_eq!(context.failed.load(Ordering::Relaxed), 0, "records were not stored");
+        assert_eq!(
+            context.failed.load(Ordering::Relaxed),
+            0,
+            "records were not stored"
+        );
         let mut places = std::mem::take(&mut *context.places.lock().unwrap());
         assert_eq!(places.len(), records.len(), "records without an answer");
         places.sort_unstable_by_key(|(index, _)| *index);
@@ -126,7 +152,8 @@ impl Feed {
 
     /// Hands one record over; waits while the queue is full.
     pub fn enqueue(&self, topic: &str, made: &Made, index: usize) {
-        let mut record = BaseRecord::<[u8], [u8], Box<usize>>::with_opaque_to(topic, Box::new(index));
+        let mut record =
+            BaseRecord::<[u8], [u8], Box<usize>>::with_opaque_to(topic, Box::new(index));
         record.key = made.key.as_deref();
         record.payload = made.value.as_deref();
         record.partition = made.partition;
@@ -147,7 +174,11 @@ impl Feed {
     pub fn settle(&self) -> usize {
         self.producer.flush(Duration::from_secs(300)).unwrap();
         let context = self.producer.context();
-        assert_eq!(context.failed.load(Ordering::Relaxed), 0, "records were not stored");
+        assert_eq!(
+            context.failed.load(Ordering::Relaxed),
+            0,
+            "records were not stored"
+        );
         context.places.lock().unwrap().len()
     }
 }

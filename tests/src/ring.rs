@@ -32,11 +32,16 @@ impl RealServers {
     /// They cannot run and `CI=true`.
     pub fn get() -> Option<Arc<Self>> {
         static RUNNING: Mutex<Weak<RealServers>> = Mutex::new(Weak::new());
-        let missing = Kafka::available().and_then(|()| Cassandra::available()).err();
+        let missing = Kafka::available()
+            .and_then(|()| Cassandra::available())
+            .err();
         if let Some(missing) = missing {
             let ci = std::env::var("CI").is_ok_and(|value| value == "true");
             assert!(!ci, "{missing}; {}", missing.hint);
-            eprintln!("\n!!! SKIPPED, NOTHING WAS TESTED: {missing}; {}\n", missing.hint);
+            eprintln!(
+                "\n!!! SKIPPED, NOTHING WAS TESTED: {missing}; {}\n",
+                missing.hint
+            );
             return None;
         }
         let mut running = RUNNING.lock().unwrap();
@@ -51,18 +56,27 @@ impl RealServers {
     fn start() -> Self {
         let kafka = std::thread::spawn(|| Kafka::start(&KafkaOptions::default()).unwrap());
         let cassandra = Cassandra::start(&CassandraOptions::default()).unwrap();
-        Self { kafka: kafka.join().unwrap(), cassandra }
+        Self {
+            kafka: kafka.join().unwrap(),
+            cassandra,
+        }
     }
 
     /// A session with Cassandra.
     pub async fn session(&self) -> Session {
-        SessionBuilder::new().known_node(self.cassandra.contact_point()).build().await.unwrap()
+        SessionBuilder::new()
+            .known_node(self.cassandra.contact_point())
+            .build()
+            .await
+            .unwrap()
     }
 
     /// The config's `[cassandra.main]` with a keyspace that the host creates.
     pub fn connection(&self, keyspace: &str) -> String {
         let hosts = self.cassandra.contact_point();
-        format!("[cassandra.main]\nhosts = [{hosts:?}]\nkeyspace = {keyspace:?}\ncreate_keyspace = 1\n")
+        format!(
+            "[cassandra.main]\nhosts = [{hosts:?}]\nkeyspace = {keyspace:?}\ncreate_keyspace = 1\n"
+        )
     }
 }
 
@@ -72,13 +86,20 @@ pub async fn by_airport(session: &Session, keyspace: &str) -> Result<TableHash, 
     let query = format!(
         "SELECT origin, day, departure, id, destination, delay, distance FROM {keyspace}.flights_by_airport"
     );
-    let pager = session.query_iter(query, ()).await.map_err(|error| error.to_string())?;
-    let mut rows = pager.rows_stream::<Columns>().map_err(|error| error.to_string())?;
+    let pager = session
+        .query_iter(query, ())
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut rows = pager
+        .rows_stream::<Columns>()
+        .map_err(|error| error.to_string())?;
     let mut hash = TableHash::default();
     while let Some(row) = rows.try_next().await.map_err(|error| error.to_string())? {
         let (origin, day, departure, id, destination, delay, distance) = row;
         let (day, departure) = (i64::from(day.0) - DATE_ZERO, departure.0 * 1000);
-        hash.add(&format!("{origin}|{day}|{departure}|{id}|{destination}|{delay}|{distance}"));
+        hash.add(&format!(
+            "{origin}|{day}|{departure}|{id}|{destination}|{delay}|{distance}"
+        ));
     }
     Ok(hash)
 }

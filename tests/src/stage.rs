@@ -42,7 +42,11 @@ impl Stage {
 
     fn with(bootstrap: &str, broker: Option<Broker>) -> Self {
         // Commits survive the kills of these tests either way; only a power cut needs the disk.
-        let options = PostgresOptions { durable: false, listen: Listen::Loopback, ..PostgresOptions::default() };
+        let options = PostgresOptions {
+            durable: false,
+            listen: Listen::Loopback,
+            ..PostgresOptions::default()
+        };
         Self {
             postgres: Postgres::start(&options).unwrap(),
             broker,
@@ -95,7 +99,9 @@ impl Stage {
             Some(refused) => refused.message().to_owned(),
             None => error.to_string(),
         };
-        let (client, connection) = tokio_postgres::connect(&self.postgres.url(), NoTls).await.map_err(show)?;
+        let (client, connection) = tokio_postgres::connect(&self.postgres.url(), NoTls)
+            .await
+            .map_err(show)?;
         let driver = tokio::spawn(connection);
         let rows = client.query(sql, &[]).await.map_err(show);
         drop(client);
@@ -105,7 +111,9 @@ impl Stage {
 
     /// Rows of a query.
     pub async fn rows(&self, sql: &str) -> Vec<Row> {
-        self.try_rows(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.try_rows(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// The one number a query returns, 0 while the table does not exist.
@@ -124,21 +132,32 @@ impl Stage {
     pub async fn reaches(&self, sql: &str, wanted: i64) -> Result<(), String> {
         let rows = self.try_rows(sql).await?;
         let seen: i64 = rows[0].get(0);
-        if seen == wanted { Ok(()) } else { Err(format!("{sql}: {seen} instead of {wanted}")) }
+        if seen == wanted {
+            Ok(())
+        } else {
+            Err(format!("{sql}: {seen} instead of {wanted}"))
+        }
     }
 
     /// Runs statements.
     pub async fn execute(&self, sql: &str) {
-        let (client, connection) = tokio_postgres::connect(&self.postgres.url(), NoTls).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&self.postgres.url(), NoTls)
+            .await
+            .unwrap();
         let driver = tokio::spawn(connection);
-        client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        client
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         drop(client);
         driver.await.unwrap().ok();
     }
 
     /// Sum over the pipeline's partitions of what is behind its positions.
     pub async fn position(&self, pipeline: &str) -> i64 {
-        let sql = format!("SELECT coalesce(sum(next), 0)::int8 FROM wasmill.position WHERE pipeline = '{pipeline}'");
+        let sql = format!(
+            "SELECT coalesce(sum(next), 0)::int8 FROM wasmill.position WHERE pipeline = '{pipeline}'"
+        );
         self.number(&sql).await
     }
 
@@ -147,7 +166,9 @@ impl Stage {
     /// # Errors
     /// What they are now.
     pub async fn positioned(&self, pipeline: &str, wanted: i64) -> Result<(), String> {
-        let sql = format!("SELECT coalesce(sum(next), 0)::int8 FROM wasmill.position WHERE pipeline = '{pipeline}'");
+        let sql = format!(
+            "SELECT coalesce(sum(next), 0)::int8 FROM wasmill.position WHERE pipeline = '{pipeline}'"
+        );
         self.reaches(&sql, wanted).await
     }
 
@@ -155,7 +176,9 @@ impl Stage {
     pub async fn dead(&self) -> Vec<(String, i32, i64)> {
         let sql = "SELECT code, partition, \"offset\" FROM wasmill.dead_letter ORDER BY partition, \"offset\"";
         let rows = self.rows(sql).await;
-        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+        rows.iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect()
     }
 }
 
@@ -167,5 +190,8 @@ impl Default for Stage {
 
 /// A pipeline's section with everything bound to `main`; `more` holds further keys.
 pub fn pipeline(name: &str, file: &Path, more: &str) -> String {
-    format!("[pipeline.{name}]\nfile = {:?}\n{more}\n", file.display().to_string())
+    format!(
+        "[pipeline.{name}]\nfile = {:?}\n{more}\n",
+        file.display().to_string()
+    )
 }

@@ -6,12 +6,18 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks until `probe` returns `Ok`; panics with `what` and the last answer when that takes longer than `within`.
-pub async fn eventually<T>(within: Duration, what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+pub async fn eventually<T>(
+    within: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
     let start = Instant::now();
     loop {
         match probe().await {
             Ok(value) => return value,
-            Err(last) if start.elapsed() > within => panic!("{what}: not within {within:?}: {last}"),
+            Err(last) if start.elapsed() > within => {
+                panic!("{what}: not within {within:?}: {last}")
+            }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -22,5 +28,9 @@ pub async fn eventually<T>(within: Duration, what: &str, mut probe: impl AsyncFn
 /// # Errors
 /// The difference, for people.
 pub fn same<T: PartialEq + std::fmt::Debug>(seen: &T, wanted: &T) -> Result<(), String> {
-    if seen == wanted { Ok(()) } else { Err(format!("{seen:?} instead of {wanted:?}")) }
+    if seen == wanted {
+        Ok(())
+    } else {
+        Err(format!("{seen:?} instead of {wanted:?}"))
+    }
 }
