@@ -26,8 +26,8 @@ const CORE: [&str; 2] = ["pipeline", "control"];
 /// Where everything meets; only `assemble` names concrete adapters.
 const EDGE: [&str; 6] = ["admin", "cli", "assemble", "author", "main", "lib"];
 
-/// Who may name the adapters; a folder ends in `/`. The demo and `feed` play the world around a host:
-/// they make topics, produce records and look into tables by themselves.
+/// Who may name the adapters; a folder ends in `/`. The demo plays the operator around a host: it makes topics and
+/// looks into tables by itself; `feed` produces.
 const PICKS_ADAPTERS: [&str; 4] = ["assemble.rs", "assemble/", "cli/demo/", "cli/feed.rs"];
 
 /// Imports against the picture that are meant, with the reason.

@@ -110,11 +110,22 @@ pub fn local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask
     }
 }
 
-/// Starts a task on the current runtime, with or without a `LocalSet` around it: what drives a connection's
-/// socket. It is aborted when its handle is dropped.
-pub fn driver(future: impl Future<Output = ()> + Send + 'static) -> LocalTask<()> {
-    LocalTask {
-        handle: tokio::spawn(future),
+/// A task that drives a connection on the current runtime until it ends or this handle is dropped.
+#[derive(Debug)]
+pub struct Driver {
+    handle: tokio::task::AbortHandle,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// Drives a connection: nothing waits for its end but whoever uses the connection.
+pub fn drive(connection: impl Future<Output = ()> + Send + 'static) -> Driver {
+    Driver {
+        handle: tokio::spawn(connection).abort_handle(),
     }
 }
 

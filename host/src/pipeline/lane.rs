@@ -141,12 +141,14 @@ impl Lane {
                 (None, None) => break,
                 (Some(mut first), None) => {
                     self.commit(&mut first).await?;
+                    outlet.recycle(std::mem::take(&mut first.batch));
                     spare.push(first);
                     None
                 }
                 (None, Some(batch)) => Some(self.process(batch, reuse).await?),
                 (Some(mut first), Some(batch)) => {
                     let second = self.commit_and_process(&mut first, batch, reuse).await?;
+                    outlet.recycle(std::mem::take(&mut first.batch));
                     spare.push(first);
                     Some(second)
                 }

@@ -58,12 +58,13 @@ pub(super) struct Supervisor {
     generation: u64,
 }
 
-/// Stores the positions a pipeline needs before its first fetch, and refuses to start on a loss.
+/// Stores the positions a pipeline needs before its first fetch, and refuses to start on a loss. Returns the
+/// identity of the topic they belong to.
 pub(super) async fn prepare(
     settings: &PipelineSettings,
     surroundings: &Arc<dyn Surroundings>,
     anchor: &dyn Anchor,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let input = &settings.plan.input;
     let asked = Arc::clone(surroundings);
     let info = task::blocking(move || asked.topic()).await??;
@@ -77,7 +78,8 @@ pub(super) async fn prepare(
             "positions stored"
         );
     }
-    Ok(())
+    let stored_id = stored.into_iter().find_map(|position| position.topic_id);
+    Ok(stored_id.or(info.id))
 }
 
 impl Supervisor {

@@ -147,8 +147,9 @@ fn keep_resident(pool: &mut PoolingAllocationConfig) {
 
 /// The thread that advances the epoch; ends and is joined with the engine.
 struct Ticker {
-    // Dropped first, which ends the thread; nothing is ever sent.
-    _stop: Sender<()>,
+    // Dropped to end the thread; nothing is ever sent.
+    stop: Option<Sender<()>>,
+    /// Joined when dropped, after `stop`.
     _thread: task::Thread<()>,
 }
 
@@ -161,9 +162,15 @@ impl Ticker {
             }
         })?;
         Ok(Self {
-            _stop: stop,
+            stop: Some(stop),
             _thread: thread,
         })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use crate::config::Secret;
 use crate::error::{Error, Result};
-use crate::task::{self, LocalTask};
+use crate::task;
 
 use super::failure;
 use super::plan::{RoutePlan, Shape};
@@ -52,8 +52,7 @@ pub(super) struct Connection {
     pub(super) flights: u64,
     /// Buffers of earlier flights, for reuse.
     pub(super) spare: Vec<Vec<u8>>,
-    /// Aborted with the connection.
-    _driver: LocalTask<()>,
+    _driver: task::Driver,
 }
 
 impl std::fmt::Debug for Connection {
@@ -117,7 +116,7 @@ fn no_tls() -> Error {
 /// A bare session: connected and with its parameters pinned, nothing prepared.
 pub(super) struct Session {
     pub(super) client: Client,
-    driver: LocalTask<()>,
+    driver: task::Driver,
 }
 
 impl Session {
@@ -247,12 +246,12 @@ impl Connection {
 }
 
 /// Drives a connection's socket until it is closed.
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>) -> LocalTask<()>
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>) -> task::Driver
 where
     tokio_postgres::Connection<S, T>:
         Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
 {
-    task::driver(async move {
+    task::drive(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = failure::detail(&error), "postgres connection ended");
         }
