@@ -3,6 +3,5 @@
 
 mod chaos;
 mod contract;
-mod golden;
 mod layering;
 mod scenario;

@@ -45,3 +45,28 @@ impl std::fmt::Display for TableHash {
         write!(f, "{} rows {:016x}", self.rows, self.sum)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_does_not_matter_and_everything_else_does() {
+        let hash = TableHash::of(["a|1", "b|2", "c|3"]);
+        assert_eq!(hash, TableHash::of(["c|3", "a|1", "b|2"]));
+        let others = [
+            TableHash::of(["a|1", "b|2"]),
+            TableHash::of(["a|1", "b|2", "c|3", "c|3"]),
+            TableHash::of(["a|1", "b|2", "c|4"]),
+            TableHash::of(["a|1", "a|1", "c|3"]),
+        ];
+        assert!(others.iter().all(|other| *other != hash));
+    }
+
+    #[test]
+    fn the_sum_is_the_one_that_python_makes() {
+        // python3 -c 'import hashlib; print(int.from_bytes(hashlib.sha256(b"a|1").digest()[:8], "big"))'
+        let digest = TableHash::of(["a|1"]);
+        assert_eq!(digest, TableHash { rows: 1, sum:  });
+    }
+}

@@ -212,7 +212,7 @@ impl Processor {
     ) -> Result<crate::plugin::Output, RunFailure> {
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
-            None => self.plugin.instantiate(factor).await?,
+            None => self.instantiate(factor).await?,
         };
         let input = GuestBatch {
             input: 0,
@@ -223,6 +223,16 @@ impl Processor {
         let output = instance.run(input).await?;
         self.instance = Some(instance);
         Ok(output)
+    }
+
+    /// A new instance. One that traps or goes past a limit before it has seen a record says nothing about any
+    /// record: without this, every record of the topic would become a dead letter.
+    async fn instantiate(&self, factor: u32) -> Result<Box<dyn Instance>, RunFailure> {
+        let made = self.plugin.instantiate(factor).await;
+        made.map_err(|failure| match failure {
+            RunFailure::Trap(error) | RunFailure::Limit(error) => RunFailure::Fatal(error),
+            other => other,
+        })
     }
 
     /// Run time depends on the machine, so it never decides a dead letter: the pipeline stops and says where.

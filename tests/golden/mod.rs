@@ -1,1 +1,0 @@
-//! Texts that people see, compared with files.
