@@ -30,6 +30,10 @@ impl Run {
                 .collect();
             report::json(&serde_json::json!({ "pipelines": pipelines }));
         }
+        if !host.has_ended() {
+            // Its threads end with the process, which is safe at any moment; waiting for them could take for ever.
+            std::mem::forget(host);
+        }
         Ok(outcome?)
     }
 }
