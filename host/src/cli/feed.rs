@@ -1,6 +1,6 @@
 //! `wasmill feed`: the lines of a file as records of a topic, for trying plugins.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use super::{Failure, Voice, or_default, report};
@@ -56,8 +56,17 @@ impl Feed {
             .enable_all()
             .build()
             .map_err(|error| Error::outside("start a runtime", error))?;
-        let producer = runtime.block_on(Producer::open(&settings, &self.topic, self.partitions))?;
-        let sent = self.send(&producer)?;
+        // The file first: a misspelt name must not wait for a broker.
+        let input = self.open()?;
+        let producer = runtime
+            .block_on(Producer::open(&settings, &self.topic, self.partitions))
+            .map_err(|error| match error.hint_text() {
+                Some(_) => error,
+                None => error.hint(format!(
+                    "is a broker listening at the address of [kafka.{name}]? `wasmill local` starts one"
+                )),
+            })?;
+        let sent = self.send(input, &producer)?;
         producer.finish()?;
         if voice.json {
             report::json(&serde_json::json!({"topic": self.topic, "records": sent}));
@@ -67,20 +76,29 @@ impl Feed {
         Ok(())
     }
 
-    fn send(&self, producer: &Producer) -> Result<u64, Error> {
-        let unreadable =
-            |error: std::io::Error| Error::config(format!("read {}", self.file.display()), error);
-        let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
-            Box::new(std::io::stdin())
-        } else {
-            Box::new(std::fs::File::open(&self.file).map_err(unreadable)?)
-        };
-        let mut reader = BufReader::new(input);
+    fn unreadable(&self, error: std::io::Error) -> Error {
+        Error::config(format!("read {}", self.file.display()), error)
+            .hint("name a file with one record a line, or - for standard input")
+    }
+
+    fn open(&self) -> Result<Box<dyn BufRead>, Error> {
+        if self.file.as_os_str() == "-" {
+            return Ok(Box::new(BufReader::new(std::io::stdin())));
+        }
+        let file = std::fs::File::open(&self.file).map_err(|error| self.unreadable(error))?;
+        Ok(Box::new(BufReader::new(file)))
+    }
+
+    fn send(&self, mut reader: Box<dyn BufRead>, producer: &Producer) -> Result<u64, Error> {
         let mut line = Vec::new();
         let mut sent = 0;
         loop {
             line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+            if reader
+                .read_until(b'\n', &mut line)
+                .map_err(|error| self.unreadable(error))?
+                == 0
+            {
                 return Ok(sent);
             }
             if line.last() == Some(&b'\n') {

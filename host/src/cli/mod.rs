@@ -100,7 +100,9 @@ pub fn main() -> ExitCode {
         Command::Plugin(command) => command.execute(voice),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "wasmill", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "wasmill", &mut script);
+            report::line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     };

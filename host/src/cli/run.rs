@@ -24,7 +24,11 @@ impl Run {
         let outcome = host.run_until_signal();
         let totals = host.totals();
         if voice.json {
-            report::json(&serde_json::json!({ "pipelines": totals }));
+            let pipelines: serde_json::Map<_, _> = totals
+                .iter()
+                .map(|(name, totals)| (name.clone(), serde_json::json!(totals)))
+                .collect();
+            report::json(&serde_json::json!({ "pipelines": pipelines }));
         }
         Ok(outcome?)
     }

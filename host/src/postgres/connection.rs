@@ -233,7 +233,8 @@ impl Connection {
         let fields = match plan.shape {
             Shape::Columns => Vec::new(),
             Shape::Rows => super::rows::fields(plan, &write.params()[0]).map_err(|detail| {
-                Error::config(what(), detail).hint("`wasmill check` prints the DDL that repairs it")
+                Error::config(what(), detail)
+                    .hint("restart the host: it prints the DDL that repairs it")
             })?,
         };
         self.routes[at] = Some(RouteStatements {
