@@ -295,7 +295,7 @@ impl Supervisor {
             end,
         } = ended;
         let lane = self.lanes.get(&partition);
-        if !lane.is_some_and(|lane| lane.generation == generation) {
+        if lane.is_none_or(|lane| lane.generation != generation) {
             return Ok(());
         }
         self.lanes.remove(&partition);

@@ -108,14 +108,16 @@ pub(super) struct Store {
 
 pub(super) type Shared = Arc<Mutex<Store>>;
 
+/// Claim, stored position, position and write time held back.
+type Held = (Claim, i64, i64, i64);
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakeAnchor {
     pub(super) inner: MemoryAnchor,
     pub(super) store: Shared,
     /// Positions are held back until settled or the third flight.
     pub(super) lazy: bool,
-    /// Claim, stored position, position and write time held back.
-    pub(super) head: Arc<Mutex<Option<(Claim, i64, i64, i64)>>>,
+    pub(super) head: Arc<Mutex<Option<Held>>>,
 }
 
 fn outside(detail: &str) -> Error {

@@ -23,6 +23,7 @@ use crate::source::{Inlet, Source, SourceCommand, SourceEvent, TopicInfo};
 struct Stage {
     events: mpsc::UnboundedSender<SourceEvent>,
     commands: blocking::Receiver<SourceCommand>,
+    over: std::cell::Cell<bool>,
 }
 
 impl Stage {
@@ -72,10 +73,9 @@ impl Stage {
     }
 
     fn until_shutdown(&self) {
-        while let Ok(command) = self.commands.recv_timeout(Duration::from_secs(10)) {
-            if matches!(command, SourceCommand::Shutdown) {
-                return;
-            }
+        while !self.over.get() {
+            let command = self.commands.recv_timeout(Duration::from_secs(10)).unwrap();
+            self.over.set(matches!(command, SourceCommand::Shutdown));
         }
     }
 }
@@ -88,7 +88,12 @@ impl Source for Scripted {
         events: mpsc::UnboundedSender<SourceEvent>,
         commands: blocking::Receiver<SourceCommand>,
     ) -> Result<(), Error> {
-        let stage = Stage { events, commands };
+        let over = std::cell::Cell::new(false);
+        let stage = Stage {
+            events,
+            commands,
+            over,
+        };
         (self.0)(&stage);
         stage.until_shutdown();
         Ok(())
