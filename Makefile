@@ -5,7 +5,7 @@ CARGO ?= cargo
 WASMILL = $(CARGO) run --quiet --package wasmill --
 PLUGINS = plugins/flights plugins/earthquakes
 
-.PHONY: help demo test check unit scenarios plugins deny kill-run bench install
+.PHONY: help demo test check unit scenarios plugins author-path deny kill-run install
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -13,7 +13,7 @@ help: ## this list
 demo: ## real records through real plugins into real tables, on this machine (REAL=1: Apache Kafka and Cassandra)
 	@$(WASMILL) demo $(if $(REAL),--real)
 
-test: check unit plugins scenarios ## everything: format, lints, unit, golden, guests, plugins, scenarios on real servers
+test: check unit plugins author-path scenarios ## everything: format, lints, unit, golden, guests, plugins, the README, scenarios on real servers
 
 check: deny ## format, lints, licences
 	$(CARGO) fmt --all --check
@@ -32,6 +32,10 @@ plugins: ## the example plugins: native tests, then their fixtures through the r
 	  echo "plugin $$plugin"; \
 	  (cd $$plugin && $(CARGO) fmt --check && $(CARGO) test --quiet) && $(WASMILL) plugin test $$plugin || exit 1; \
 	done
+
+author-path: ## what README.md tells a plugin's author, word by word in an empty folder, down to the rows
+	$(CARGO) build --quiet --package wasmill
+	PATH="$(abspath $(or $(CARGO_TARGET_DIR),target))/debug:$$PATH" tests/author_path.sh
 
 scenarios: ## the whole product on the development broker and on real Kafka, Cassandra and Postgres
 	$(CARGO) build --quiet --package wasmill

@@ -110,6 +110,25 @@ pub fn local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask
     }
 }
 
+/// A task that drives a connection on the current runtime until it ends or this handle is dropped.
+#[derive(Debug)]
+pub struct Driver {
+    handle: tokio::task::AbortHandle,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// Drives a connection: nothing waits for its end but whoever uses the connection.
+pub fn drive(connection: impl Future<Output = ()> + Send + 'static) -> Driver {
+    Driver {
+        handle: tokio::spawn(connection).abort_handle(),
+    }
+}
+
 /// Runs a blocking call off the current runtime and waits for it.
 ///
 /// # Errors

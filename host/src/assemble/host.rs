@@ -18,6 +18,9 @@ use crate::pipeline::{self, Counters, PipelineSettings, Shards, Surroundings, To
 use crate::plugin::{Engine, EngineOptions};
 use crate::task;
 
+/// Longest drain, as promised by `wasmill run`. Lanes end earlier; a consumer whose broker is gone does not: it
+/// waits for the end of its session.
+const DRAIN: Duration = Duration::from_secs(25);
 /// A second signal during the drain aborts with this status, as shells report SIGINT.
 const ABORTED: i32 = 130;
 
@@ -118,7 +121,11 @@ impl Host {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                     () = tokio::time::sleep(Duration::from_millis(50)) => {
-                        if self.control.as_ref().is_none_or(task::Thread::is_finished) {
+                        if self.has_ended() {
+                            break;
+                        }
+                        if asked.is_some_and(|asked| asked.elapsed() > DRAIN) {
+                            tracing::warn!("not everything ended in time: going anyway, nothing is lost");
                             break;
                         }
                         continue;
@@ -138,6 +145,13 @@ impl Host {
             Ok::<(), Error>(())
         })?;
         self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Whether every pipeline has ended. A host that has not may be left behind with the process, never dropped:
+    /// dropping it waits.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.control.as_ref().is_none_or(task::Thread::is_finished)
     }
 
     fn join(&mut self) -> Result<(), Error> {

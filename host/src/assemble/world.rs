@@ -114,6 +114,9 @@ impl World {
             &self.plan.pipeline,
             &self.plan.input.topic,
         );
+        // A stopped host lets go of its rows before its successor, a session time-out later, claims them.
+        let idle = self.session_timeout()? * 4 / 5;
+        settings.timeouts.idle_in_transaction = settings.timeouts.idle_in_transaction.min(idle);
         settings.plugin.clone_from(&self.plan.plugin);
         settings.digest.clone_from(&self.plan.digest);
         for (index, bound) in self.plan.routes.iter().enumerate() {
@@ -201,8 +204,8 @@ impl Surroundings for World {
         .boxed_local()
     }
 
-    fn source(&self) -> Result<Box<dyn Source>, Error> {
-        Ok(Box::new(KafkaSource::new(KafkaSourceSettings {
+    fn source(&self, topic_id: Option<String>) -> Result<Box<dyn Source>, Error> {
+        let source = KafkaSource::new(KafkaSourceSettings {
             kafka: self.kafka()?,
             topic: self.plan.input.topic.clone(),
             group: self.plan.input.group.clone(),
@@ -210,7 +213,8 @@ impl Surroundings for World {
             membership: self.membership,
             headers: self.plan.input.input.needs_headers(),
             queued_kbytes: QUEUED_KBYTES,
-        })))
+        });
+        Ok(Box::new(source.expect_topic(topic_id)))
     }
 
     fn topic(&self) -> Result<TopicInfo, Error> {

@@ -10,7 +10,11 @@ struct Pitfall {
 }
 
 /// Most specific first.
-const PITFALLS: [Pitfall; 9] = [
+const PITFALLS: [Pitfall; 10] = [
+    Pitfall {
+        marks: &["toolchain", "is not installed"],
+        fix: "run `rustup toolchain install` in the plugin's folder: its rust-toolchain.toml names the version",
+    },
     Pitfall {
         marks: &["can't find crate for `core`", "wasm32-unknown-unknown"],
         fix: "install the target: `rustup target add wasm32-unknown-unknown`",
@@ -82,6 +86,10 @@ mod tests {
     #[test]
     fn known_failures_lead_to_their_fix() {
         for (text, part) in [
+            (
+                "error: toolchain '1.95.0-x86_64-unknown-linux-gnu' is not installed",
+                "rustup toolchain install",
+            ),
             (
                 "error[E0463]: can't find crate for `core`\n = note: the `wasm32-unknown-unknown` target may not be installed",
                 "rustup target add",

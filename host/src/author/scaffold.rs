@@ -12,7 +12,7 @@ const VENDORED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/vendored.r
 const VENDOR: &str = "vendor/wasmill";
 
 /// The project itself; `{{name}}` is the plugin's name.
-const TEMPLATE: [(&str, &str); 8] = [
+const TEMPLATE: [(&str, &str); 9] = [
     ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("template/lib.rs.txt")),
     ("plugin.toml", include_str!("template/plugin.toml.txt")),
@@ -21,6 +21,10 @@ const TEMPLATE: [(&str, &str); 8] = [
     (
         "rust-toolchain.toml",
         include_str!("template/rust-toolchain.toml.txt"),
+    ),
+    (
+        "data/readings.ndjson",
+        include_str!("template/data/readings.ndjson"),
     ),
     (
         "fixtures/readings.in.ndjson",

@@ -163,7 +163,7 @@ impl CassandraAnchor {
                 self.positions.what("read", partition),
                 "DATA LOSS: there is none, although the pipeline was deployed",
             )
-            .hint("decide where it shall go on: `wasmill position set`")
+            .hint("restore its row, or give the pipeline a new name: nothing was skipped")
         })
     }
 

@@ -78,7 +78,7 @@ pub(super) fn explain(what: &str, error: &ExecutionError) -> Error {
 pub(super) fn explain_prepare(what: &str, error: &PrepareError) -> Error {
     match prepare_verdict(error) {
         Verdict::Refused => Error::config(what, error).hint(
-            "run `wasmill check`: it compares tables, columns and permissions with the manifest",
+            "restart the host: it compares tables and columns with the manifest and says what differs",
         ),
         Verdict::Away => outside(what, error),
     }
@@ -93,7 +93,7 @@ pub(super) fn explain_connect(hosts: &str, error: &NewSessionError) -> Error {
                 last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
             },
         )) if is_login(setup.get_error()) => {
-            Error::config(what, error).hint("check `user` and `password` of this connection")
+            Error::config(what, error).hint("check `username` and `password` of this connection")
         }
         NewSessionError::IllegalConfig(_) | NewSessionError::EmptyKnownNodesList => {
             Error::config(what, error).hint("check `hosts` of this connection: host:port, …")
@@ -128,7 +128,9 @@ fn refusal_hint(error: &ExecutionError) -> &'static str {
             DbError::Unauthorized | DbError::AuthenticationError,
             _,
         )) => "grant MODIFY and SELECT on the table to the user of this connection",
-        _ => "run `wasmill check`: it compares tables, columns and permissions with the manifest",
+        _ => {
+            "restart the host: it compares tables and columns with the manifest and says what differs"
+        }
     }
 }
 

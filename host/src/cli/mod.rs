@@ -5,6 +5,8 @@
 
 mod demo;
 mod explain;
+mod feed;
+mod local;
 mod plugin;
 mod report;
 mod run;
@@ -46,6 +48,10 @@ enum Command {
     Run(run::Run),
     /// What is guaranteed at each sink of a pipeline, and why.
     Explain(explain::Explain),
+    /// A broker and a database on this machine until Ctrl-C, for writing and trying plugins.
+    Local(local::Local),
+    /// Send the lines of a file as records of a topic.
+    Feed(feed::Feed),
     /// Write, build, test and look at plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -89,10 +95,14 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.execute(voice),
         Command::Run(command) => command.execute(voice),
         Command::Explain(command) => command.execute(voice),
+        Command::Local(command) => command.execute(voice),
+        Command::Feed(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "wasmill", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "wasmill", &mut script);
+            report::line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     };

@@ -148,7 +148,7 @@ fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), F
             &std::collections::BTreeMap::new(),
         )
     };
-    let tested = author::run_fixtures(&component, folder, golden, &setup)?;
+    let tested = author::run_fixtures(&component, &folder.join("fixtures"), golden, &setup)?;
     let failed = tested
         .fixtures
         .iter()

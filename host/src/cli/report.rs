@@ -1,9 +1,6 @@
 //! How commands speak to a person or, with `--json`, to a program.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "standard output is where a command's result goes"
-)]
+use std::io::Write as _;
 
 use super::{Failure, Voice};
 use crate::config::look_of_stderr;
@@ -11,12 +8,12 @@ use crate::toml_check::Look;
 
 /// Prints a result as JSON.
 pub(super) fn json(value: &serde_json::Value) {
-    println!("{value:#}");
+    line(format_args!("{value:#}"));
 }
 
-/// Prints a line of a result.
+/// Prints a line of a result. A reader that has gone (`wasmill … | head`) is no failure of the command.
 pub(super) fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    writeln!(std::io::stdout(), "{text}").ok();
 }
 
 /// Prints why a command failed: what, detail, what to do.

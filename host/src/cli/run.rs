@@ -24,7 +24,15 @@ impl Run {
         let outcome = host.run_until_signal();
         let totals = host.totals();
         if voice.json {
-            report::json(&serde_json::json!({ "pipelines": totals }));
+            let pipelines: serde_json::Map<_, _> = totals
+                .iter()
+                .map(|(name, totals)| (name.clone(), serde_json::json!(totals)))
+                .collect();
+            report::json(&serde_json::json!({ "pipelines": pipelines }));
+        }
+        if !host.has_ended() {
+            // Its threads end with the process, which is safe at any moment; waiting for them could take for ever.
+            std::mem::forget(host);
         }
         Ok(outcome?)
     }

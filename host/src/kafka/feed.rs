@@ -26,7 +26,7 @@ impl std::fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// Creates the topic with `partitions` partitions of one replica and a producer for it.
+    /// Creates the topic with `partitions` partitions of one replica, and a producer for it.
     ///
     /// # Errors
     /// The broker is not reached or refuses; a topic that exists already is an error too.
@@ -35,28 +35,31 @@ impl Feed {
         topic: &str,
         partitions: i32,
     ) -> Result<Self, Error> {
-        let what = format!("create topic {topic:?}");
-        let failed = |error: KafkaError| client_error(&what, &error);
-        let admin: AdminClient<Logs> = settings
-            .client_config()
-            .create_with_context(Logs)
-            .map_err(failed)?;
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let created = admin
-            .create_topics([&new], &options)
-            .await
-            .map_err(failed)?;
-        for outcome in created {
-            outcome.map_err(|(_, code)| failed(KafkaError::AdminOp(code)))?;
-        }
+        create_topic(settings, topic, partitions, false).await?;
+        Self::producer(settings, topic)
+    }
+
+    /// A producer for a topic, which is created when it does not exist.
+    ///
+    /// # Errors
+    /// The broker is not reached or refuses.
+    pub async fn open(
+        settings: &KafkaSettings,
+        topic: &str,
+        partitions: i32,
+    ) -> Result<Self, Error> {
+        create_topic(settings, topic, partitions, true).await?;
+        Self::producer(settings, topic)
+    }
+
+    fn producer(settings: &KafkaSettings, topic: &str) -> Result<Self, Error> {
         let producer = settings
             .client_config()
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "5")
             .create()
-            .map_err(failed)?;
+            .map_err(|error| client_error("make a producer", &error))?;
         Ok(Self {
             producer,
             topic: topic.to_owned(),
@@ -97,4 +100,34 @@ impl Feed {
             client_error(&format!("flush records of topic {:?}", self.topic), &error)
         })
     }
+}
+
+async fn create_topic(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: i32,
+    may_exist: bool,
+) -> Result<(), Error> {
+    let what = format!("create topic {topic:?} at {}", settings.brokers);
+    let failed = |error: KafkaError| client_error(&what, &error);
+    let admin: AdminClient<Logs> = settings
+        .client_config()
+        .create_with_context(Logs)
+        .map_err(failed)?;
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let options = AdminOptions::new()
+        .request_timeout(Some(PATIENCE))
+        .operation_timeout(Some(PATIENCE));
+    let created = admin
+        .create_topics([&new], &options)
+        .await
+        .map_err(failed)?;
+    for outcome in created {
+        match outcome {
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) if may_exist => {}
+            Err((_, code)) => return Err(failed(KafkaError::AdminOp(code))),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }

@@ -90,14 +90,17 @@ impl Fetching {
     /// Stops a partition and drops its inlet; nothing happens when it is not fetched.
     pub(super) fn stop(&mut self, partition: i32) {
         let slot = usize::try_from(partition).ok();
-        if slot
-            .and_then(|slot| self.lanes.get_mut(slot)?.take())
-            .is_none()
-        {
+        let Some(lane) = slot.and_then(|slot| self.lanes.get_mut(slot)?.take()) else {
             return;
-        }
+        };
         self.paused.retain(|paused| *paused != partition);
         let list = one(&self.topic, partition);
+        // A pause outlives the assignment in librdkafka: the partition would stay silent when started again.
+        if lane.paused
+            && let Err(error) = self.fetch.consumer().resume(&list)
+        {
+            tracing::warn!(partition, error = %error, "cannot resume before stopping");
+        }
         if let Err(error) = self.fetch.consumer().incremental_unassign(&list) {
             tracing::warn!(partition, error = %error, "cannot stop fetching");
         }

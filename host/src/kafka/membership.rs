@@ -4,19 +4,20 @@
 //! fetch handle. Rebalance callbacks run inside [`Membership::poll`], on the source's thread, and turn into
 //! [`SourceEvent`]s; a revocation waits there until the lanes are gone, heartbeats go on meanwhile.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::logs;
+use super::native::{self, Commits};
 use crate::error::Error;
 use crate::source::SourceEvent;
 
@@ -37,8 +38,6 @@ pub(super) struct Rebalances {
 struct State {
     held: HashSet<i32>,
     gone: Vec<i32>,
-    /// Commits under way by partition, oldest first, with who wants to know.
-    commits: HashMap<i32, VecDeque<Option<oneshot::Sender<bool>>>>,
 }
 
 impl State {
@@ -46,14 +45,6 @@ impl State {
         for partition in partitions {
             self.held.remove(partition);
             self.gone.push(*partition);
-        }
-    }
-
-    fn committed(&mut self, partition: i32, taken: bool) {
-        let commits = self.commits.get_mut(&partition);
-        if let Some(answer) = commits.and_then(VecDeque::pop_front).flatten() {
-            // Nobody waits any more: nobody is told.
-            answer.send(taken).ok();
         }
     }
 }
@@ -112,14 +103,6 @@ impl ConsumerContext for Rebalances {
             }
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let mut state = self.state.lock();
-        for element in offsets.elements() {
-            let taken = result.is_ok() && element.error().is_ok();
-            state.committed(element.partition(), taken);
-        }
-    }
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<i32> {
@@ -131,8 +114,14 @@ fn partitions(list: &TopicPartitionList) -> Vec<i32> {
 
 /// A member of the pipeline's group.
 pub(super) struct Membership {
+    // Dropped before the consumer it belongs to.
+    commits: Commits,
     consumer: BaseConsumer<Rebalances>,
     topic: String,
+    /// Who waits for the reply to a commit, by its ticket; 0 is for commits nobody waits for.
+    asked: HashMap<usize, oneshot::Sender<bool>>,
+    tickets: usize,
+    is_static: bool,
 }
 
 impl std::fmt::Debug for Membership {
@@ -155,13 +144,23 @@ impl Membership {
         let consumer: BaseConsumer<Rebalances> = properties.create_with_context(context)?;
         consumer.subscribe(&[topic])?;
         Ok(Self {
+            commits: Commits::new(consumer.client()),
             consumer,
             topic: topic.to_owned(),
+            asked: HashMap::new(),
+            tickets: 0,
+            is_static: properties.get("group.instance.id").is_some(),
         })
     }
 
-    /// Serves callbacks and returns an error the client reports.
-    pub(super) fn poll(&self, wait: Duration) -> Option<KafkaError> {
+    /// Serves callbacks, answers for commits, and returns an error the client reports.
+    pub(super) fn poll(&mut self, wait: Duration) -> Option<KafkaError> {
+        while let Some((ticket, taken)) = self.commits.reply() {
+            if let Some(answer) = self.asked.remove(&ticket) {
+                // Nobody waits any more: nobody is told.
+                answer.send(taken).ok();
+            }
+        }
         match self.consumer.poll(wait) {
             Some(Err(error)) => Some(error),
             Some(Ok(_)) | None => None,
@@ -197,53 +196,44 @@ impl Membership {
 
     /// Commits positions without waiting; advice for lag tools.
     pub(super) fn commit(&self, positions: &HashMap<i32, i64>) {
-        self.commit_all(
-            positions
-                .iter()
-                .map(|(partition, position)| (*partition, *position, None)),
-        );
+        self.send(positions, 0);
     }
 
-    /// Commits one position and answers whether the broker took it, now or when its reply comes.
-    pub(super) fn ask(&self, partition: i32, position: i64, taken: oneshot::Sender<bool>) {
-        self.commit_all(std::iter::once((partition, position, Some(taken))));
+    /// Commits one position and answers whether the broker took it. An answer that is dropped reads as "no".
+    pub(super) fn ask(&mut self, partition: i32, position: i64, taken: oneshot::Sender<bool>) {
+        self.tickets += 1;
+        if self.send(&HashMap::from([(partition, position)]), self.tickets) {
+            self.asked.insert(self.tickets, taken);
+        }
     }
 
-    fn commit_all(
-        &self,
-        positions: impl Iterator<Item = (i32, i64, Option<oneshot::Sender<bool>>)>,
-    ) {
+    fn send(&self, positions: &HashMap<i32, i64>, ticket: usize) -> bool {
         let mut list = TopicPartitionList::new();
-        let mut asked = Vec::new();
-        for (partition, position, answer) in positions {
-            match list.add_partition_offset(&self.topic, partition, Offset::Offset(position)) {
-                Ok(()) => asked.push((partition, answer)),
-                Err(error) => {
-                    tracing::debug!(partition, position, error = %error, "advisory commit")
-                }
+        for (partition, position) in positions {
+            let added =
+                list.add_partition_offset(&self.topic, *partition, Offset::Offset(*position));
+            if let Err(error) = added {
+                tracing::debug!(partition, position, error = %error, "advisory commit");
+                return false;
             }
         }
-        // An answer that is dropped here reads as "not taken".
-        match self.consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => {
-                let mut state = self.state().lock();
-                for (partition, answer) in asked {
-                    state
-                        .commits
-                        .entry(partition)
-                        .or_default()
-                        .push_back(answer);
-                }
-            }
-            Err(error) => tracing::debug!(error = %error, "advisory commit"),
+        let sent = self.commits.send(self.consumer.client(), &list, ticket);
+        if let Err(error) = sent {
+            tracing::debug!(error = %error, "advisory commit");
         }
+        sent.is_ok()
     }
 
-    /// Gives everything back and leaves (a static member stays known to the group until its session ends).
-    pub(super) fn leave(self) {
+    /// Gives everything back and leaves. A static member stays known to the group until its session ends;
+    /// a dynamic one has to say so before the handle is closed, or librdkafka keeps it to itself.
+    pub(super) fn leave(mut self) {
         self.consumer.unsubscribe();
         let begin = Instant::now();
-        while begin.elapsed() < LEAVE && !self.state().lock().held.is_empty() {
+        let stays = |member: &Self| {
+            !member.state().lock().held.is_empty()
+                || !member.is_static && native::is_member(member.client())
+        };
+        while begin.elapsed() < LEAVE && stays(&self) {
             self.poll(Duration::from_millis(10));
         }
     }

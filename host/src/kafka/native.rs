@@ -1,4 +1,5 @@
-//! The two things rdkafka does not offer safely: draining a queue in batches, and a topic's identity.
+//! The things rdkafka does not offer: draining a queue in batches, a topic's identity, replies to asynchronous
+//! commits, and whether a member has left.
 //!
 //! The only file here with `unsafe`. [`FetchQueue`] owns a consumer that never subscribes together with its
 //! queue and copies each message once, straight into the caller's batch. Batch fetch and group membership do
@@ -15,10 +16,11 @@ use std::ptr;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::logs::{self, Logs};
 use crate::record::{Mark, Record, cells};
@@ -247,6 +249,87 @@ unsafe fn read_headers(message: *mut sys::rd_kafka_message_t, out: &mut Vec<u8>)
     }
 }
 
+/// Whether the client has an id in its group: a dynamic member has none any more once it has said that it leaves.
+pub(super) fn is_member<C: ClientContext>(client: &Client<C>) -> bool {
+    // SAFETY: the client is alive; the text returned is ours, ends in a zero byte and is freed once.
+    unsafe {
+        let id = sys::rd_kafka_memberid(client.native_ptr());
+        if id.is_null() {
+            return false;
+        }
+        let is = !CStr::from_ptr(id).is_empty();
+        sys::rd_kafka_mem_free(client.native_ptr(), id.cast());
+        is
+    }
+}
+
+/// Commits of a member and their replies. rdkafka's own commit callback is never called for asynchronous
+/// commits (0.39 sets no native callback, and librdkafka then makes no event), so replies come here.
+pub(super) struct Commits {
+    queue: *mut sys::rd_kafka_queue_t,
+}
+
+// SAFETY: the queue is owned by this value alone and may be used from any thread.
+unsafe impl Send for Commits {}
+
+impl Drop for Commits {
+    fn drop(&mut self) {
+        // SAFETY: created in `new`, destroyed once; later replies are dropped by librdkafka.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
+impl Commits {
+    /// A queue for replies. Must be dropped before the client.
+    pub(super) fn new<C: ClientContext>(client: &Client<C>) -> Self {
+        // SAFETY: the client is alive.
+        let queue = unsafe { sys::rd_kafka_queue_new(client.native_ptr()) };
+        Self { queue }
+    }
+
+    /// Commits without waiting; the reply carries `ticket`.
+    pub(super) fn send<C: ClientContext>(
+        &self,
+        client: &Client<C>,
+        list: &TopicPartitionList,
+        ticket: usize,
+    ) -> Result<(), RDKafkaErrorCode> {
+        // SAFETY: client, list and queue are alive, the list is copied; the ticket is a number that is never
+        // dereferenced.
+        let error = unsafe {
+            sys::rd_kafka_commit_queue(
+                client.native_ptr(),
+                list.ptr(),
+                self.queue,
+                None,
+                ptr::without_provenance_mut(ticket),
+            )
+        };
+        match error {
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            error => Err(error.into()),
+        }
+    }
+
+    /// The next reply that has come: its ticket, and whether the broker took the whole commit.
+    pub(super) fn reply(&self) -> Option<(usize, bool)> {
+        // SAFETY: the queue is alive as long as `self`; the event is destroyed once, nothing of it leaves.
+        unsafe {
+            let event = sys::rd_kafka_queue_poll(self.queue, 0);
+            if event.is_null() {
+                return None;
+            }
+            let error = sys::rd_kafka_event_error(event);
+            let ticket = sys::rd_kafka_event_opaque(event).addr();
+            sys::rd_kafka_event_destroy(event);
+            Some((
+                ticket,
+                error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+            ))
+        }
+    }
+}
+
 /// What a broker says of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Described {
@@ -281,7 +364,7 @@ impl Drop for Describe {
 impl Describe {
     /// Asks; the answer comes within about `wait`, an error included. Must be dropped before the client.
     pub(super) fn ask<C: ClientContext>(
-        client: &rdkafka::client::Client<C>,
+        client: &Client<C>,
         topic: &str,
         wait: Duration,
     ) -> Option<Self> {

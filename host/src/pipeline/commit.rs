@@ -101,7 +101,8 @@ impl Committer {
             ahead.iter().any(|source| *source as usize == index)
         });
         let (end, stop) = self.stop_at(processed);
-        let mut ranges: Vec<Range<usize>> = std::iter::once(0..end).collect();
+        let whole = 0..end;
+        let mut ranges = Vec::from([whole]);
         let mut backoff = Backoff::default();
         let mut stubborn = 0;
         while let Some(range) = ranges.pop() {

@@ -48,11 +48,12 @@ pub trait Surroundings: Send + Sync + std::fmt::Debug {
     /// Opens the written-ahead sink of a route.
     fn ahead(&self, route: usize) -> LocalBoxFuture<'_, Result<Box<dyn AheadSink>, Error>>;
 
-    /// Makes the source; it is run on a thread of its own.
+    /// Makes the source; it is run on a thread of its own. `topic_id`: identity of the topic the stored
+    /// positions belong to; another one is a data loss.
     ///
     /// # Errors
     /// The client refuses its properties.
-    fn source(&self) -> Result<Box<dyn Source>, Error>;
+    fn source(&self, topic_id: Option<String>) -> Result<Box<dyn Source>, Error>;
 
     /// Asks for the topic's identity and watermarks; blocks.
     ///
@@ -90,9 +91,9 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let anchor = surroundings.anchor().await?;
-    opening::prepare(&settings, &surroundings, &*anchor).await?;
-    let (thread, commands, events) =
-        opening::start_source(&settings.plan.pipeline, surroundings.source()?)?;
+    let topic_id = opening::prepare(&settings, &surroundings, &*anchor).await?;
+    let source = surroundings.source(topic_id)?;
+    let (thread, commands, events) = opening::start_source(&settings.plan.pipeline, source)?;
     let supervisor = supervisor::Supervisor::new(settings, surroundings, shards, commands)?;
     let outcome = supervisor.run(&*anchor, events, stop).await;
     // The source has closed its end of the events: its thread is at its end.

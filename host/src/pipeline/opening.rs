@@ -11,12 +11,13 @@ use crate::error::Error;
 use crate::source::{self, SourceCommand, SourceEvent};
 use crate::task;
 
-/// Stores the positions a pipeline needs before its first fetch, and refuses to start on a loss.
+/// Stores the positions a pipeline needs before its first fetch, and refuses to start on a loss. Returns the
+/// identity of the topic they belong to.
 pub(super) async fn prepare(
     settings: &PipelineSettings,
     surroundings: &Arc<dyn Surroundings>,
     anchor: &dyn Anchor,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let input = &settings.plan.input;
     let asked = Arc::clone(surroundings);
     let info = task::blocking(move || asked.topic()).await??;
@@ -30,7 +31,8 @@ pub(super) async fn prepare(
             "positions stored"
         );
     }
-    Ok(())
+    let stored_id = stored.into_iter().find_map(|position| position.topic_id);
+    Ok(stored_id.or(info.id))
 }
 
 /// A running source: its thread, the way to it and the way from it.

@@ -259,6 +259,6 @@ impl Processor {
 
 /// A plugin that cannot be started processes no record at all: an operator has to act.
 fn not_started(error: &Error) -> Error {
-    Error::config("start an instance of the plugin", error)
+    Error::plugin("start an instance of the plugin", error)
         .hint("`wasmill plugin test` starts it with the same limits; fix init, or raise the limits")
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 
 use wasmtime::component::Linker;
 use wasmtime::{
@@ -17,6 +16,7 @@ use super::compile::Compiled;
 use super::hostcalls::{Here, HostState};
 use super::limits::TICK;
 use crate::error::{Error, Result};
+use crate::task;
 
 /// Core instances a component is made of, at most: its own module, adapters and shims (2 × ran out).
 const CORE_INSTANCES_EACH: u32 = 6;
@@ -149,29 +149,21 @@ fn keep_resident(pool: &mut PoolingAllocationConfig) {
 struct Ticker {
     // Dropped to end the thread; nothing is ever sent.
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Joined when dropped, after `stop`.
+    _thread: task::Thread<()>,
 }
 
 impl Ticker {
     fn start(engine: wasmtime::Engine) -> Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("wasmill-ticker".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    engine.increment_epoch();
-                }
-            })
-            .map_err(|error| {
-                Error::config(
-                    "start the plugin engine",
-                    format!("no thread for its ticks: {error}"),
-                )
-                .hint("raise the limit on threads (`ulimit -u`)")
-            })?;
+        let thread = task::thread("ticker", move || {
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                engine.increment_epoch();
+            }
+        })?;
         Ok(Self {
             stop: Some(stop),
-            thread: Some(thread),
+            _thread: thread,
         })
     }
 }
@@ -179,11 +171,6 @@ impl Ticker {
 impl Drop for Ticker {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the plugin engine's ticker had panicked");
-        }
     }
 }
 

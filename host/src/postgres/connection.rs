@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use crate::config::Secret;
 use crate::error::{Error, Result};
+use crate::task;
 
 use super::failure;
 use super::plan::{RoutePlan, Shape};
@@ -51,7 +52,7 @@ pub(super) struct Connection {
     pub(super) flights: u64,
     /// Buffers of earlier flights, for reuse.
     pub(super) spare: Vec<Vec<u8>>,
-    driver: tokio::task::AbortHandle,
+    _driver: task::Driver,
 }
 
 impl std::fmt::Debug for Connection {
@@ -59,12 +60,6 @@ impl std::fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("flights", &self.flights)
             .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }
 
@@ -121,7 +116,7 @@ fn no_tls() -> Error {
 /// A bare session: connected and with its parameters pinned, nothing prepared.
 pub(super) struct Session {
     pub(super) client: Client,
-    driver: tokio::task::AbortHandle,
+    driver: task::Driver,
 }
 
 impl Session {
@@ -188,7 +183,7 @@ impl Session {
             routes: std::iter::repeat_with(|| None).take(routes).collect(),
             flights: 0,
             spare: Vec::new(),
-            driver: self.driver,
+            _driver: self.driver,
         })
     }
 }
@@ -238,7 +233,8 @@ impl Connection {
         let fields = match plan.shape {
             Shape::Columns => Vec::new(),
             Shape::Rows => super::rows::fields(plan, &write.params()[0]).map_err(|detail| {
-                Error::config(what(), detail).hint("`wasmill check` prints the DDL that repairs it")
+                Error::config(what(), detail)
+                    .hint("restart the host: it prints the DDL that repairs it")
             })?,
         };
         self.routes[at] = Some(RouteStatements {
@@ -251,19 +247,16 @@ impl Connection {
 }
 
 /// Drives a connection's socket until it is closed.
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>) -> tokio::task::AbortHandle
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>) -> task::Driver
 where
     tokio_postgres::Connection<S, T>:
         Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
 {
-    // `spawn`, not `spawn_local`: it is Send, and on a shard's current-thread runtime it stays on the thread
-    // without asking for a LocalSet around it.
-    tokio::spawn(async move {
+    task::drive(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = failure::detail(&error), "postgres connection ended");
         }
     })
-    .abort_handle()
 }
 
 impl std::fmt::Debug for Session {

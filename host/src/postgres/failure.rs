@@ -56,14 +56,14 @@ fn hint(sqlstate: &str) -> &'static str {
         }
         "3D000" => "create the database, or correct its name in the connection's url",
         "42501" => "GRANT the missing privilege to the connection's user",
-        "42P01" | "3F000" => "create the table: `wasmill check` prints its DDL",
+        "42P01" | "3F000" => "create the table: `wasmill run` prints its DDL when it starts",
         "42703" | "42804" | "42P10" => {
-            "the table no longer fits its route: `wasmill check` prints the DDL that repairs it"
+            "the table no longer fits its route: restart the host, it prints the DDL that repairs it"
         }
         "0A000" => {
             "the table was changed while it was written, or the server is too old: restart the pipeline"
         }
-        _ => "`wasmill check` compares tables and routes",
+        _ => "restart the host: it compares tables and routes and prints what differs",
     }
 }
 

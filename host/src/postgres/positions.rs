@@ -103,7 +103,7 @@ impl PostgresAnchor {
             )
             .hint(
                 "a deployed pipeline without a position never starts from a guess: restore the row in \
-                 wasmill.position, or set it with `wasmill position set`",
+                 wasmill.position, or insert it on purpose",
             ));
         }
         within(

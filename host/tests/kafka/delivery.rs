@@ -151,6 +151,15 @@ fn advice(brokers: &str, topic: &str) {
     };
     member.commands.send(advise).unwrap();
     member.until("an answer", |_| answer.try_recv() == Ok(true));
+    // A partition this member never had is not taken.
+    let (taken, mut answer) = tokio::sync::oneshot::channel();
+    let advise = SourceCommand::Advise {
+        partition: 99,
+        position: -1,
+        taken: Some(taken),
+    };
+    member.commands.send(advise).unwrap();
+    member.until("an answer", |_| answer.try_recv() == Ok(false));
     member.shutdown();
 }
 

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmill::config::Membership;
 use wasmill::error::Blame;
 use wasmill::kafka::topic_info;
 use wasmill_devbroker::{Broker, Options};
+use wasmill_local::{Kafka, KafkaOptions};
 
 use crate::harness::{
     Ledger, Member, create_topic, delete_topic, fresh, kafka, produce, real, settings,
@@ -109,6 +111,49 @@ fn a_broker_that_comes_back_is_waited_for() {
     }
     assert!(member.errors.len() < 50, "{} reports", member.errors.len());
     member.shutdown();
+}
+
+#[test]
+fn a_real_kafka_that_is_killed_and_started_again_is_waited_for() {
+    if real().is_none() {
+        return;
+    }
+    let mut kafka = Kafka::start(&KafkaOptions::default()).unwrap();
+    let brokers = kafka.bootstrap();
+    create_topic(&brokers, "killed", 2, &[]);
+    produce(&brokers, "killed", 2, 0..50_000);
+    let ledger = Arc::new(Ledger::default());
+    let mut member = Member::start(settings(&brokers, "killed", "h1"), &ledger);
+    member.until("a part", |member| member.ledger.total() >= 10_000);
+    kafka.kill().unwrap();
+    member.steps_for(Duration::from_secs(1));
+    kafka.restart().unwrap();
+    member.until("all", |member| member.ledger.total() == 100_000);
+    produce(&brokers, "killed", 2, 50_000..50_100);
+    member.until("the rest", |member| member.ledger.total() == 100_200);
+    for (_, error) in &member.errors {
+        assert_eq!(error.blame(), Blame::Outside, "{error}");
+    }
+    member.shutdown();
+}
+
+#[test]
+fn a_source_whose_broker_is_gone_leaves_all_the_same() {
+    for mode in [Membership::Static, Membership::Dynamic] {
+        let broker = Broker::start(Options::default()).unwrap();
+        let brokers = broker.bootstrap();
+        create_topic(&brokers, "leave", 1, &[]);
+        produce(&brokers, "leave", 1, 0..10);
+        let ledger = Arc::new(Ledger::default());
+        let mut settings = settings(&brokers, "leave", "h1");
+        settings.membership = mode;
+        let mut member = Member::start(settings, &ledger);
+        member.until("all", |member| member.ledger.total() == 10);
+        broker.set_available(false);
+        member.steps_for(Duration::from_millis(200));
+        // Bounded by the harness: 5 s.
+        member.shutdown();
+    }
 }
 
 #[test]

@@ -155,6 +155,30 @@ fn of_two_hosts_with_one_id_the_older_ends_on_real_kafka() {
     }
 }
 
+/// A member the group has forgotten loses its partitions, joins again and goes on where the ledger is.
+#[test]
+fn a_member_whose_session_ended_is_told_that_its_partitions_are_lost() {
+    let broker = Broker::start(Options::default()).unwrap();
+    let brokers = broker.bootstrap();
+    create_topic(&brokers, "lost", 2, &[]);
+    produce(&brokers, "lost", 2, 0..1_000);
+    let ledger = Arc::new(Ledger::default());
+    let mut settings = settings(&brokers, "lost", "h1");
+    settings.membership = Membership::Dynamic;
+    let mut member = Member::start(settings, &ledger);
+    member.until("all", |member| member.ledger.total() == 2_000);
+    broker.set_available(false);
+    member.until("the loss", |member| {
+        member.log.contains(&"lost[0, 1]".to_owned())
+    });
+    broker.set_available(true);
+    member.until("its partitions again", |member| member.lanes.len() == 2);
+    produce(&brokers, "lost", 2, 1_000..2_000);
+    member.until("the rest", |member| member.ledger.total() == 4_000);
+    assert_eq!(member.log, ["+[0, 1]", "lost[0, 1]", "+[0, 1]"]);
+    member.shutdown();
+}
+
 /// A supervisor that is gone must not hold a member back.
 #[test]
 fn a_source_whose_supervisor_is_gone_ends() {

@@ -11,6 +11,9 @@ use crate::harness::{
     Ledger, Member, PATIENCE, create_topic, fresh, producer, real, send, settings,
 };
 
+/// Key and value.
+type Pair<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// Reads a whole topic of one partition without checking values.
 pub(crate) fn read(brokers: &str, topic: &str, headers: bool, count: usize) -> Vec<Batch> {
     let mut settings = settings(brokers, topic, "h1");
@@ -74,7 +77,7 @@ fn null_is_not_empty_and_headers_come_only_when_asked() {
             .iter()
             .map(|record| (record.key, record.value))
             .collect();
-        let expected: [(Option<&[u8]>, Option<&[u8]>); 5] = [
+        let expected: [Pair<'_>; 5] = [
             (Some(b"k"), Some(b"v")),
             (Some(b""), Some(b"")),
             (Some(b"k"), None),

@@ -5,7 +5,7 @@
 //! or behind. Any number that does not add up fails the demo.
 
 mod feed;
-mod servers;
+pub(super) mod servers;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -55,7 +55,16 @@ impl Demo {
             }
         };
         let components = components(&self.plugins, &say)?;
-        let servers = servers::start(self.real, self.no_cassandra, &say)?;
+        let cassandra = match (self.real, self.no_cassandra) {
+            (true, _) => servers::Wish::Must,
+            (false, true) => servers::Wish::No,
+            (false, false) => servers::Wish::IfPossible,
+        };
+        let want = servers::Want {
+            kafka: self.real,
+            cassandra,
+        };
+        let servers = servers::start(want, &say)?;
         let sent = feed::send(&servers, &self.plugins)?;
         let total: u64 = sent.iter().map(|(_, sent)| sent.records).sum();
         say(&format!(

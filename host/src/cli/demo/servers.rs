@@ -1,7 +1,6 @@
 //! What the demo runs on: the development broker or Kafka, Postgres, and Cassandra where it can run.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ enum Broker {
 }
 
 /// Servers of the demo; dropping them stops them and removes their data.
-pub(super) struct Servers {
+pub(in crate::cli) struct Servers {
     broker: Broker,
     postgres: wasmill_local::Postgres,
     cassandra: Option<wasmill_local::Cassandra>,
@@ -25,8 +24,28 @@ fn failed(error: &wasmill_local::StartError) -> Error {
     Error::outside("start a local server", error).hint(error.hint())
 }
 
+/// Whether a server is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Wish {
+    /// Not at all.
+    No,
+    /// Where it can run; a line says why not.
+    IfPossible,
+    /// Or fail.
+    Must,
+}
+
+/// What to start besides Postgres.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Want {
+    /// Apache Kafka instead of the development broker.
+    pub(in crate::cli) kafka: bool,
+    /// Cassandra.
+    pub(in crate::cli) cassandra: Wish,
+}
+
 /// Starts everything, saying what and how long it took.
-pub(super) fn start(real: bool, no_cassandra: bool, say: &dyn Fn(&str)) -> Result<Servers, Error> {
+pub(in crate::cli) fn start(want: Want, say: &dyn Fn(&str)) -> Result<Servers, Error> {
     let progress = wasmill_local::Progress::new(|line: &str| eprintln!("         {line}"));
     let clock = std::time::Instant::now();
     let mut took = {
@@ -44,7 +63,7 @@ pub(super) fn start(real: bool, no_cassandra: bool, say: &dyn Fn(&str)) -> Resul
     })
     .map_err(|error| failed(&error))?;
     say(&format!("postgres  started in {}", took()));
-    let broker = if real {
+    let broker = if want.kafka {
         let kafka = wasmill_local::Kafka::start(&wasmill_local::KafkaOptions {
             progress: progress.clone(),
             ..Default::default()
@@ -62,13 +81,13 @@ pub(super) fn start(real: bool, no_cassandra: bool, say: &dyn Fn(&str)) -> Resul
         say("kafka     development broker, in memory (--real: Apache Kafka)");
         Broker::Development(broker)
     };
-    let cassandra = match (real, wasmill_local::Cassandra::available()) {
-        _ if no_cassandra => None,
-        (false, Err(missing)) => {
+    let cassandra = match (want.cassandra, wasmill_local::Cassandra::available()) {
+        (Wish::No, _) => None,
+        (Wish::IfPossible, Err(missing)) => {
             say(&format!("cassandra left out: {missing}"));
             None
         }
-        (true, Err(missing)) => {
+        (Wish::Must, Err(missing)) => {
             return Err(Error::config("start Cassandra", &missing).hint(missing.hint.to_string()));
         }
         (_, Ok(())) => {
@@ -129,39 +148,50 @@ impl Servers {
             })
     }
 
-    /// The host's config, as an operator would write it.
-    pub(super) fn config(&self, components: &[(&str, PathBuf)], cache: &Path) -> String {
-        let mut text = String::new();
-        let mut write = |line: std::fmt::Arguments<'_>| {
-            text.write_fmt(line)
-                .expect("writing to a String does not fail");
-            text.push('\n');
-        };
-        write(format_args!(
-            "[host]\nid = \"demo\"\ncache = {:?}",
-            cache.display().to_string()
-        ));
-        write(format_args!(
-            "[kafka.main]\nbrokers = {:?}",
-            self.bootstrap()
-        ));
-        write(format_args!(
-            "[postgres.main]\nurl = {:?}",
+    /// How the database is reached, for people.
+    pub(in crate::cli) fn postgres_url(&self) -> String {
+        self.postgres.url()
+    }
+
+    /// The addresses, for programs.
+    pub(in crate::cli) fn document(&self) -> serde_json::Value {
+        serde_json::json!({
+            "kafka": self.bootstrap(),
+            "postgres": self.postgres.url(),
+            "cassandra": self.cassandra.as_ref().map(|cassandra| cassandra.contact_point()),
+        })
+    }
+
+    /// The connections, as sections of a host's config.
+    pub(in crate::cli) fn connections(&self) -> String {
+        let mut text = format!(
+            "[kafka.main]\nbrokers = {:?}\n\n[postgres.main]\nurl = {:?}\n",
+            self.bootstrap(),
             self.postgres.url()
-        ));
+        );
         if let Some(cassandra) = &self.cassandra {
-            write(format_args!(
-                "[cassandra.main]\nhosts = [{:?}]\nkeyspace = \"demo\"\ncreate_keyspace = 1",
+            text.push_str(&format!(
+                "\n[cassandra.main]\nhosts = [{:?}]\nkeyspace = \"demo\"\ncreate_keyspace = 1\n",
                 cassandra.contact_point()
             ));
         }
+        text
+    }
+
+    /// The host's config, as an operator would write it.
+    pub(super) fn config(&self, components: &[(&str, PathBuf)], cache: &Path) -> String {
+        let mut text = format!(
+            "[host]\nid = \"demo\"\ncache = {:?}\n\n{}",
+            cache.display().to_string(),
+            self.connections()
+        );
         for (name, file) in components {
-            write(format_args!(
-                "[pipeline.{name}]\nfile = {:?}",
+            text.push_str(&format!(
+                "\n[pipeline.{name}]\nfile = {:?}\n",
                 file.display().to_string()
             ));
             if *name == "flights" && self.cassandra.is_none() {
-                write(format_args!("bind.route.by_airport = \"discard\""));
+                text.push_str("bind.route.by_airport = \"discard\"\n");
             }
         }
         text

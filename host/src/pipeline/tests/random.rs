@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
-use super::fakes::{Act, Broken, Fault};
+use super::fakes::{Broken, Fault};
+use super::guest::Act;
 use super::world::{Sinks, World, on_a_shard};
 use crate::pipeline::lane::LaneEnd;
 

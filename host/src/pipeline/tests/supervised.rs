@@ -10,7 +10,8 @@ use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::fakes::{Act, FakeSink, Fault};
+use super::fakes::{FakeSink, Fault};
+use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::anchor::{Anchor, Stored};
 use crate::error::{Blame, Error};
@@ -104,7 +105,7 @@ struct Scripted(Script);
 
 struct Around {
     anchor: super::fakes::FakeAnchor,
-    plugin: super::fakes::FakePlugin,
+    plugin: super::guest::FakePlugin,
     script: Mutex<Option<Script>>,
 }
 
@@ -125,7 +126,7 @@ impl Surroundings for Around {
         async move { Ok(Box::new(FakeSink { store }) as Box<dyn AheadSink>) }.boxed_local()
     }
 
-    fn source(&self) -> Result<Box<dyn Source>, Error> {
+    fn source(&self, _: Option<String>) -> Result<Box<dyn Source>, Error> {
         Ok(Box::new(Scripted(self.script.lock().take().unwrap())))
     }
 

@@ -1,0 +1,130 @@
+//! `wasmill feed`: the lines of a file as records of a topic, for trying plugins.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+use super::{Failure, Voice, or_default, report};
+use crate::config::Config;
+use crate::error::Error;
+use crate::kafka::{Feed as Producer, KafkaSettings};
+
+/// Send the lines of a file as records of a topic.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wasmill feed orders orders.ndjson --key /id -c wasmill.toml\n  tail -f app.log | wasmill feed logs -"
+)]
+pub(super) struct Feed {
+    /// The topic; created with --partitions when it does not exist.
+    topic: String,
+    /// One record a line; `-` reads standard input.
+    file: PathBuf,
+    /// JSON pointer of the field that becomes the record's key; no key without it.
+    #[arg(long, value_name = "POINTER")]
+    key: Option<String>,
+    /// Partitions of a topic that is created.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    partitions: i32,
+    /// The host's config, for the cluster's address.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which cluster of the config; the only one by default.
+    #[arg(long, value_name = "NAME")]
+    kafka: Option<String>,
+}
+
+impl Feed {
+    pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
+        let config = Config::load(&or_default(self.config.clone(), "wasmill.toml"))?;
+        let name = match &self.kafka {
+            Some(name) => name.clone(),
+            None if config.kafka.len() == 1 => config.kafka.keys().cloned().collect(),
+            None => {
+                return Err(Error::config(
+                    "feed a topic",
+                    format!("the config has {} kafka clusters", config.kafka.len()),
+                )
+                .hint("name one with --kafka")
+                .into());
+            }
+        };
+        let cluster = config
+            .kafka
+            .get(&name)
+            .ok_or_else(|| Error::config("feed a topic", format!("there is no [kafka.{name}]")))?;
+        let settings = KafkaSettings::new(cluster, "wasmill-feed");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::outside("start a runtime", error))?;
+        // The file first: a misspelt name must not wait for a broker.
+        let input = self.open()?;
+        let producer = runtime
+            .block_on(Producer::open(&settings, &self.topic, self.partitions))
+            .map_err(|error| match error.hint_text() {
+                Some(_) => error,
+                None => error.hint(format!(
+                    "is a broker listening at the address of [kafka.{name}]? `wasmill local` starts one"
+                )),
+            })?;
+        let sent = self.send(input, &producer)?;
+        producer.finish()?;
+        if voice.json {
+            report::json(&serde_json::json!({"topic": self.topic, "records": sent}));
+        } else {
+            report::line(format_args!("{sent} records in topic {}", self.topic));
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, error: std::io::Error) -> Error {
+        Error::config(format!("read {}", self.file.display()), error)
+            .hint("name a file with one record a line, or - for standard input")
+    }
+
+    fn open(&self) -> Result<Box<dyn BufRead>, Error> {
+        if self.file.as_os_str() == "-" {
+            return Ok(Box::new(BufReader::new(std::io::stdin())));
+        }
+        let file = std::fs::File::open(&self.file).map_err(|error| self.unreadable(error))?;
+        Ok(Box::new(BufReader::new(file)))
+    }
+
+    fn send(&self, mut reader: Box<dyn BufRead>, producer: &Producer) -> Result<u64, Error> {
+        let mut line = Vec::new();
+        let mut sent = 0;
+        loop {
+            line.clear();
+            if reader
+                .read_until(b'\n', &mut line)
+                .map_err(|error| self.unreadable(error))?
+                == 0
+            {
+                return Ok(sent);
+            }
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            }
+            let key = self.key_of(&line, sent + 1)?;
+            producer.send(key.as_deref(), Some(&line))?;
+            sent += 1;
+        }
+    }
+
+    /// The key of a line: a text as it is, any other value as JSON.
+    fn key_of(&self, line: &[u8], number: u64) -> Result<Option<Vec<u8>>, Error> {
+        let Some(pointer) = &self.key else {
+            return Ok(None);
+        };
+        let wrong = |detail: String| {
+            Error::config(format!("take the key of line {number}"), detail)
+                .hint("mend the line, or leave --key out")
+        };
+        let value: serde_json::Value =
+            serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+        match value.pointer(pointer) {
+            None => Err(wrong(format!("it has nothing at {pointer}"))),
+            Some(serde_json::Value::String(text)) => Ok(Some(text.clone().into_bytes())),
+            Some(other) => Ok(Some(other.to_string().into_bytes())),
+        }
+    }
+}

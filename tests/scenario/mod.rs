@@ -1,0 +1,6 @@
+//! Pipelines from end to end: what goes in, what has to come out.
+
+pub(crate) mod bad_input;
+pub(crate) mod flights;
+mod real;
+mod zoo;
