@@ -1,6 +1,7 @@
 //! One lane, one fault at a time.
 
-use super::fakes::{Act, Fault};
+use super::fakes::Fault;
+use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::error::Blame;
 use crate::manifest::DataPolicy;

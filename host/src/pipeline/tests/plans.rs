@@ -192,11 +192,9 @@ fn two_databases_that_would_both_hold_the_position_are_refused() {
         append_route(),
     ]);
     let bound = pipeline(&[("keyed", "c1"), ("more", "c2"), ("rows", "p1")]);
-    // Two of them are fine where Postgres holds the position, unless one was bound before it was seen.
-    match plan(&bound, &three) {
-        Ok(plan) => assert_eq!(plan.anchor, AnchorPlan::Postgres("p1".to_owned())),
-        Err(error) => panic!("{error}"),
-    }
+    // Two of them are fine where Postgres holds the position, whatever the order of the routes.
+    let anchor = plan(&bound, &three).unwrap().anchor;
+    assert_eq!(anchor, AnchorPlan::Postgres("p1".to_owned()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From records to rows: whose fault a failed call is.
 
-use super::fakes::Act;
+use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::error::{Blame, Error};
 use crate::pipeline::process::Processed;

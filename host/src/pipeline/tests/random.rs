@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
-use super::fakes::{Act, Broken, Fault};
+use super::fakes::{Broken, Fault};
+use super::guest::Act;
 use super::world::{Sinks, World, on_a_shard};
 use crate::pipeline::lane::LaneEnd;
 
@@ -21,6 +22,11 @@ const RECORDS: i64 = 60;
 struct Dice(u64);
 
 impl Dice {
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        let at = self.roll(from.len() as u64);
+        from[usize::try_from(at).unwrap()]
+    }
+
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -57,7 +63,7 @@ fn act(seed: u64, offset: i64) -> Act {
 /// Runs one seed; returns what is wrong in the end, and the faults that were left unused.
 async fn run(seed: u64, broken: Broken) -> Vec<String> {
     let mut dice = Dice(seed);
-    let sinks = [Sinks::Here, Sinks::Both, Sinks::Both, Sinks::Ahead][dice.roll(4) as usize];
+    let sinks = dice.pick(&[Sinks::Here, Sinks::Both, Sinks::Both, Sinks::Ahead]);
     let mut world = World::new(sinks, move |offset| act(seed, offset));
     world.anchor.lazy = sinks == Sinks::Ahead;
     world.seed(0, 0).await;
@@ -66,7 +72,7 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
         store.broken = broken;
         store.delay_writes = dice.roll(2) == 0;
         let fault = |dice: &mut Dice| match dice.roll(3) {
-            0 => FAULTS[dice.roll(10) as usize],
+            0 => dice.pick(&FAULTS),
             _ => Fault::None,
         };
         store.faults = (0..12).map(|_| fault(&mut dice)).collect::<VecDeque<_>>();

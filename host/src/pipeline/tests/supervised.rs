@@ -10,7 +10,8 @@ use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::fakes::{Act, FakeSink, Fault};
+use super::fakes::{FakeSink, Fault};
+use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::anchor::{Anchor, Stored};
 use crate::error::{Blame, Error};
@@ -23,6 +24,7 @@ use crate::source::{Inlet, Source, SourceCommand, SourceEvent, TopicInfo};
 struct Stage {
     events: mpsc::UnboundedSender<SourceEvent>,
     commands: blocking::Receiver<SourceCommand>,
+    over: std::cell::Cell<bool>,
 }
 
 impl Stage {
@@ -72,10 +74,9 @@ impl Stage {
     }
 
     fn until_shutdown(&self) {
-        while let Ok(command) = self.commands.recv_timeout(Duration::from_secs(10)) {
-            if matches!(command, SourceCommand::Shutdown) {
-                return;
-            }
+        while !self.over.get() {
+            let command = self.commands.recv_timeout(Duration::from_secs(10)).unwrap();
+            self.over.set(matches!(command, SourceCommand::Shutdown));
         }
     }
 }
@@ -88,7 +89,12 @@ impl Source for Scripted {
         events: mpsc::UnboundedSender<SourceEvent>,
         commands: blocking::Receiver<SourceCommand>,
     ) -> Result<(), Error> {
-        let stage = Stage { events, commands };
+        let over = std::cell::Cell::new(false);
+        let stage = Stage {
+            events,
+            commands,
+            over,
+        };
         (self.0)(&stage);
         stage.until_shutdown();
         Ok(())
@@ -99,7 +105,7 @@ struct Scripted(Script);
 
 struct Around {
     anchor: super::fakes::FakeAnchor,
-    plugin: super::fakes::FakePlugin,
+    plugin: super::guest::FakePlugin,
     script: Mutex<Option<Script>>,
 }
 
@@ -120,7 +126,7 @@ impl Surroundings for Around {
         async move { Ok(Box::new(FakeSink { store }) as Box<dyn AheadSink>) }.boxed_local()
     }
 
-    fn source(&self) -> Result<Box<dyn Source>, Error> {
+    fn source(&self, _: Option<String>) -> Result<Box<dyn Source>, Error> {
         Ok(Box::new(Scripted(self.script.lock().take().unwrap())))
     }
 

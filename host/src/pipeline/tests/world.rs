@@ -10,7 +10,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::fakes::{Act, FakeAnchor, FakePlugin, FakeSink, Shared};
+use super::fakes::{FakeAnchor, FakeSink, Shared};
+use super::guest::{Act, FakePlugin};
 use crate::anchor::{Anchor as _, Stored};
 use crate::decode::Decoder;
 use crate::manifest::{
