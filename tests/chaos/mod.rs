@@ -1,5 +1,7 @@
 //! Things that are taken away while a pipeline runs.
 
 mod absent;
+mod data_loss;
 mod kill;
 mod taken_away;
+mod two_hosts;

@@ -29,6 +29,12 @@ fn profile_folder() -> PathBuf {
     folder.to_owned()
 }
 
+/// Where hosts under test keep compiled plugins. It is addressed by content, so all tests and runs share it, and it
+/// goes with the target folder.
+pub fn compiled_cache() -> PathBuf {
+    profile_folder().join("test-cache")
+}
+
 /// Runs a command to its end and panics with its output unless it succeeds.
 pub fn must(command: &mut Command) -> Output {
     let output = command

@@ -67,6 +67,12 @@ mod tests {
     fn the_sum_is_the_one_that_python_makes() {
         // python3 -c 'import hashlib; print(int.from_bytes(hashlib.sha256(b"a|1").digest()[:8], "big"))'
         let digest = TableHash::of(["a|1"]);
-        assert_eq!(digest, TableHash { rows: 1, sum:  });
+        assert_eq!(
+            digest,
+            TableHash {
+                rows: 1,
+                sum: 16_088_270_529_115_459_560
+            }
+        );
     }
 }

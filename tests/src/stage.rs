@@ -1,18 +1,15 @@
 //! A stage for one test: its own folder, its own Postgres, a broker, and a `wasmill.toml` between them.
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use tempfile::TempDir;
 use tokio_postgres::{NoTls, Row};
 use wasmill_devbroker::{Broker, Options};
 use wasmill_local::{Listen, Postgres, PostgresOptions};
 
+use crate::artifact;
 use crate::host::Host;
 use crate::records::Feed;
-
-/// Compiled code of plugins is shared between the tests of a run: it is addressed by content.
-static CACHE: LazyLock<TempDir> = LazyLock::new(|| TempDir::with_prefix("wasmill-cache-").unwrap());
 
 /// See the module.
 #[derive(Debug)]
@@ -74,7 +71,7 @@ impl Stage {
             "[host]\nid = \"test-host\"\nshards = 2\ncache = {:?}\n\n\
              [kafka.main]\nbrokers = {:?}\nsession_timeout = \"6s\"\n\n\
              [postgres.main]\nurl = {:?}\n",
-            CACHE.path().display().to_string(),
+            artifact::compiled_cache().display().to_string(),
             self.bootstrap,
             self.postgres.url(),
         )

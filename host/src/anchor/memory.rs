@@ -34,6 +34,12 @@ impl MemoryAnchor {
         Self::default()
     }
 
+    /// The reservation of a partition.
+    #[cfg(test)]
+    pub(crate) fn reserved(&self, partition: i32) -> i64 {
+        self.positions.lock()[&partition].reserved
+    }
+
     fn change(
         &self,
         claim: &Claim,

@@ -95,7 +95,9 @@ pub enum CommitError {
     /// until the record is alone; then rule 2(b) says whether it becomes a dead letter.
     #[error("refused: {0}")]
     Refused(Error),
-    /// The flight was rolled back for sure; the same flight may be repeated after a pause.
+    /// The flight was rolled back for sure; the same flight may be repeated after a pause. An error with
+    /// [`crate::error::Retry::Never`] says that the flight itself may be why: after three in a row the lane
+    /// halves it, and stops at a single record unless the blame is `Outside`.
     #[error("rolled back: {0}")]
     RolledBack(Error),
     /// Whether the flight is visible is not known: claim anew before anything is sent (rule 4).

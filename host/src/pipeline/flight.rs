@@ -9,8 +9,13 @@ use super::counters::Totals;
 use super::plan::{Binding, Plan};
 use super::process::Processed;
 use crate::record::{Batch, RowBatch};
-use crate::route::DeadLetter;
+use crate::route::{DeadClass, DeadLetter, code};
 use crate::sink::Merger;
+
+/// Record times past the year 9999 (milliseconds) count as none: microseconds must not overflow.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
+/// How far ahead of the host's clock a record's time may lie: an hour.
+const AHEAD_MILLIS: i64 = 3_600_000;
 
 /// How the rows of one route are prepared.
 #[derive(Debug)]
@@ -61,10 +66,10 @@ impl FlightBuilder {
         self.stamps.clear();
         let mut last = hlc & !1;
         for (index, millis) in batch.timestamps().iter().enumerate() {
-            let own = if *millis < 0 || ahead(index) {
+            let own = if !(0..=LAST_MILLIS).contains(millis) || ahead(index) {
                 0
             } else {
-                millis.saturating_mul(1000) & !1
+                (millis * 1000) & !1
             };
             last = own.max(last + 2);
             self.stamps.push(last);
@@ -149,6 +154,41 @@ pub(super) fn remove_record(processed: &mut Processed, source: u32) {
             kept.push(row);
         }
         *rows = kept;
+    }
+}
+
+/// Records far ahead of the clock would poison the write times of a sink written ahead: they are set aside.
+///
+/// Below `reserved`, the reservation found at the claim, the limit doubles, so that a replay on a slower clock
+/// accepts what an earlier owner may have written. `now` is in milliseconds.
+pub(super) fn set_aside_ahead(processed: &mut Processed, reserved: i64, now: i64) {
+    for index in 0..processed.batch.len() {
+        let millis = processed.batch.timestamps()[index];
+        let offset = processed.batch.offsets()[index];
+        let limit = if offset < reserved {
+            2 * AHEAD_MILLIS
+        } else {
+            AHEAD_MILLIS
+        };
+        if millis <= now + limit {
+            continue;
+        }
+        let source = u32::try_from(index).expect("a batch holds far fewer than 2³² records");
+        let at = processed.dead.partition_point(|dead| dead.source < source);
+        let dead = processed.dead.get(at);
+        if dead.is_some_and(|dead| dead.source == source) {
+            continue;
+        }
+        remove_record(processed, source);
+        processed.dead.insert(
+            at,
+            DeadLetter {
+                source,
+                class: DeadClass::Data,
+                code: code::TIMESTAMP_AHEAD.into(),
+                reason: format!("timestamp {millis} ms lies more than an hour ahead of the host"),
+            },
+        );
     }
 }
 

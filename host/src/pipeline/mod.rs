@@ -3,16 +3,21 @@
 //! [`Plan`] says what runs and what is guaranteed. [`run`] runs it until it is told to stop or an operator
 //! has to act. Everything concrete comes through [`Surroundings`]: this module knows contracts only.
 
+mod commit;
 mod counters;
 mod flight;
 mod lane;
+mod opening;
 mod plan;
 mod process;
 mod rate;
+mod report;
 pub mod setup;
 mod shard;
 mod start;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,9 +91,9 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let anchor = surroundings.anchor().await?;
-    let topic_id = supervisor::prepare(&settings, &surroundings, &*anchor).await?;
+    let topic_id = opening::prepare(&settings, &surroundings, &*anchor).await?;
     let source = surroundings.source(topic_id)?;
-    let (thread, commands, events) = supervisor::start_source(&settings.plan.pipeline, source)?;
+    let (thread, commands, events) = opening::start_source(&settings.plan.pipeline, source)?;
     let supervisor = supervisor::Supervisor::new(settings, surroundings, shards, commands)?;
     let outcome = supervisor.run(&*anchor, events, stop).await;
     // The source has closed its end of the events: its thread is at its end.

@@ -280,36 +280,36 @@ fn choose_anchor(
     pipeline: &str,
     routes: &[(RoutePlan, Option<String>)],
 ) -> Result<AnchorPlan, Error> {
-    let mut anchor = AnchorPlan::Memory;
-    for (plan, connection) in routes {
-        let Some(connection) = connection else {
-            continue;
-        };
-        let postgres = matches!(plan.route.target, Target::Postgres(_));
-        anchor = match anchor {
-            AnchorPlan::Postgres(other) if postgres && other != *connection => {
-                return Err(Error::config(
-                    format!("plan pipeline {pipeline:?}"),
-                    format!("routes go to two Postgres databases, {other:?} and {connection:?}"),
-                )
-                .hint("one pipeline commits in one database: split it in two pipelines"));
+    let bound = |postgres: bool| {
+        routes.iter().filter_map(move |(plan, connection)| {
+            let there = matches!(plan.route.target, Target::Postgres(_)) == postgres;
+            connection.as_ref().filter(|_| there)
+        })
+    };
+    let what = || format!("plan pipeline {pipeline:?}");
+    if let Some(name) = bound(true).next() {
+        return match bound(true).find(|other| *other != name) {
+            None => Ok(AnchorPlan::Postgres(name.clone())),
+            Some(other) => {
+                let detail = format!("routes go to two Postgres databases, {name:?} and {other:?}");
+                Err(Error::config(what(), detail)
+                    .hint("one pipeline commits in one database: split it in two pipelines"))
             }
-            AnchorPlan::Postgres(name) => AnchorPlan::Postgres(name),
-            _ if postgres => AnchorPlan::Postgres(connection.clone()),
-            AnchorPlan::Cassandra(other) if other != *connection => {
-                return Err(Error::config(
-                    format!("plan pipeline {pipeline:?}"),
-                    format!(
-                        "routes go to two Cassandra connections, {other:?} and {connection:?}, \
-                         and none to Postgres that could hold the position"
-                    ),
-                )
-                .hint("split it in two pipelines"));
-            }
-            _ => AnchorPlan::Cassandra(connection.clone()),
         };
     }
-    Ok(anchor)
+    let Some(name) = bound(false).next() else {
+        return Ok(AnchorPlan::Memory);
+    };
+    match bound(false).find(|other| *other != name) {
+        None => Ok(AnchorPlan::Cassandra(name.clone())),
+        Some(other) => {
+            let detail = format!(
+                "routes go to two Cassandra connections, {name:?} and {other:?}, and none to Postgres that could \
+                 hold the position"
+            );
+            Err(Error::config(what(), detail).hint("split it in two pipelines"))
+        }
+    }
 }
 
 /// What holds at the route's sink, given the anchor (delivery.md §1).

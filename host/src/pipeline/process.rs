@@ -159,7 +159,24 @@ impl Processor {
         let mut factor = 1;
         loop {
             let fresh = self.instance.is_none();
-            let outcome = self.run(&range, factor, &into.batch).await;
+            if fresh {
+                match self.plugin.instantiate(factor).await {
+                    Ok(instance) => self.instance = Some(instance),
+                    // No record was handed over yet: none is to blame.
+                    Err(RunFailure::Trap(error) | RunFailure::Limit(error)) => {
+                        return Err(not_started(&error));
+                    }
+                    Err(RunFailure::RunTime(error)) if factor > 1 => {
+                        return Err(not_started(&error));
+                    }
+                    Err(RunFailure::RunTime(_)) => {
+                        factor = PATIENCE;
+                        continue;
+                    }
+                    Err(RunFailure::Fatal(error)) => return Err(error),
+                }
+            }
+            let outcome = self.run(&range, &into.batch).await;
             let failed = |code, error| Ok(Err(CallFailed { code, error, fresh }));
             let output = match outcome {
                 Ok(output) => output,
@@ -207,13 +224,12 @@ impl Processor {
     async fn run(
         &mut self,
         range: &Range<usize>,
-        factor: u32,
         batch: &Batch,
     ) -> Result<crate::plugin::Output, RunFailure> {
-        let mut instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => self.instantiate(factor).await?,
-        };
+        let mut instance = self
+            .instance
+            .take()
+            .expect("made before every call that finds none");
         let input = GuestBatch {
             input: 0,
             batch,
@@ -223,16 +239,6 @@ impl Processor {
         let output = instance.run(input).await?;
         self.instance = Some(instance);
         Ok(output)
-    }
-
-    /// A new instance. One that traps or goes past a limit before it has seen a record says nothing about any
-    /// record: without this, every record of the topic would become a dead letter.
-    async fn instantiate(&self, factor: u32) -> Result<Box<dyn Instance>, RunFailure> {
-        let made = self.plugin.instantiate(factor).await;
-        made.map_err(|failure| match failure {
-            RunFailure::Trap(error) | RunFailure::Limit(error) => RunFailure::Fatal(error),
-            other => other,
-        })
     }
 
     /// Run time depends on the machine, so it never decides a dead letter: the pipeline stops and says where.
@@ -249,4 +255,10 @@ impl Processor {
         )
         .hint("raise limits.run_time in the manifest, or fix the loop that does not end")
     }
+}
+
+/// A plugin that cannot be started processes no record at all: an operator has to act.
+fn not_started(error: &Error) -> Error {
+    Error::plugin("start an instance of the plugin", error)
+        .hint("`wasmill plugin test` starts it with the same limits; fix init, or raise the limits")
 }

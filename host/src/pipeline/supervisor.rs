@@ -4,38 +4,32 @@
 //! One task on the control runtime. Sources and lanes never talk to each other but through inlets; both talk
 //! to the supervisor. It writes nothing to any sink.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lane::{Lane, LaneContext, LaneEnd, Mode};
 use super::process::Processor;
+use super::report::{Ended, Report};
 use super::shard::Shards;
-use super::{PipelineSettings, Surroundings, start};
+use super::{PipelineSettings, Surroundings};
 use crate::anchor::{Anchor, Claim};
 use crate::clock::Backoff;
 use crate::decode::Decoder;
 use crate::error::{Blame, Error};
 use crate::route::RouteTable;
 use crate::source::{self, SourceCommand, SourceEvent};
-use crate::task;
 
 /// How long lanes of revoked partitions may take to finish what is in flight.
 const REVOKE: Duration = Duration::from_secs(10);
 /// How long a stopping pipeline may take to finish what is in flight.
 const DRAIN: Duration = Duration::from_secs(20);
-
-/// A lane's end, reported from its shard.
-struct Ended {
-    partition: i32,
-    generation: u64,
-    end: LaneEnd,
-}
 
 /// A running lane, seen from here.
 struct Running {
@@ -54,32 +48,18 @@ pub(super) struct Supervisor {
     commands: blocking::Sender<SourceCommand>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
     lanes: HashMap<i32, Running>,
+    /// What the source holds, with how often each was fenced.
     assigned: HashMap<i32, u32>,
+    /// Assigned partitions that have to be claimed.
+    unclaimed: BTreeSet<i32>,
     generation: u64,
 }
 
-/// Stores the positions a pipeline needs before its first fetch, and refuses to start on a loss. Returns the
-/// identity of the topic they belong to.
-pub(super) async fn prepare(
-    settings: &PipelineSettings,
-    surroundings: &Arc<dyn Surroundings>,
-    anchor: &dyn Anchor,
-) -> Result<Option<String>, Error> {
-    let input = &settings.plan.input;
-    let asked = Arc::clone(surroundings);
-    let info = task::blocking(move || asked.topic()).await??;
-    let stored = anchor.stored().await?;
-    let seeds = start::seeds(&input.topic, &stored, &info, input.input.start)?;
-    if !seeds.is_empty() {
-        anchor.seed(&seeds).await?;
-        tracing::info!(
-            pipeline = settings.plan.pipeline,
-            partitions = seeds.len(),
-            "positions stored"
-        );
-    }
-    let stored_id = stored.into_iter().find_map(|position| position.topic_id);
-    Ok(stored_id.or(info.id))
+/// A claim under way, and of what. It waits for the anchor as long as it takes, and nothing waits for it:
+/// a revocation must not stand behind a database that is away. Dropping it is safe: the next supersedes it.
+struct Claiming<'a> {
+    partitions: Vec<i32>,
+    claims: LocalBoxFuture<'a, Result<Vec<Claim>, Error>>,
 }
 
 impl Supervisor {
@@ -111,6 +91,7 @@ impl Supervisor {
             ended: mpsc::unbounded_channel(),
             lanes: HashMap::new(),
             assigned: HashMap::new(),
+            unclaimed: BTreeSet::new(),
             generation: 0,
         })
     }
@@ -124,7 +105,7 @@ impl Supervisor {
     ) -> Result<(), Error> {
         let outcome = self.supervise(anchor, &mut events, &mut stop).await;
         let all: Vec<i32> = self.lanes.keys().copied().collect();
-        self.drain(&all, DRAIN).await;
+        let drained = self.drain(&all, DRAIN).await;
         self.command(SourceCommand::Shutdown);
         // The source reports what it still held; its lanes are gone, so it may go on at once.
         while let Some(event) = events.recv().await {
@@ -141,7 +122,7 @@ impl Supervisor {
                 })
                 .ok();
         }
-        outcome
+        outcome.and(drained)
     }
 
     async fn supervise(
@@ -151,69 +132,82 @@ impl Supervisor {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), Error> {
         let (reclaim, mut reclaims) = mpsc::unbounded_channel::<i32>();
-        let mut stopped = stop.clone();
+        let mut claiming: Option<Claiming<'_>> = None;
         loop {
+            if claiming.is_none() && !self.unclaimed.is_empty() {
+                let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
+                let pipeline = self.settings.plan.pipeline.clone();
+                let claims = claim(anchor, pipeline, partitions.clone()).boxed_local();
+                claiming = Some(Claiming { partitions, claims });
+            }
+            let claimed = async {
+                match &mut claiming {
+                    Some(claiming) => (&mut claiming.claims).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Biased: a stop before everything, what happened to lanes and partitions before a claim of them.
             tokio::select! {
                 biased;
-                _ = stopped.wait_for(|stop| *stop) => return Ok(()),
-                Some(ended) = self.ended.1.recv() => {
-                    if let Some(partition) = self.lane_ended(ended)? {
-                        self.reclaim_later(partition, reclaim.clone());
-                    }
-                }
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                Some(ended) = self.ended.1.recv() => self.lane_ended(ended, &reclaim)?,
                 Some(partition) = reclaims.recv() => {
                     if self.assigned.contains_key(&partition) && !self.lanes.contains_key(&partition) {
-                        self.claim(anchor, &[partition], stop).await?;
+                        self.unclaimed.insert(partition);
                     }
                 }
                 event = events.recv() => match event {
                     None => return Err(Error::bug("run the source", "its thread ended without being asked")),
-                    Some(event) => self.source_event(anchor, event, stop).await?,
+                    Some(event) => self.source_event(event).await?,
                 },
+                claims = claimed => {
+                    claiming = None;
+                    for claim in claims? {
+                        self.unclaimed.remove(&claim.partition);
+                        self.start_lane(claim)?;
+                    }
+                }
+            }
+            let outdated = |claiming: &Claiming<'_>| {
+                let wanted = |partition| self.unclaimed.contains(partition);
+                !claiming.partitions.iter().all(wanted)
+            };
+            if claiming.as_ref().is_some_and(outdated) {
+                claiming = None;
             }
         }
     }
 
-    async fn source_event(
-        &mut self,
-        anchor: &dyn Anchor,
-        event: SourceEvent,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), Error> {
+    async fn source_event(&mut self, event: SourceEvent) -> Result<(), Error> {
+        let pipeline = &self.settings.plan.pipeline;
         match event {
             SourceEvent::Assigned(partitions) => {
-                tracing::info!(
-                    pipeline = self.settings.plan.pipeline,
-                    ?partitions,
-                    "assigned"
-                );
-                for partition in &partitions {
-                    self.assigned.insert(*partition, 0);
+                tracing::info!(pipeline, ?partitions, "assigned");
+                for partition in partitions {
+                    self.assigned.insert(partition, 0);
+                    self.unclaimed.insert(partition);
                 }
-                self.claim(anchor, &partitions, stop).await
-            }
-            SourceEvent::Revoked { partitions, done } => {
-                tracing::info!(
-                    pipeline = self.settings.plan.pipeline,
-                    ?partitions,
-                    "revoked"
-                );
-                self.forget(&partitions);
-                self.drain(&partitions, REVOKE).await;
-                done.try_send(()).ok();
                 Ok(())
             }
+            SourceEvent::Revoked { partitions, done } => {
+                tracing::info!(pipeline, ?partitions, "revoked");
+                self.forget(&partitions);
+                let drained = self.drain(&partitions, REVOKE).await;
+                done.try_send(()).ok();
+                drained
+            }
             SourceEvent::Lost(partitions) => {
-                tracing::warn!(pipeline = self.settings.plan.pipeline, ?partitions, "lost");
+                tracing::warn!(pipeline, ?partitions, "lost");
                 self.forget(&partitions);
                 for partition in partitions {
                     // Dropping the handle cuts the lane: nothing more is committed.
                     self.lanes.remove(&partition);
+                    self.command(SourceCommand::Stop { partition });
                 }
                 Ok(())
             }
             SourceEvent::Failed { partition, error } if error.blame() == Blame::Outside => {
-                tracing::warn!(pipeline = self.settings.plan.pipeline, ?partition, error = %error, "source");
+                tracing::warn!(pipeline, ?partition, error = %error, "source");
                 Ok(())
             }
             SourceEvent::Failed { error, .. } => Err(error),
@@ -223,34 +217,8 @@ impl Supervisor {
     fn forget(&mut self, partitions: &[i32]) {
         for partition in partitions {
             self.assigned.remove(partition);
+            self.unclaimed.remove(partition);
         }
-    }
-
-    /// Claims partitions, waiting for the anchor as long as it takes, and starts their lanes.
-    async fn claim(
-        &mut self,
-        anchor: &dyn Anchor,
-        partitions: &[i32],
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), Error> {
-        let mut backoff = Backoff::default();
-        let claims = loop {
-            match anchor.claim(partitions).await {
-                Ok(claims) => break claims,
-                Err(error) if error.blame() == Blame::Outside => {
-                    tracing::warn!(pipeline = self.settings.plan.pipeline, error = %error, "cannot claim yet");
-                    tokio::select! {
-                        _ = stop.wait_for(|stop| *stop) => return Ok(()),
-                        () = tokio::time::sleep(backoff.pause()) => {}
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        for claim in claims {
-            self.start_lane(claim)?;
-        }
-        Ok(())
     }
 
     fn start_lane(&mut self, claim: Claim) -> Result<(), Error> {
@@ -268,6 +236,7 @@ impl Supervisor {
         let ended = self.ended.0.clone();
         let slot = usize::try_from(partition).unwrap_or(0);
         self.shards.run(slot, move |local| {
+            let report = Report::new(ended, partition, generation);
             async move {
                 let mut mode_here = mode_seen.clone();
                 let work = async {
@@ -294,8 +263,7 @@ impl Supervisor {
                     _ = cut_seen => LaneEnd::Done,
                     end = work => end,
                 };
-                // Nobody listens once the pipeline is gone.
-                ended.send(Ended { partition, generation, end }).ok();
+                report.say(end);
             }
             .boxed_local()
         })?;
@@ -315,35 +283,45 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What the end of a lane means; returns a partition to claim again later.
-    fn lane_ended(&mut self, ended: Ended) -> Result<Option<i32>, Error> {
-        let current = self
-            .lanes
-            .get(&ended.partition)
-            .is_some_and(|lane| lane.generation == ended.generation);
-        if !current {
-            return Ok(None);
+    /// What the end of a lane means for its partition and for the rest.
+    fn lane_ended(
+        &mut self,
+        ended: Ended,
+        reclaim: &mpsc::UnboundedSender<i32>,
+    ) -> Result<(), Error> {
+        let Ended {
+            partition,
+            generation,
+            end,
+        } = ended;
+        let lane = self.lanes.get(&partition);
+        if lane.is_none_or(|lane| lane.generation != generation) {
+            return Ok(());
         }
-        self.lanes.remove(&ended.partition);
-        self.command(SourceCommand::Stop {
-            partition: ended.partition,
-        });
-        match ended.end {
-            LaneEnd::Done => Ok(None),
-            LaneEnd::Stopped(error) => Err(error),
+        self.lanes.remove(&partition);
+        self.command(SourceCommand::Stop { partition });
+        let assigned = self.assigned.contains_key(&partition);
+        let pipeline = &self.settings.plan.pipeline;
+        match end {
+            LaneEnd::Done => {}
+            LaneEnd::Stopped(error) => return Err(error),
+            LaneEnd::Behind(error) => {
+                tracing::warn!(pipeline, partition, error = %error, "read again from the stored position");
+                if assigned {
+                    self.unclaimed.insert(partition);
+                }
+            }
             LaneEnd::Fenced(error) => {
                 tracing::warn!(
-                    pipeline = self.settings.plan.pipeline,
-                    partition = ended.partition,
-                    error = %error,
+                    pipeline, partition, error = %error,
                     "fenced, everything of this lane is dropped"
                 );
-                Ok(self
-                    .assigned
-                    .contains_key(&ended.partition)
-                    .then_some(ended.partition))
+                if assigned {
+                    self.reclaim_later(partition, reclaim.clone());
+                }
             }
         }
+        Ok(())
     }
 
     /// Rule 6: a fenced lane waits a session time-out, longer each time, and is claimed again only while the
@@ -358,9 +336,10 @@ impl Supervisor {
             .run(slot, move |_| {
                 async move {
                     loop {
-                        tokio::time::sleep(wait).await;
-                        if reclaim.is_closed() {
-                            return;
+                        // A pipeline that stops must not wait for this pause to end.
+                        tokio::select! {
+                            () = reclaim.closed() => return,
+                            () = tokio::time::sleep(wait) => {}
                         }
                         let (taken, answer) = oneshot::channel();
                         let advise = SourceCommand::Advise {
@@ -383,29 +362,34 @@ impl Supervisor {
     }
 
     /// Lets lanes finish what is in flight; those that do not within `limit` are cut short.
-    async fn drain(&mut self, partitions: &[i32], limit: Duration) {
-        let mut waiting: Vec<i32> = Vec::new();
+    ///
+    /// # Errors
+    /// Why one of them stopped instead.
+    async fn drain(&mut self, partitions: &[i32], limit: Duration) -> Result<(), Error> {
+        let mut waiting: HashMap<i32, u64> = HashMap::new();
         for partition in partitions {
             if let Some(lane) = self.lanes.get(partition) {
                 lane.mode.send_replace(Mode::Drain);
-                waiting.push(*partition);
+                waiting.insert(*partition, lane.generation);
             }
             self.command(SourceCommand::Stop {
                 partition: *partition,
             });
         }
+        let mut stopped = Ok(());
+        let mut others = Vec::new();
         let finished = async {
             while !waiting.is_empty() {
                 let Some(ended) = self.ended.1.recv().await else {
                     return;
                 };
-                let current = self
-                    .lanes
-                    .get(&ended.partition)
-                    .is_some_and(|lane| lane.generation == ended.generation);
-                if current {
-                    self.lanes.remove(&ended.partition);
-                    waiting.retain(|partition| *partition != ended.partition);
+                if waiting.get(&ended.partition) != Some(&ended.generation) {
+                    others.push(ended);
+                    continue;
+                }
+                waiting.remove(&ended.partition);
+                if let LaneEnd::Stopped(error) = ended.end {
+                    stopped = Err(error);
                 }
             }
         };
@@ -415,10 +399,15 @@ impl Supervisor {
                 ?partitions,
                 "lanes did not finish in time, dropped: their records will be read again"
             );
-            for partition in partitions {
-                self.lanes.remove(partition);
-            }
         }
+        for partition in partitions {
+            self.lanes.remove(partition);
+        }
+        // Lanes that go on elsewhere are not this drain's: their ends are heard by the loop.
+        for ended in others {
+            self.ended.0.send(ended).ok();
+        }
+        stopped
     }
 
     fn command(&self, command: SourceCommand) {
@@ -427,29 +416,20 @@ impl Supervisor {
     }
 }
 
-/// A running source: its thread, the way to it and the way from it.
-type RunningSource = (
-    task::Thread<()>,
-    blocking::Sender<SourceCommand>,
-    mpsc::UnboundedReceiver<SourceEvent>,
-);
-
-/// Starts the thread of a source.
-pub(super) fn start_source(
-    pipeline: &str,
-    source: Box<dyn source::Source>,
-) -> Result<RunningSource, Error> {
-    let (commands, commanded) = blocking::channel();
-    let (events, seen) = mpsc::unbounded_channel();
-    let thread = task::thread(format!("source-{pipeline}"), move || {
-        let failed = events.clone();
-        if let Err(error) = source.run(events, commanded) {
-            let event = SourceEvent::Failed {
-                partition: None,
-                error,
-            };
-            failed.send(event).ok();
+/// Claims partitions, waiting for the anchor as long as it takes.
+async fn claim(
+    anchor: &dyn Anchor,
+    pipeline: String,
+    partitions: Vec<i32>,
+) -> Result<Vec<Claim>, Error> {
+    let mut backoff = Backoff::default();
+    loop {
+        match anchor.claim(&partitions).await {
+            Err(error) if error.blame() == Blame::Outside => {
+                tracing::warn!(pipeline, ?partitions, error = %error, "cannot claim yet");
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            claimed => return claimed,
         }
-    })?;
-    Ok((thread, commands, seen))
+    }
 }

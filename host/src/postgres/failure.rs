@@ -16,6 +16,10 @@ enum Class {
     Fenced,
     Data,
     Again,
+    /// Took too long: less of it may pass.
+    Less,
+    /// None of the listed ones: nobody knows whether it passes by itself.
+    Unlisted,
     Config,
     Bug,
 }
@@ -29,10 +33,13 @@ fn class(sqlstate: &str) -> Class {
         "21000" => Class::Bug,
         // A proxy that hands our statements to other sessions, or lost them.
         "26000" | "42P05" => Class::Config,
+        "57014" => Class::Less,
         _ => match sqlstate.get(..2).unwrap_or_default() {
             "22" | "23" | "54" => Class::Data,
             "0A" | "28" | "3D" | "3F" | "42" => Class::Config,
-            _ => Class::Again,
+            // Connection, transaction state, rolled back, resources, not in the right state, operator, system.
+            "08" | "25" | "40" | "53" | "55" | "57" | "58" | "XX" => Class::Again,
+            _ => Class::Unlisted,
         },
     }
 }
@@ -106,7 +113,9 @@ pub(super) fn error(what: impl Into<String>, error: &tokio_postgres::Error) -> E
         Class::Config => Error::config(what, detail).hint(hint(sqlstate)),
         Class::Data => Error::data(what, detail),
         Class::Bug => Error::bug(what, detail),
-        Class::Fenced | Class::Again => Error::outside(what, detail),
+        Class::Fenced | Class::Again | Class::Less | Class::Unlisted => {
+            Error::outside(what, detail)
+        }
     }
 }
 
@@ -117,6 +126,11 @@ pub(super) fn before_commit(what: &str, failed: &tokio_postgres::Error) -> Commi
         Some(Class::Fenced) => CommitError::Fenced(error),
         Some(Class::Data) => CommitError::Refused(error),
         Some(Class::Config | Class::Bug) => CommitError::Stop(error),
+        Some(Class::Less) => CommitError::RolledBack(error.with_retry(Retry::Never)),
+        Some(Class::Unlisted) => CommitError::RolledBack(
+            Error::config(error.what(), error.detail())
+                .hint("look at the table's triggers and rules: one of them fails for this record"),
+        ),
         Some(Class::Again) | None => CommitError::RolledBack(error),
     }
 }
@@ -152,12 +166,13 @@ mod tests {
             ("54000", Class::Data),
             ("40001", Class::Again),
             ("40P01", Class::Again),
-            ("57014", Class::Again),
+            ("57014", Class::Less),
             ("55P03", Class::Again),
             ("57P01", Class::Again),
             ("53100", Class::Again),
             ("25006", Class::Again),
-            ("P0001", Class::Again),
+            ("P0001", Class::Unlisted),
+            ("44000", Class::Unlisted),
             ("42P01", Class::Config),
             ("42501", Class::Config),
             ("3D000", Class::Config),

@@ -151,7 +151,9 @@ impl Outlet {
             let Ok(next) = self.receiver.try_recv() else {
                 break;
             };
-            let fits = batch.len() + next.len() <= JOIN_RECORDS
+            // A batch that does not follow is never joined: the lane has to see that it does not.
+            let fits = batch.to() == next.from()
+                && batch.len() + next.len() <= JOIN_RECORDS
                 && batch.bytes() + next.bytes() <= JOIN_BYTES;
             if !fits {
                 self.held = Some(next);

@@ -252,6 +252,7 @@ pub(crate) async fn commit_ahead(
         reserved: range.end,
         hlc: 7,
         batch: &batch,
+        stamps: &[],
         rows: &here,
         dead,
     };

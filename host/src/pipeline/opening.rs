@@ -1,0 +1,63 @@
+//! What happens before a pipeline's loop: positions are stored, the source's thread is started.
+
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+
+use tokio::sync::mpsc;
+
+use super::{PipelineSettings, Surroundings, start};
+use crate::anchor::Anchor;
+use crate::error::Error;
+use crate::source::{self, SourceCommand, SourceEvent};
+use crate::task;
+
+/// Stores the positions a pipeline needs before its first fetch, and refuses to start on a loss. Returns the
+/// identity of the topic they belong to.
+pub(super) async fn prepare(
+    settings: &PipelineSettings,
+    surroundings: &Arc<dyn Surroundings>,
+    anchor: &dyn Anchor,
+) -> Result<Option<String>, Error> {
+    let input = &settings.plan.input;
+    let asked = Arc::clone(surroundings);
+    let info = task::blocking(move || asked.topic()).await??;
+    let stored = anchor.stored().await?;
+    let seeds = start::seeds(&input.topic, &stored, &info, input.input.start)?;
+    if !seeds.is_empty() {
+        anchor.seed(&seeds).await?;
+        tracing::info!(
+            pipeline = settings.plan.pipeline,
+            partitions = seeds.len(),
+            "positions stored"
+        );
+    }
+    let stored_id = stored.into_iter().find_map(|position| position.topic_id);
+    Ok(stored_id.or(info.id))
+}
+
+/// A running source: its thread, the way to it and the way from it.
+type RunningSource = (
+    task::Thread<()>,
+    blocking::Sender<SourceCommand>,
+    mpsc::UnboundedReceiver<SourceEvent>,
+);
+
+/// Starts the thread of a source.
+pub(super) fn start_source(
+    pipeline: &str,
+    source: Box<dyn source::Source>,
+) -> Result<RunningSource, Error> {
+    let (commands, commanded) = blocking::channel();
+    let (events, seen) = mpsc::unbounded_channel();
+    let thread = task::thread(format!("source-{pipeline}"), move || {
+        let failed = events.clone();
+        if let Err(error) = source.run(events, commanded) {
+            let event = SourceEvent::Failed {
+                partition: None,
+                error,
+            };
+            failed.send(event).ok();
+        }
+    })?;
+    Ok((thread, commands, seen))
+}

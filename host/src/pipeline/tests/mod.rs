@@ -1,0 +1,12 @@
+//! The pipeline against fakes: lanes and supervisor with an anchor, a sink, a plugin and a source that fail as
+//! they are told, and a checker of what is left in the end.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod fakes;
+mod guest;
+mod lanes;
+mod plans;
+mod process;
+mod random;
+mod supervised;
+mod world;

@@ -1,0 +1,403 @@
+//! The whole pipeline on real shards with a scripted source.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use super::fakes::{FakeSink, Fault};
+use super::guest::Act;
+use super::world::{Sinks, World, batch, on_a_shard};
+use crate::anchor::{Anchor, Stored};
+use crate::error::{Blame, Error};
+use crate::pipeline::{PipelineSettings, Shards, Surroundings, run};
+use crate::plugin::Plugin;
+use crate::sink::AheadSink;
+use crate::source::{Inlet, Source, SourceCommand, SourceEvent, TopicInfo};
+
+/// What a script of a source uses.
+struct Stage {
+    events: mpsc::UnboundedSender<SourceEvent>,
+    commands: blocking::Receiver<SourceCommand>,
+    over: std::cell::Cell<bool>,
+}
+
+impl Stage {
+    fn assign(&self, partitions: &[i32]) {
+        self.events
+            .send(SourceEvent::Assigned(partitions.to_vec()))
+            .unwrap();
+    }
+
+    /// Waits for a start; everything else on the way is passed over.
+    fn started(&self) -> (i32, i64, Inlet) {
+        loop {
+            match self.commands.recv_timeout(Duration::from_secs(5)).unwrap() {
+                SourceCommand::Start {
+                    partition,
+                    position,
+                    inlet,
+                } => return (partition, position, inlet),
+                SourceCommand::Advise {
+                    taken: Some(taken), ..
+                } => drop(taken.send(true)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether a start comes within a time.
+    fn starts_within(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while Instant::now() < until {
+            if let Ok(SourceCommand::Start { .. }) =
+                self.commands.recv_timeout(Duration::from_millis(5))
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn revoke(&self, partitions: &[i32]) -> blocking::Receiver<()> {
+        let (done, answered) = blocking::sync_channel(1);
+        let partitions = partitions.to_vec();
+        self.events
+            .send(SourceEvent::Revoked { partitions, done })
+            .unwrap();
+        answered
+    }
+
+    fn until_shutdown(&self) {
+        while !self.over.get() {
+            let command = self.commands.recv_timeout(Duration::from_secs(10)).unwrap();
+            self.over.set(matches!(command, SourceCommand::Shutdown));
+        }
+    }
+}
+
+type Script = Box<dyn FnOnce(&Stage) + Send>;
+
+impl Source for Scripted {
+    fn run(
+        self: Box<Self>,
+        events: mpsc::UnboundedSender<SourceEvent>,
+        commands: blocking::Receiver<SourceCommand>,
+    ) -> Result<(), Error> {
+        let over = std::cell::Cell::new(false);
+        let stage = Stage {
+            events,
+            commands,
+            over,
+        };
+        (self.0)(&stage);
+        stage.until_shutdown();
+        Ok(())
+    }
+}
+
+struct Scripted(Script);
+
+struct Around {
+    anchor: super::fakes::FakeAnchor,
+    plugin: super::guest::FakePlugin,
+    script: Mutex<Option<Script>>,
+}
+
+impl std::fmt::Debug for Around {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Around")
+    }
+}
+
+impl Surroundings for Around {
+    fn anchor(&self) -> LocalBoxFuture<'_, Result<Rc<dyn Anchor>, Error>> {
+        let anchor = self.anchor.clone();
+        async move { Ok(Rc::new(anchor) as Rc<dyn Anchor>) }.boxed_local()
+    }
+
+    fn ahead(&self, _: usize) -> LocalBoxFuture<'_, Result<Box<dyn AheadSink>, Error>> {
+        let store = Arc::clone(&self.anchor.store);
+        async move { Ok(Box::new(FakeSink { store }) as Box<dyn AheadSink>) }.boxed_local()
+    }
+
+    fn source(&self, _: Option<String>) -> Result<Box<dyn Source>, Error> {
+        Ok(Box::new(Scripted(self.script.lock().take().unwrap())))
+    }
+
+    fn topic(&self) -> Result<TopicInfo, Error> {
+        Ok(TopicInfo {
+            id: None,
+            watermarks: vec![(0, 1000), (0, 1000)],
+        })
+    }
+
+    fn plugin(&self) -> Arc<dyn Plugin> {
+        Arc::new(self.plugin.clone())
+    }
+}
+
+/// Runs a pipeline with a script; it is told to stop when the script has ended.
+fn play(world: &World, script: impl FnOnce(&Stage) + Send + 'static) -> Result<(), Error> {
+    let (stop, stopped) = watch::channel(false);
+    let script = move |stage: &Stage| {
+        script(stage);
+        stop.send_replace(true);
+    };
+    let settings = PipelineSettings {
+        plan: Arc::clone(&world.plan),
+        errors: world.errors,
+        counters: Arc::clone(&world.counters),
+        session_timeout: Duration::from_millis(60),
+    };
+    let around = Arc::new(Around {
+        anchor: world.anchor.clone(),
+        plugin: world.plugin.clone(),
+        script: Mutex::new(Some(Box::new(script))),
+    });
+    on_a_shard(async {
+        let shards = Shards::start(2).unwrap();
+        let running = run(settings, around, shards, stopped);
+        tokio::time::timeout(Duration::from_secs(30), running)
+            .await
+            .expect("it does not end")
+    })
+}
+
+fn eventually(mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < until, "it never happened");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn positions(world: &World) -> Vec<i64> {
+    on_a_shard(async {
+        let stored: Vec<Stored> = world.anchor.stored().await.unwrap();
+        stored.iter().map(|stored| stored.next).collect()
+    })
+}
+
+#[test]
+fn a_revocation_waits_for_what_is_in_flight_and_the_next_owner_goes_on_there() {
+    let world = World::new(Sinks::Both, |_| Act::Row);
+    let store = Arc::clone(&world.store);
+    play(&world, move |stage| {
+        stage.assign(&[0]);
+        let (_, position, inlet) = stage.started();
+        assert_eq!(position, 0);
+        store.lock().held = [0].into();
+        inlet.send(batch(0, 0..10)).unwrap();
+        eventually(|| store.lock().attempts == 1);
+        let done = stage.revoke(&[0]);
+        assert!(
+            done.recv_timeout(Duration::from_millis(50)).is_err(),
+            "answered too early"
+        );
+        store.lock().held.clear();
+        done.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(store.lock().ranges, [(0, 10)]);
+        stage.assign(&[0]);
+        let (_, position, inlet) = stage.started();
+        assert_eq!(position, 10);
+        inlet.send(batch(0, 10..20)).unwrap();
+        eventually(|| store.lock().ranges.len() == 2);
+    })
+    .unwrap();
+    assert_eq!(world.check(20), Vec::<String>::new());
+    assert_eq!(world.totals().received, 20);
+}
+
+#[test]
+fn a_lost_partition_commits_nothing_more() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let store = Arc::clone(&world.store);
+    play(&world, move |stage| {
+        stage.assign(&[0]);
+        let (_, _, inlet) = stage.started();
+        store.lock().held = [0].into();
+        inlet.send(batch(0, 0..10)).unwrap();
+        eventually(|| store.lock().attempts == 1);
+        stage.events.send(SourceEvent::Lost(vec![0])).unwrap();
+        eventually(|| inlet.send(batch(0, 10..11)).is_err());
+        store.lock().held.clear();
+        assert!(!stage.starts_within(Duration::from_millis(200)));
+    })
+    .unwrap();
+    assert_eq!(
+        (positions(&world), world.totals().received),
+        (vec![0, 0], 0)
+    );
+}
+
+#[test]
+fn a_fenced_lane_claims_again_after_the_time_out_and_a_taken_advisory_commit() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let store = Arc::clone(&world.store);
+    play(&world, move |stage| {
+        store.lock().faults = [Fault::Stolen].into();
+        stage.assign(&[0]);
+        let (_, _, inlet) = stage.started();
+        inlet.send(batch(0, 0..10)).unwrap();
+        eventually(|| store.lock().attempts == 1);
+        let fenced = Instant::now();
+        let mut asked = 0;
+        loop {
+            match stage.commands.recv_timeout(Duration::from_secs(5)).unwrap() {
+                SourceCommand::Advise {
+                    taken: Some(taken), ..
+                } => {
+                    asked += 1;
+                    assert_eq!(store.lock().claims, 1, "claimed before it was allowed to");
+                    taken.send(asked == 3).unwrap();
+                }
+                SourceCommand::Start {
+                    position, inlet, ..
+                } => {
+                    assert_eq!((asked, position), (3, 0));
+                    assert!(fenced.elapsed() >= Duration::from_millis(3 * 60 - 20));
+                    inlet.send(batch(0, 0..10)).unwrap();
+                    break eventually(|| store.lock().ranges.len() == 1);
+                }
+                _ => {}
+            }
+        }
+    })
+    .unwrap();
+    assert_eq!(world.check(10), Vec::<String>::new());
+}
+
+#[test]
+fn a_fenced_lane_does_not_claim_what_was_revoked_meanwhile_and_a_stop_does_not_wait_for_it() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let store = Arc::clone(&world.store);
+    let begun = Instant::now();
+    play(&world, move |stage| {
+        store.lock().faults = [Fault::Stolen].into();
+        stage.assign(&[0]);
+        let (_, _, inlet) = stage.started();
+        inlet.send(batch(0, 0..10)).unwrap();
+        while !matches!(
+            stage.commands.recv(),
+            Ok(SourceCommand::Stop { partition: 0 })
+        ) {}
+        stage
+            .revoke(&[0])
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap();
+        let until = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < until {
+            match stage.commands.recv_timeout(Duration::from_millis(5)) {
+                Ok(SourceCommand::Advise {
+                    taken: Some(taken), ..
+                }) => drop(taken.send(true)),
+                Ok(SourceCommand::Start { .. }) => panic!("claimed although revoked"),
+                _ => {}
+            }
+        }
+    })
+    .unwrap();
+    assert_eq!(world.store.lock().claims, 1);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_revocation_does_not_wait_for_an_anchor_that_is_away() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let store = Arc::clone(&world.store);
+    play(&world, move |stage| {
+        store.lock().away = true;
+        stage.assign(&[0, 1]);
+        std::thread::sleep(Duration::from_millis(100));
+        stage
+            .revoke(&[0])
+            .recv_timeout(Duration::from_secs(1))
+            .unwrap();
+        store.lock().away = false;
+        // Only what is still held is claimed.
+        let (partition, _, _inlet) = stage.started();
+        assert_eq!(partition, 1);
+        assert!(!stage.starts_within(Duration::from_millis(200)));
+    })
+    .unwrap();
+    assert_eq!(world.store.lock().claims, 1);
+}
+
+#[test]
+fn a_lane_that_stops_while_another_drains_is_heard() {
+    let world = World::new(Sinks::Here, |offset| {
+        if offset == 555 { Act::Fatal } else { Act::Row }
+    });
+    let store = Arc::clone(&world.store);
+    let error = play(&world, move |stage| {
+        stage.assign(&[0, 1]);
+        let mut inlets = [stage.started(), stage.started()];
+        inlets.sort_by_key(|started| started.0);
+        store.lock().held = [0].into();
+        inlets[0].2.send(batch(0, 0..10)).unwrap();
+        eventually(|| store.lock().attempts == 1);
+        let done = stage.revoke(&[0]);
+        inlets[1].2.send(batch(1, 0..600)).unwrap();
+        eventually(|| inlets[1].2.send(batch(1, 600..601)).is_err());
+        store.lock().held.clear();
+        done.recv_timeout(Duration::from_secs(5)).unwrap();
+        stage.until_shutdown();
+    })
+    .unwrap_err();
+    assert_eq!(error.detail(), "the table is wrong");
+    assert_eq!(positions(&world), [10, 0]);
+}
+
+#[test]
+fn a_stop_while_draining_is_not_swallowed_and_a_panic_is_a_bug() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let store = Arc::clone(&world.store);
+    let error = play(&world, move |stage| {
+        stage.assign(&[0]);
+        let (_, _, inlet) = stage.started();
+        store.lock().faults = [Fault::Stop].into();
+        store.lock().held = [0].into();
+        inlet.send(batch(0, 0..10)).unwrap();
+        eventually(|| store.lock().attempts == 1);
+        let _done = stage.revoke(&[0]);
+        store.lock().held.clear();
+        stage.until_shutdown();
+    })
+    .unwrap_err();
+    assert_eq!(error.detail(), "no table");
+    let world = World::new(Sinks::Here, |_| Act::Panic);
+    let error = play(&world, move |stage| {
+        stage.assign(&[0]);
+        stage.started().2.send(batch(0, 0..10)).unwrap();
+        stage.until_shutdown();
+    })
+    .unwrap_err();
+    assert_eq!(error.blame(), Blame::Bug);
+    assert_eq!(positions(&world), [0, 0]);
+}
+
+#[test]
+fn a_source_that_fails_stops_the_pipeline_unless_the_outside_is_to_blame() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let error = play(&world, move |stage| {
+        for error in [
+            Error::outside("fetch", "broker away"),
+            Error::config("data loss", "recreated"),
+        ] {
+            let partition = Some(0);
+            stage
+                .events
+                .send(SourceEvent::Failed { partition, error })
+                .unwrap();
+        }
+        stage.until_shutdown();
+    })
+    .unwrap_err();
+    assert_eq!(error.detail(), "recreated");
+}

@@ -1,0 +1,329 @@
+//! A pipeline's world made of fakes: plans, batches, one lane under test, and what has to hold in the end.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::fakes::{FakeAnchor, FakeSink, Shared};
+use super::guest::{Act, FakePlugin};
+use crate::anchor::{Anchor as _, Stored};
+use crate::decode::Decoder;
+use crate::manifest::{
+    CassandraTable, Create, DataPolicy, ErrorPolicy, Field, FieldSource, Format, Input, KeyFormat,
+    Limits, Mode as TableMode, PostgresTable, Route, Start, Target, Tombstones,
+};
+use crate::pipeline::counters::{Counters, Totals};
+use crate::pipeline::lane::{Connections, Lane, LaneContext, LaneEnd, Mode};
+use crate::pipeline::plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
+use crate::pipeline::process::Processor;
+use crate::record::{Batch, Column, Record, Type};
+use crate::route::RouteTable;
+use crate::source::{self, Inlet, Outlet, SourceCommand};
+
+/// Which sinks the plugin writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sinks {
+    Here,
+    Ahead,
+    Both,
+}
+
+pub(super) fn input() -> Input {
+    Input {
+        name: "in".to_owned(),
+        topic: "t".to_owned(),
+        format: Format::Bytes,
+        key_format: KeyFormat::Bytes,
+        start: Start::Earliest,
+        tombstones: Tombstones::DeadLetter,
+        fields: vec![Field {
+            column: column("offset"),
+            from: FieldSource::Offset,
+            unit: None,
+        }],
+        raw: false,
+        headers: false,
+    }
+}
+
+pub(super) fn column(name: &str) -> Column {
+    Column {
+        name: name.to_owned(),
+        ty: Type::Int64,
+        nullable: false,
+    }
+}
+
+pub(super) fn append_route() -> Route {
+    Route {
+        name: "rows".to_owned(),
+        columns: vec![column("offset")],
+        target: Target::Postgres(PostgresTable {
+            table: "rows".to_owned(),
+            mode: TableMode::Append,
+            key: Vec::new(),
+            guard: None,
+            create: Create::Never,
+        }),
+    }
+}
+
+pub(super) fn keyed_route() -> Route {
+    Route {
+        name: "keyed".to_owned(),
+        columns: vec![column("key"), column("offset")],
+        target: Target::Cassandra(CassandraTable {
+            table: "keyed".to_owned(),
+            partition_key: vec![0],
+            clustering_key: Vec::new(),
+            ttl: None,
+            consistency: "quorum".to_owned(),
+            create: Create::Never,
+            cross_partition_keys: true,
+        }),
+    }
+}
+
+pub(super) fn plan(sinks: Sinks) -> Plan {
+    let route = |route, binding| RoutePlan {
+        route,
+        binding,
+        guarantee: Guarantee::Nothing,
+        why: "",
+    };
+    let here = route(append_route(), Binding::Here);
+    let ahead = route(keyed_route(), Binding::Ahead("c".to_owned()));
+    Plan {
+        pipeline: "p".to_owned(),
+        plugin: "f@1.0.0".to_owned(),
+        digest: "d".to_owned(),
+        input: InputPlan {
+            input: input(),
+            kafka: "k".to_owned(),
+            topic: "t".to_owned(),
+            group: "wasmill.p".to_owned(),
+        },
+        anchor: AnchorPlan::Memory,
+        routes: match sinks {
+            Sinks::Here => vec![here],
+            Sinks::Ahead => vec![ahead],
+            Sinks::Both => vec![here, ahead],
+        },
+        limits: Limits::default(),
+    }
+}
+
+/// Record time of an offset, milliseconds: now and then backwards.
+pub(super) fn millis(offset: i64) -> i64 {
+    1_700_000_000_000 + offset * 3 - if offset % 7 == 0 { 50 } else { 0 }
+}
+
+/// The records `offsets` of a log in which every offset is present.
+pub(super) fn batch(partition: i32, offsets: Range<i64>) -> Batch {
+    let mut batch = Batch::new(partition, offsets.start);
+    for offset in offsets {
+        batch.push(Record {
+            key: None,
+            value: Some(b"v"),
+            timestamp: millis(offset),
+            offset,
+            headers: b"",
+            marks: 0,
+        });
+    }
+    batch
+}
+
+pub(super) struct World {
+    pub(super) plan: Arc<Plan>,
+    pub(super) anchor: FakeAnchor,
+    pub(super) store: Shared,
+    pub(super) plugin: FakePlugin,
+    pub(super) counters: Arc<Counters>,
+    pub(super) errors: ErrorPolicy,
+    pub(super) mode: watch::Sender<Mode>,
+    commands: blocking::Sender<SourceCommand>,
+    _commanded: blocking::Receiver<SourceCommand>,
+}
+
+impl World {
+    pub(super) fn new(sinks: Sinks, acts: impl Fn(i64) -> Act + Send + Sync + 'static) -> Self {
+        let store = Shared::default();
+        let plan = plan(sinks);
+        let (commands, commanded) = blocking::channel();
+        Self {
+            anchor: FakeAnchor {
+                store: Arc::clone(&store),
+                ..FakeAnchor::default()
+            },
+            plugin: FakePlugin {
+                acts: Arc::new(acts),
+                routes: plan.routes.iter().map(|route| route.merges()).collect(),
+                init: None,
+                made: Arc::new(Mutex::new((0, 0))),
+            },
+            counters: Arc::new(Counters::new(plan.routes.len())),
+            plan: Arc::new(plan),
+            store,
+            errors: ErrorPolicy {
+                data: DataPolicy::DeadLetter,
+                max_rate: None,
+            },
+            mode: watch::channel(Mode::Run).0,
+            commands,
+            _commanded: commanded,
+        }
+    }
+
+    pub(super) async fn seed(&self, partition: i32, next: i64) {
+        let stored = Stored {
+            partition,
+            next,
+            topic_id: None,
+        };
+        self.anchor.seed(&[stored]).await.unwrap();
+    }
+
+    pub(super) fn processor(&self) -> Processor {
+        let routes = RouteTable::new(&self.plan.bound_routes(), 10).unwrap();
+        let decoder = Decoder::new(&self.plan.input.input).unwrap();
+        let plugin = Arc::new(self.plugin.clone());
+        Processor::new(Arc::from("t"), decoder, Arc::new(routes), plugin)
+    }
+
+    /// Claims partition 0 and makes its lane.
+    pub(super) async fn lane(&self) -> (Lane, Inlet, Outlet, i64) {
+        let claim = self.anchor.claim(&[0]).await.unwrap().remove(0);
+        let next = claim.next;
+        let sinks = self.plan.routes.iter().map(|route| {
+            matches!(route.binding, Binding::Ahead(_)).then(|| {
+                let store = Arc::clone(&self.store);
+                Box::new(FakeSink { store }) as Box<dyn crate::sink::AheadSink>
+            })
+        });
+        let connections = Connections {
+            anchor: Rc::new(self.anchor.clone()),
+            ahead: sinks.collect(),
+        };
+        let context = LaneContext {
+            plan: Arc::clone(&self.plan),
+            errors: self.errors,
+            counters: Arc::clone(&self.counters),
+            source: self.commands.clone(),
+        };
+        let (inlet, outlet) = source::channel();
+        let lane = Lane::new(
+            Arc::new(context),
+            Rc::new(connections),
+            self.processor(),
+            claim,
+            self.mode.subscribe(),
+        );
+        (lane, inlet, outlet, next)
+    }
+
+    /// One lane over batches that end at `cuts`, from where the anchor stands; it ends with its input.
+    pub(super) async fn run(&self, cuts: &[i64]) -> LaneEnd {
+        let (lane, inlet, outlet, next) = self.lane().await;
+        let from = Cell::new(next);
+        let feed = async move {
+            for cut in cuts.iter().filter(|cut| **cut > next) {
+                if inlet.send(batch(0, from.get()..*cut)).is_err() {
+                    return;
+                }
+                from.set(*cut);
+                for _ in 0..cut % 5 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let bounded = tokio::time::timeout(Duration::from_secs(50), lane.run(outlet));
+        futures_util::future::join(feed, bounded)
+            .await
+            .1
+            .expect("the lane does not end")
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.counters.totals()
+    }
+
+    /// Where partition 0 stands.
+    pub(super) async fn position(&self) -> i64 {
+        self.anchor.stored().await.unwrap()[0].next
+    }
+
+    /// What must hold of records [0, end): every one at exactly one place, in order, and the keyed table the
+    /// fold of what was emitted. Returns what does not.
+    pub(super) fn check(&self, end: i64) -> Vec<String> {
+        let mut store = self.store.lock();
+        store.late_writes_arrive();
+        let mut wrong = store.violations.clone();
+        let totals = self.counters.totals();
+        if totals.received != totals.emitted + totals.filtered + totals.dead {
+            wrong.push(format!("counters do not balance: {totals:?}"));
+        }
+        let mut chain = 0;
+        for (from, to) in &store.ranges {
+            if *from != chain || to <= from {
+                wrong.push(format!("range [{from}, {to}) after {chain}"));
+            }
+            chain = *to;
+        }
+        let appends = self.plan.routes[0].binding == Binding::Here;
+        if appends && store.here.windows(2).any(|pair| pair[0] >= pair[1]) {
+            wrong.push(format!("rows out of order or doubled: {:?}", store.here));
+        }
+        let mut keyed = std::collections::BTreeMap::new();
+        for offset in 0..end {
+            let dead = store.dead.iter().filter(|dead| dead.0 == offset).count();
+            let rows = store.here.iter().filter(|row| **row == offset).count();
+            let act = (self.plugin.acts)(offset);
+            let expected = match act {
+                Act::Row => dead + rows == 1 || (!appends && dead == 0),
+                Act::Filter | Act::Slow => dead + rows == 0,
+                _ => dead == 1 && rows == 0,
+            };
+            if !expected {
+                wrong.push(format!(
+                    "{offset} ({act:?}): {rows} rows, {dead} dead letters"
+                ));
+            }
+            if act == Act::Row && dead == 0 {
+                keyed.insert(offset % 5, offset);
+            }
+            let refused = (offset, "postgres-refused".to_owned());
+            if store.stamps.contains_key(&offset) && store.dead.contains(&refused) {
+                wrong.push(format!("{offset} was sent ahead and is a dead letter"));
+            }
+        }
+        if self.plan.writes_ahead() {
+            let found = store
+                .ahead
+                .iter()
+                .map(|(key, (_, offset))| (*key, *offset))
+                .collect();
+            if keyed != found {
+                wrong.push(format!("keyed table is {found:?}, the fold is {keyed:?}"));
+            }
+            if let Some(twice) = store.stamps.iter().find(|(_, stamps)| stamps.len() > 1) {
+                wrong.push(format!("stamps depend on the attempt: {twice:?}"));
+            }
+        }
+        wrong
+    }
+}
+
+/// Runs a test's future as a shard would.
+pub(super) fn on_a_shard<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test)
+}

@@ -1,0 +1,70 @@
+//! Two hosts share a topic: joining, leaving and dying move partitions, never rows.
+
+use std::time::Duration;
+
+use wasmill_tests::Stage;
+use wasmill_tests::host::Host;
+use wasmill_tests::records::{Made, Place};
+use wasmill_tests::wait::eventually;
+
+use super::kill::{balanced, ends_exact, passes, stage_with_flights};
+use crate::scenario::flights::flights_in_postgres;
+
+/// Records produced in each round.
+const MORE: usize = 4_000;
+
+/// A second host of the same pipelines.
+fn second(stage: &Stage) -> Host {
+    let first = std::fs::read_to_string(stage.path("wasmill.toml")).unwrap();
+    let folder = stage.path("second");
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = folder.join("wasmill.toml");
+    std::fs::write(
+        &config,
+        first.replace("id = \"test-host\"", "id = \"other-host\""),
+    )
+    .unwrap();
+    Host::start(&config)
+}
+
+/// Produces the first flights again under other ids.
+fn more(stage: &Stage, round: &str, input: &mut Vec<(String, String)>, places: &mut Vec<Place>) {
+    let flights = input[..MORE].iter();
+    let flights: Vec<(String, String)> = flights
+        .map(|(id, text)| (format!("{round}-{id}"), text.clone()))
+        .collect();
+    let made = flights
+        .iter()
+        .map(|(id, text)| Made::new(id.as_bytes(), text.as_bytes()));
+    places.extend(stage.feed.send("flights", &made.collect::<Vec<_>>()));
+    input.extend(flights);
+}
+
+#[tokio::test]
+async fn a_second_host_joins_and_the_first_dies() {
+    let (stage, mut input, mut places) = stage_with_flights(4).await;
+    let first = stage.host(&flights_in_postgres());
+    passes(&stage, 500).await;
+    let mut other = second(&stage);
+    more(&stage, "joining", &mut input, &mut places);
+    // Whoever owns a partition has claimed it: a second claim says that the partition moved.
+    let what = "the second host claims a partition and leaves one to the first";
+    eventually(Duration::from_secs(60), what, async || {
+        other.alive()?;
+        let moved = "SELECT count(*) FROM wasmill.position WHERE epoch > 1";
+        let moved: i64 = stage.try_rows(moved).await?[0].get(0);
+        if (1..4).contains(&moved) {
+            Ok(())
+        } else {
+            Err(format!("{moved} of 4 moved"))
+        }
+    })
+    .await;
+    more(&stage, "both", &mut input, &mut places);
+    ends_exact(&stage, &input, &places).await;
+    first.kill();
+    more(&stage, "dead", &mut input, &mut places);
+    ends_exact(&stage, &input, &places).await;
+    balanced(&stage).await;
+    assert_eq!(other.stop(Duration::from_secs(25)).code, Some(0));
+}
