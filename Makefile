@@ -5,7 +5,7 @@ CARGO ?= cargo
 WASMILL = $(CARGO) run --quiet --package wasmill --
 PLUGINS = plugins/flights plugins/earthquakes
 
-.PHONY: help demo test check unit scenarios plugins author-path deny kill-run install
+.PHONY: help demo test check unit scenarios plugins author-path deny kill-run cost install
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,7 +27,8 @@ deny:
 unit: ## unit, property, golden and adapter tests
 	$(CARGO) test --workspace --exclude wasmill-tests --quiet
 
-plugins: ## the example plugins: native tests, then their fixtures through the real component
+plugins: ## the SDK's bindings; the example plugins: native tests, then their fixtures through the real component
+	cd tests/bindings && $(CARGO) test --quiet
 	@for plugin in $(PLUGINS); do \
 	  echo "plugin $$plugin"; \
 	  (cd $$plugin && $(CARGO) fmt --check && $(CARGO) test --quiet) && $(WASMILL) plugin test $$plugin || exit 1; \
@@ -46,6 +47,11 @@ KILLS ?= 10
 kill-run: ## RECORDS flights into Postgres and Cassandra with KILLS times kill -9, compared with an independent computation
 	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
 	$(CARGO) run --release --quiet --package wasmill-tests --bin kill_run -- --records $(RECORDS) --kills $(KILLS)
+
+cost: ## CPU a record of the whole host on real Kafka, into nothing and into Postgres
+	$(CARGO) build --release --quiet --package wasmill
+	$(WASMILL) plugin build plugins/flights
+	python3 tests/cost.py $(or $(CARGO_TARGET_DIR),target)/release/wasmill plugins/flights/flights.wasm plugins/flights/data/flights.ndjson
 
 install: ## the command `wasmill` into cargo's bin folder
 	$(CARGO) install --locked --path host

@@ -55,7 +55,8 @@ def run(wasmill, config, records):
             break
         last = now
     host.send_signal(signal.SIGTERM)
-    totals = json.loads(host.communicate()[0])["pipelines"][0][1]
+    totals = json.loads(host.communicate()[0])["pipelines"]
+    (totals,) = totals.values()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert totals["received"] == records, f"{totals} of {records} records"
     assert totals["received"] == totals["emitted"] + totals["filtered"] + totals["dead"], totals
