@@ -101,6 +101,13 @@ impl Error {
         self
     }
 
+    /// Adds what the attempt was about: a file, an address.
+    #[must_use]
+    pub fn about(mut self, subject: impl fmt::Display) -> Self {
+        self.inner.what = format!("{} ({subject})", self.inner.what);
+        self
+    }
+
     /// Overrides whether a retry helps.
     #[must_use]
     pub fn with_retry(mut self, retry: Retry) -> Self {

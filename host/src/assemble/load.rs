@@ -29,9 +29,10 @@ pub struct Loaded {
 pub fn load(config: &Config, pipeline: &PipelineConfig, engine: &Engine) -> Result<Loaded, Error> {
     let bytes = read(&pipeline.file, &pipeline.name)?;
     let cache = config.host.cache.join("compiled");
-    let compiled = engine.load(&bytes, Some(&cache))?;
-    let embedded = manifest::extract(&bytes)?;
-    let described = compiled.describe()?;
+    let file = |error: Error| error.about(pipeline.file.display());
+    let compiled = engine.load(&bytes, Some(&cache)).map_err(file)?;
+    let embedded = manifest::extract(&bytes).map_err(file)?;
+    let described = compiled.describe().map_err(file)?;
     if described != embedded.describe {
         return Err(Error::plugin(
             format!("load {}", pipeline.file.display()),

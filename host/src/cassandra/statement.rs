@@ -11,12 +11,8 @@ use super::schema::{RouteTable, quoted};
 use super::wire::{Wire, WireError};
 use crate::record::cells::{Cell, Reader};
 use crate::record::{Op, RowRef};
+use crate::route::{CASSANDRA_MAX_KEY, CASSANDRA_MAX_ROW};
 
-/// Greatest size of a partition key and of a clustering key, bytes (both are u16 in the storage format).
-const MAX_KEY: usize = 65_535;
-/// Greatest size of a row, bytes: far below the commit log's limit (half a segment, 16 MiB by default), past
-/// which the server closes the connection instead of answering.
-const MAX_ROW: usize = 4 << 20;
 /// Microseconds a second.
 const MICROS: i64 = 1_000_000;
 
@@ -57,13 +53,13 @@ pub(super) enum RowError {
     #[error("the partition key is empty")]
     EmptyKey,
     /// A key too large.
-    #[error("a {kind} key of {bytes} bytes, at most {MAX_KEY} are possible")]
+    #[error("a {kind} key of {bytes} bytes, at most {CASSANDRA_MAX_KEY} are possible")]
     Key { kind: &'static str, bytes: usize },
     /// Bytes after the last column.
     #[error("{0} bytes follow its last column")]
     Extra(usize),
     /// A row too large.
-    #[error("a row of {0} bytes, at most {MAX_ROW} are sent")]
+    #[error("a row of {0} bytes, at most {CASSANDRA_MAX_ROW} are sent")]
     Row(usize),
 }
 
@@ -136,7 +132,7 @@ impl Plan {
         now: i64,
         key: &mut Vec<u8>,
     ) -> Result<Bound<'a>, RowError> {
-        if row.cells.len() > MAX_ROW {
+        if row.cells.len() > CASSANDRA_MAX_ROW {
             return Err(RowError::Row(row.cells.len()));
         }
         let mut reader = Reader::new(row.cells);
@@ -184,7 +180,7 @@ impl Plan {
             ("partition", partition + overhead),
             ("clustering", clustering),
         ] {
-            if bytes > MAX_KEY {
+            if bytes > CASSANDRA_MAX_KEY {
                 return Err(RowError::Key { kind, bytes });
             }
         }
@@ -408,7 +404,7 @@ mod tests {
             Err(RowError::Key { .. })
         ));
         assert!(matches!(
-            bind(&cells(&vec![b'x'; MAX_ROW])),
+            bind(&cells(&vec![b'x'; CASSANDRA_MAX_ROW])),
             Err(RowError::Row(_))
         ));
         let mut no_key = Vec::new();

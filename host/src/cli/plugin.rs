@@ -1,7 +1,6 @@
 //! `wasmill plugin …`: write, build, test and look at plugins.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::{Failure, Voice, or_default, report};
 use crate::author::{self, BuildOptions, Built, FixtureReport, Golden, Progress, Verdict};
@@ -228,36 +227,13 @@ fn inspect(file: &Path, voice: Voice) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The component of a plugin folder, built when it is missing or older than its sources.
+/// The component of a plugin folder, built anew: cargo knows what changed in the plugin and in the SDK.
 pub(super) fn ensure_built(folder: &Path, say: &dyn Fn(&str)) -> Result<PathBuf, Failure> {
-    let name = folder
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let component = folder.join(format!("{name}.wasm"));
-    if is_fresh(&component, folder) {
-        return Ok(component);
-    }
-    say(&format!("plugin    building {name}"));
-    let built = build(
-        folder,
-        &BuildOptions {
-            out: None,
-            offline: false,
-            colour: report::colour(),
-        },
-    )?;
-    Ok(built.path)
-}
-
-/// Whether a component is at least as new as the files it is made of.
-fn is_fresh(component: &Path, folder: &Path) -> bool {
-    let modified = |path: &Path| -> Option<SystemTime> { path.metadata().ok()?.modified().ok() };
-    let Some(built) = modified(component) else {
-        return false;
+    say(&format!("plugin    building {}", folder.display()));
+    let options = BuildOptions {
+        out: None,
+        offline: false,
+        colour: report::colour(),
     };
-    let sources = ["plugin.toml", "Cargo.toml", "src/lib.rs"];
-    sources
-        .iter()
-        .all(|source| modified(&folder.join(source)).is_none_or(|changed| changed <= built))
+    Ok(build(folder, &options)?.path)
 }

@@ -27,7 +27,11 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
             Failure::Problems(problems) => {
                 serde_json::json!({"error": {"problems": problems.to_string()}})
             }
-            Failure::Mismatch(detail) => serde_json::json!({"error": {"detail": detail}}),
+            // The document with the mismatches stands on standard output already.
+            Failure::Mismatch(detail) => {
+                eprintln!("error: {detail}");
+                return;
+            }
         };
         json(&document);
         return;

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use crate::config::Secret;
@@ -107,6 +107,19 @@ pub(super) fn configure(settings: &Settings) -> Result<Config> {
     Ok(config)
 }
 
+/// Where a server is looked for, without anything secret.
+fn address(config: &Config) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(folder) => format!("{}, port {port}", folder.display()),
+        }
+    });
+    hosts.collect::<Vec<_>>().join(", ")
+}
+
 fn no_tls() -> Error {
     Error::config("postgres url", "it asks for TLS, which this build does not have yet").hint(
         "reach the server over a private network or a local TLS tunnel, with sslmode=prefer or disable",
@@ -125,10 +138,9 @@ impl Session {
     /// # Errors
     /// `Outside` when the server cannot be reached, `Config` when it refuses us or is too old.
     pub(super) async fn open(config: &Config, settings: &Settings) -> Result<Self> {
-        let (client, connection) = config
-            .connect(NoTls)
-            .await
-            .map_err(|error| failure::error("connect to postgres", &error))?;
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| {
+            failure::error("connect to postgres", &error).about(address(config))
+        })?;
         let session = Self {
             client,
             driver: drive(connection),

@@ -102,8 +102,8 @@ impl PostgresAnchor {
                 ),
             )
             .hint(
-                "a deployed pipeline without a position never starts from a guess: restore the row in \
-                 wasmill.position, or insert it on purpose",
+                "was the partition added to the topic? then restart the host: it is read from offset 0. If not, the \
+                 position was lost, and a pipeline never starts from a guess: restore the row in wasmill.position",
             ));
         }
         within(

@@ -55,8 +55,6 @@ pub mod code {
     pub const FIELD_TYPE: &str = "field-type";
     /// A null value where the input does not let tombstones pass.
     pub const TOMBSTONE: &str = "tombstone";
-    /// The record is larger than the pipeline accepts.
-    pub const TOO_LARGE: &str = "too-large";
     /// A row's cells do not fit the columns of its route.
     pub const ROW_REFUSED: &str = "row-refused";
     /// The record's timestamp lies more than an hour ahead of the host.

@@ -8,9 +8,9 @@ use crate::record::{Column, Type};
 
 /// Most bytes of a Cassandra partition key, and of one clustering value: their lengths are unsigned shorts.
 pub const CASSANDRA_MAX_KEY: usize = 65_535;
-/// Most bytes of one row to Cassandra: half of the mutation a default commit log segment (32 MiB) takes (16 MiB),
-/// which closes the connection when it is larger.
-pub const CASSANDRA_MAX_ROW: usize = 8 << 20;
+/// Most bytes of one row to Cassandra: far below the mutation a default commit log segment (32 MiB) takes (16 MiB),
+/// past which the server closes the connection instead of answering. The sink holds to the same number.
+pub const CASSANDRA_MAX_ROW: usize = 4 << 20;
 /// Most bytes of one row to Postgres: a field holds less than 1 GiB; the output cap is far below.
 pub const POSTGRES_MAX_ROW: usize = 1 << 29;
 

@@ -34,7 +34,7 @@ pub(super) struct Demo {
     /// Leave Cassandra out even where it could run.
     #[arg(long, conflicts_with = "real")]
     no_cassandra: bool,
-    /// Folder of the example plugins; each is built when its component is missing.
+    /// Folder of the example plugins; each is built first.
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     plugins: PathBuf,
 }
@@ -148,7 +148,7 @@ fn follow(host: &Host, total: u64, voice: Voice) -> Result<Vec<(String, Totals)>
     }
 }
 
-/// The components of the example plugins, built where they are missing.
+/// The components of the example plugins, built.
 fn components(folder: &Path, say: &dyn Fn(&str)) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
     let mut found = Vec::new();
     for name in ["flights", "earthquakes"] {

@@ -84,7 +84,7 @@ pub(in crate::cli) fn start(want: Want, say: &dyn Fn(&str)) -> Result<Servers, E
     let cassandra = match (want.cassandra, wasmill_local::Cassandra::available()) {
         (Wish::No, _) => None,
         (Wish::IfPossible, Err(missing)) => {
-            say(&format!("cassandra left out: {missing}"));
+            say(&format!("cassandra left out: {missing}; {}", missing.hint));
             None
         }
         (Wish::Must, Err(missing)) => {

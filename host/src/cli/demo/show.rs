@@ -88,7 +88,7 @@ async fn look(
             counted.emitted + counted.filtered + counted.dead,
             counted.received,
         );
-        for route in &plan.routes {
+        for (index, route) in plan.routes.iter().enumerate() {
             let (count, rows) = match (&route.binding, servers.cassandra()) {
                 (Binding::Here, _) => {
                     let count = format!("SELECT count(*) FROM {}", route.table());
@@ -109,10 +109,13 @@ async fn look(
                 }
                 _ => (TextTable::default(), TextTable::default()),
             };
-            let count = count.first_number();
-            if route.binding != Binding::Discard {
+            let count = if route.binding == Binding::Discard {
+                counted.rows.get(index).copied().unwrap_or(0)
+            } else {
+                let count = count.first_number();
                 check(format!("rows in {}", route.table()), count, sent.rows);
-            }
+                count
+            };
             shown.sinks.push(Sink {
                 title: format!("{} {} ({})", route.kind(), route.table(), plan.pipeline),
                 guarantee: format!("{}: {}", route.guarantee, route.why),
