@@ -72,9 +72,7 @@ impl Fetching {
         let Ok(slot) = usize::try_from(partition) else {
             return Ok(());
         };
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partition, Offset::Offset(position))?;
-        self.fetch.consumer().incremental_assign(&list)?;
+        assign(&self.fetch, &self.topic, partition, position)?;
         if self.lanes.len() <= slot {
             self.lanes.resize_with(slot + 1, || None);
         }
@@ -94,15 +92,8 @@ impl Fetching {
             return;
         };
         self.paused.retain(|paused| *paused != partition);
-        let list = one(&self.topic, partition);
-        // A pause outlives the assignment in librdkafka: the partition would stay silent when started again.
-        if lane.paused
-            && let Err(error) = self.fetch.consumer().resume(&list)
-        {
-            tracing::warn!(partition, error = %error, "cannot resume before stopping");
-        }
-        if let Err(error) = self.fetch.consumer().incremental_unassign(&list) {
-            tracing::warn!(partition, error = %error, "cannot stop fetching");
+        if !lane.paused {
+            unassign(&self.fetch, &self.topic, partition);
         }
     }
 
@@ -170,10 +161,7 @@ impl Fetching {
             if !lane.paused && lane.inlet.is_full() {
                 lane.paused = true;
                 self.paused.push(partition);
-                let paused = self.fetch.consumer().pause(&one(&self.topic, partition));
-                if let Err(error) = paused {
-                    tracing::warn!(partition, error = %error, "cannot pause");
-                }
+                unassign(&self.fetch, &self.topic, partition);
             }
         }
         let Self {
@@ -190,7 +178,7 @@ impl Fetching {
             if !lane.inlet.has_room() {
                 return true;
             }
-            match fetch.consumer().resume(&one(topic, *partition)) {
+            match assign(fetch, topic, *partition, lane.next) {
                 Ok(()) => {
                     lane.paused = false;
                     false
@@ -232,6 +220,31 @@ impl Fetching {
                 Ok(())
             }
         }
+    }
+}
+
+/// Fetches a partition from a position.
+///
+/// Also how a paused partition goes on: librdkafka's own resume trusts the position it noted for the
+/// application, and its batch call notes one past an *error* too, as if the record there had been read.
+fn assign(
+    fetch: &FetchQueue,
+    topic: &str,
+    partition: i32,
+    position: i64,
+) -> Result<(), KafkaError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(position))?;
+    fetch.consumer().incremental_assign(&list)
+}
+
+/// Stops fetching a partition, for good or until it is assigned again; what was prefetched is dropped.
+fn unassign(fetch: &FetchQueue, topic: &str, partition: i32) {
+    if let Err(error) = fetch
+        .consumer()
+        .incremental_unassign(&one(topic, partition))
+    {
+        tracing::warn!(partition, error = %error, "cannot stop fetching");
     }
 }
 

@@ -210,7 +210,6 @@ impl Committer {
                 tracing::warn!(partition = self.claim.partition, error = %error, "outcome of a commit unknown, claiming anew");
                 self.claim_anew().await?;
                 if self.next == positions.end {
-                    self.hlc = hlc;
                     self.context.counters.add(&totals);
                     return Ok(Verdict::Committed);
                 }
@@ -321,7 +320,20 @@ impl Committer {
                             "no claim for the partition asked for",
                         ))
                     })?;
+                    // Somebody else claimed in between (or a claim of ours was applied without an answer): what
+                    // is stored now may be theirs, so nothing of this lane counts (rule 6).
+                    if claim.epoch.number > self.claim.epoch.number + 1 {
+                        return Err(LaneEnd::Fenced(Error::outside(
+                            format!("claim partition {} anew", claim.partition),
+                            format!(
+                                "epoch {} where {} was expected",
+                                claim.epoch.number,
+                                self.claim.epoch.number + 1
+                            ),
+                        )));
+                    }
                     self.next = claim.next;
+                    self.hlc = claim.hlc;
                     self.granted = claim.reserved;
                     self.claim = claim;
                     return Ok(());

@@ -23,6 +23,8 @@ pub(super) async fn prepare(
     let info = task::blocking(move || asked.topic()).await??;
     let stored = anchor.stored().await?;
     let seeds = start::seeds(&input.topic, &stored, &info, input.input.start)?;
+    let timed = settings.plan.timed_route();
+    start::refuse_growth(&input.topic, &stored, &seeds, timed)?;
     if !seeds.is_empty() {
         anchor.seed(&seeds).await?;
         tracing::info!(

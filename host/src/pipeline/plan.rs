@@ -218,6 +218,19 @@ impl Plan {
         self.routes.iter().map(|plan| plan.route.clone()).collect()
     }
 
+    /// A route whose sink keeps the greatest write time of a key, and whose keys are said to stay in one
+    /// partition.
+    #[must_use]
+    pub fn timed_route(&self) -> Option<&str> {
+        self.routes
+            .iter()
+            .find(|plan| match (&plan.binding, &plan.route.target) {
+                (Binding::Ahead(_), Target::Cassandra(table)) => !table.cross_partition_keys,
+                _ => false,
+            })
+            .map(|plan| plan.route.name.as_str())
+    }
+
     /// Whether some route is written ahead of the anchor's commit.
     #[must_use]
     pub fn writes_ahead(&self) -> bool {

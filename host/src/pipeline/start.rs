@@ -80,6 +80,36 @@ pub(super) fn seeds(
         .collect())
 }
 
+/// Refuses to go on with a topic that gained partitions while a route depends on the order within one.
+///
+/// Keys move between partitions then, and write times are chained within a partition only: a moved key's rows
+/// could carry lower times than those its old partition wrote, and the sink would drop them without a word.
+///
+/// # Errors
+/// `Config`, naming the route, when there are stored positions and new ones to add.
+pub(super) fn refuse_growth(
+    topic: &str,
+    stored: &[Stored],
+    seeds: &[Stored],
+    route: Option<&str>,
+) -> Result<(), Error> {
+    let Some(route) = route.filter(|_| !stored.is_empty() && !seeds.is_empty()) else {
+        return Ok(());
+    };
+    Err(Error::config(
+        format!("start on topic {topic:?}"),
+        format!(
+            "it has {} partitions more than when the pipeline was deployed, and route {route:?} writes to Cassandra \
+             with times that are ordered within one partition",
+            seeds.len()
+        ),
+    )
+    .hint(
+        "rebuild the plugin with cross_partition_keys = true on that route if order between partitions does not \
+         matter, or give the pipeline a new name and tables",
+    ))
+}
+
 fn check_identity(topic: &str, position: &Stored, info: &TopicInfo) -> Result<(), Error> {
     match (&position.topic_id, &info.id) {
         (Some(stored), Some(now)) if stored != now => Err(loss(
@@ -149,6 +179,17 @@ mod tests {
                 topic_id: Some("a".into())
             }]
         );
+    }
+
+    #[test]
+    fn a_grown_topic_stops_where_write_times_decide() {
+        let (old, new) = ([stored(0, 7)], [stored(1, 0)]);
+        let error = refuse_growth("t", &old, &new, Some("by_airport")).unwrap_err();
+        assert!(error.to_string().contains("1 partitions more"), "{error}");
+        assert!(error.to_string().contains("by_airport"), "{error}");
+        assert!(refuse_growth("t", &old, &new, None).is_ok());
+        assert!(refuse_growth("t", &[], &new, Some("by_airport")).is_ok());
+        assert!(refuse_growth("t", &old, &[], Some("by_airport")).is_ok());
     }
 
     #[test]

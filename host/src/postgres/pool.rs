@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Config;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::connection::{Connection, Session};
 use super::settings::Settings;
@@ -55,8 +55,11 @@ impl Pool {
         let connection = match self.take_idle() {
             Some(connection) => connection,
             None => {
-                let session = Session::open(&self.config, settings).await?;
-                session.prepare(settings.routes.len()).await?
+                let opening = async {
+                    let session = Session::open(&self.config, settings).await?;
+                    session.prepare(settings.routes.len()).await
+                };
+                in_time(settings, opening).await?
             }
         };
         Ok(Lease {
@@ -78,8 +81,23 @@ impl Pool {
     /// # Errors
     /// As [`Session::open`].
     pub(super) async fn session(&self, settings: &Settings) -> Result<Session> {
-        Session::open(&self.config, settings).await
+        in_time(settings, Session::open(&self.config, settings)).await
     }
+}
+
+/// Opens something within the time a connection and a statement may take: a proxy that accepts and then says
+/// nothing would hold a lane, and the claim of a partition, for ever.
+async fn in_time<T>(settings: &Settings, opening: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = settings.timeouts.connect + settings.timeouts.statement;
+    tokio::time::timeout(limit, opening)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::outside(
+                "open a postgres session",
+                format!("no answer within {} s", limit.as_secs()),
+            )
+            .hint("is what listens there a Postgres server, or a proxy without one behind it?"))
+        })
 }
 
 impl Lease<'_> {
