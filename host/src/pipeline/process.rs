@@ -203,20 +203,13 @@ impl Processor {
                 fields: &self.fields,
                 range: range.clone(),
             };
-            let rows_before: Vec<usize> = into.rows.iter().map(RowBatch::len).collect();
-            let dead_before = into.dead.len();
             let checked = self
                 .routes
                 .check(&output, &input, &mut into.rows, &mut into.dead);
             return match checked {
                 Ok(_) => Ok(Ok(())),
-                Err(error) => {
-                    for (rows, before) in into.rows.iter_mut().zip(rows_before) {
-                        rows.truncate(before);
-                    }
-                    into.dead.truncate(dead_before);
-                    failed(code::BAD_OUTPUT, error)
-                }
+                // Nothing was appended: the check keeps all of a call or none.
+                Err(error) => failed(code::BAD_OUTPUT, error),
             };
         }
     }
