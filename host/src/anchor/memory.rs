@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 
-use super::{Ahead, Anchor, Claim, CommitError, Epoch, Flight, Stored};
+use super::{Ahead, Anchor, Claim, CommitError, Cut, Epoch, Flight, Pin, Stored};
 use crate::error::Error;
 
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ struct Position {
     next: i64,
     reserved: i64,
     hlc: i64,
+    cuts: Vec<Cut>,
     topic_id: Option<String>,
 }
 
@@ -81,6 +82,7 @@ impl Anchor for MemoryAnchor {
             .map(|(partition, position)| Stored {
                 partition: *partition,
                 next: position.next,
+                cuts: position.cuts.clone(),
                 topic_id: position.topic_id.clone(),
             })
             .collect();
@@ -98,6 +100,7 @@ impl Anchor for MemoryAnchor {
                 next: seed.next,
                 reserved: seed.next,
                 hlc: 0,
+                cuts: seed.cuts.clone(),
                 topic_id: seed.topic_id.clone(),
             });
         }
@@ -122,6 +125,7 @@ impl Anchor for MemoryAnchor {
                     next: position.next,
                     reserved: position.reserved,
                     hlc: position.hlc,
+                    cuts: position.cuts.clone(),
                     topic_id: position.topic_id.clone(),
                 })
             })
@@ -146,14 +150,15 @@ impl Anchor for MemoryAnchor {
         .boxed_local()
     }
 
-    fn reserve<'a>(
+    fn pin<'a>(
         &'a self,
         claim: &'a Claim,
         next: i64,
-        reserved: i64,
+        pin: Pin<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
         let changed = self.change(claim, next, |position| {
-            position.reserved = position.reserved.max(reserved);
+            position.reserved = pin.reserved;
+            position.cuts = pin.cuts.to_vec();
         });
         async move { changed }.boxed_local()
     }

@@ -4,6 +4,7 @@
 //! [`Claim`] is what owning a partition means; [`Flight`] is one batch on its way; [`Anchor::commit`] is
 //! the only way to move a position. Adapters live in `postgres` and `cassandra`; [`MemoryAnchor`] holds nothing past the process.
 
+pub mod cuts;
 mod memory;
 
 pub use memory::MemoryAnchor;
@@ -24,6 +25,25 @@ pub struct Epoch {
     pub id: uuid::Uuid,
 }
 
+/// From which offset on a release processes a partition (delivery rule 4). In a list of cuts, the last *listed*
+/// one at or below an offset decides; see [`cuts`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Cut {
+    /// First offset of the release.
+    pub at: i64,
+    /// Identity of the release: a plugin version bound to its overlay.
+    pub release: String,
+}
+
+/// What [`Anchor::pin`] stores beside a position: exactly this, whatever was there.
+#[derive(Clone, Copy, Debug)]
+pub struct Pin<'a> {
+    /// The grant: offsets below it may be sent ahead.
+    pub reserved: i64,
+    /// Which release processes from where, in listing order.
+    pub cuts: &'a [Cut],
+}
+
 /// A partition owned under an epoch, as it stood when it was claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -37,6 +57,8 @@ pub struct Claim {
     pub reserved: i64,
     /// Last write time given to a record below `next`, microseconds; see [`crate::sink::AheadRows::stamps`].
     pub hlc: i64,
+    /// Which release processes from where; empty before the first pin.
+    pub cuts: Vec<Cut>,
     /// Identity of the topic the position belongs to, where the broker tells one.
     pub topic_id: Option<String>,
 }
@@ -48,6 +70,8 @@ pub struct Stored {
     pub partition: i32,
     /// Next offset to read.
     pub next: i64,
+    /// Which release processes from where.
+    pub cuts: Vec<Cut>,
     /// Identity of the topic the position belongs to.
     pub topic_id: Option<String>,
 }
@@ -144,12 +168,14 @@ pub trait Anchor: std::fmt::Debug {
         ahead: Ahead<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>>;
 
-    /// Raises the grant of a lane without moving its position, checked on epoch and position.
-    fn reserve<'a>(
+    /// Stores a grant and a list of cuts without moving the position, checked on epoch and position. It may
+    /// raise or lower both: the caller knows what it has sent (delivery rule 4). Durable when it returns `Ok`;
+    /// after [`CommitError::Unknown`] the caller claims anew before it sends anything.
+    fn pin<'a>(
         &'a self,
         claim: &'a Claim,
         next: i64,
-        reserved: i64,
+        pin: Pin<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>>;
 
     /// Stores a position that a lazy anchor still holds back; called when a lane is idle and before it

@@ -1,0 +1,149 @@
+//! Lists of cuts: which release processes an offset, and how an upgrade changes the list (delivery rule 4,
+//! explored by the project's version-pinning model). Pure.
+//!
+//! A list is kept in the order in which upgrades were asked for. The last *listed* cut at or below an offset
+//! decides, so an earlier upgrade whose cut lies above a later one's never comes back into force below it.
+
+use super::Cut;
+
+/// The release that processes `offset`; `None` where no cut lies at or below it.
+#[must_use]
+pub fn release_at(cuts: &[Cut], offset: i64) -> Option<&str> {
+    let deciding = cuts.iter().rev().find(|cut| cut.at <= offset)?;
+    Some(&deciding.release)
+}
+
+/// The release that processes everything above all cuts: what was asked for last.
+#[must_use]
+pub fn newest(cuts: &[Cut]) -> Option<&str> {
+    cuts.last().map(|cut| cut.release.as_str())
+}
+
+/// The first offset above `offset` that another release processes.
+#[must_use]
+pub fn next_change(cuts: &[Cut], offset: i64) -> Option<i64> {
+    let here = release_at(cuts, offset);
+    let mut above: Vec<i64> = cuts
+        .iter()
+        .map(|cut| cut.at)
+        .filter(|at| *at > offset)
+        .collect();
+    above.sort_unstable();
+    above.into_iter().find(|at| release_at(cuts, *at) != here)
+}
+
+/// The list after an upgrade to `release` from `at` on, without the cuts that can decide nothing any more at or
+/// above `next`.
+#[must_use]
+pub fn add(cuts: &[Cut], next: i64, at: i64, release: &str) -> Vec<Cut> {
+    let mut list = cuts.to_vec();
+    list.push(Cut {
+        at,
+        release: release.to_owned(),
+    });
+    prune(&mut list, next);
+    list
+}
+
+/// The list after the grant was lowered to `next`: cuts that waited above it take effect there.
+#[must_use]
+pub fn lower(cuts: &[Cut], next: i64) -> Vec<Cut> {
+    let mut list = cuts.to_vec();
+    for cut in &mut list {
+        cut.at = cut.at.min(next);
+    }
+    prune(&mut list, next);
+    list
+}
+
+/// Drops what decides no offset at or above `next`: everything listed before the last cut at or below `next`.
+fn prune(cuts: &mut Vec<Cut>, next: i64) {
+    if let Some(deciding) = cuts.iter().rposition(|cut| cut.at <= next) {
+        cuts.drain(..deciding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(cuts: &[(i64, &str)]) -> Vec<Cut> {
+        cuts.iter()
+            .map(|(at, release)| Cut {
+                at: *at,
+                release: (*release).to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_last_listed_cut_at_or_below_decides() {
+        let cuts = list(&[(0, "a"), (50, "b"), (20, "c")]);
+        assert_eq!(release_at(&cuts, -1), None);
+        assert_eq!(release_at(&cuts, 19), Some("a"));
+        assert_eq!(release_at(&cuts, 20), Some("c"));
+        assert_eq!(
+            release_at(&cuts, 70),
+            Some("c"),
+            "listed later, so b never comes back"
+        );
+        assert_eq!(next_change(&cuts, 0), Some(20));
+        assert_eq!(next_change(&cuts, 20), None);
+        assert_eq!(newest(&cuts), Some("c"));
+    }
+
+    #[test]
+    fn an_upgrade_asked_for_twice_changes_once() {
+        let cuts = list(&[(0, "a"), (50, "b"), (50, "a")]);
+        assert_eq!(next_change(&cuts, 10), None, "back to a before b began");
+    }
+
+    #[test]
+    fn lowering_brings_what_waited_into_force() {
+        let cuts = list(&[(0, "a"), (50, "b"), (60, "c")]);
+        assert_eq!(lower(&cuts, 40), list(&[(40, "c")]));
+        assert_eq!(lower(&cuts, 55), list(&[(55, "c")]));
+    }
+
+    #[test]
+    fn what_can_decide_nothing_any_more_is_dropped() {
+        let cuts = add(&list(&[(0, "a"), (10, "b"), (50, "c")]), 20, 60, "d");
+        assert_eq!(cuts, list(&[(10, "b"), (50, "c"), (60, "d")]));
+        assert_eq!(add(&cuts, 60, 60, "e"), list(&[(60, "e")]));
+    }
+
+    #[test]
+    fn pruning_changes_no_decision() {
+        let releases = ["a", "b", "c", "d"];
+        for seed in 0_u64..2000 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut dice = |sides: i64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                i64::try_from(state % sides.unsigned_abs()).unwrap_or(0)
+            };
+            let cuts: Vec<Cut> = (0..6)
+                .map(|index| Cut {
+                    at: if index == 0 { 0 } else { dice(30) },
+                    release: releases[usize::try_from(dice(4)).unwrap_or(0)].to_owned(),
+                })
+                .collect();
+            let next = dice(30);
+            let mut pruned = cuts.clone();
+            prune(&mut pruned, next);
+            for offset in next..40 {
+                assert_eq!(
+                    release_at(&pruned, offset),
+                    release_at(&cuts, offset),
+                    "{cuts:?}"
+                );
+                assert_eq!(
+                    next_change(&pruned, offset),
+                    next_change(&cuts, offset),
+                    "{cuts:?}"
+                );
+            }
+        }
+    }
+}
