@@ -1,24 +1,22 @@
 //! The half of a lane that commits: one processed batch at a time, in one flight or, when something in it is
 //! refused, in several.
 //!
-//! [`Committer`] owns the claim and everything that moves with the position. It decides what a failed commit
-//! means: again, narrower, after a new claim, or the end. It never guesses: an unknown outcome is resolved by
-//! claiming anew (delivery.md rule 4), a fenced lane drops everything (rule 6).
+//! [`Committer`] decides what a failed commit means: again, narrower, after a new claim, or the end. The claim
+//! itself, and what moves with the position, is [`Ownership`]'s.
 
-use std::cell::Cell;
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
 
+use super::counters::LaneCounters;
 use super::flight::{FlightBuilder, remove_record, set_aside_ahead};
-use super::lane::{Connections, LaneContext, LaneEnd, Mode};
+use super::lane::{LaneContext, LaneEnd};
+use super::ownership::{GRANT, Ownership};
 use super::plan::Binding;
 use super::process::Processed;
 use super::rate::DeadRate;
-use crate::anchor::{Claim, CommitError, Flight, HereRows};
+use crate::anchor::{CommitError, Flight, HereRows};
 use crate::clock::{Backoff, now_micros};
 use crate::error::{Blame, Error, Retry};
 use crate::manifest::DataPolicy;
@@ -26,27 +24,16 @@ use crate::route::{DeadClass, DeadLetter, code};
 use crate::sink::AheadRows;
 use crate::source::SourceCommand;
 
-/// Offsets granted past a flight, about four batches: below them an earlier version may have been sent ahead.
-pub(super) const GRANT: i64 = 4096;
 /// Rollbacks in a row, by the server's word and not for its state, before a range is halved.
 const STUBBORN: u32 = 3;
 
 /// Commits the batches of one lane.
 pub(super) struct Committer {
     context: Arc<LaneContext>,
-    connections: Rc<Connections>,
     builder: FlightBuilder,
-    claim: Claim,
-    /// Next offset to commit.
-    next: i64,
-    /// Write time of the last committed record.
-    hlc: i64,
-    /// Offsets below it may be sent ahead.
-    granted: i64,
-    /// Offsets below it may have been sent ahead by this owner.
-    sent: Cell<i64>,
+    pub(super) owned: Ownership,
     rate: DeadRate,
-    mode: watch::Receiver<Mode>,
+    counters: Arc<LaneCounters>,
 }
 
 /// What follows a failed attempt.
@@ -62,35 +49,27 @@ enum Verdict {
 }
 
 impl Committer {
-    pub(super) fn new(
-        context: Arc<LaneContext>,
-        connections: Rc<Connections>,
-        claim: Claim,
-        mode: watch::Receiver<Mode>,
-    ) -> Self {
+    pub(super) fn new(context: Arc<LaneContext>, owned: Ownership) -> Self {
         Self {
-            builder: FlightBuilder::new(&context.plan),
-            next: claim.next,
-            hlc: claim.hlc,
-            granted: claim.reserved,
-            sent: Cell::new(claim.next),
-            rate: DeadRate::new(context.errors.max_rate),
+            builder: FlightBuilder::new(&context.release.plan),
+            rate: DeadRate::new(context.release.errors.max_rate),
+            counters: context
+                .counters
+                .lane(owned.claim.partition, &context.release.id),
             context,
-            connections,
-            claim,
-            mode,
+            owned,
         }
     }
 
     /// Commits a processed batch.
     pub(super) async fn commit(&mut self, processed: &mut Processed) -> Result<(), LaneEnd> {
-        if self.context.plan.writes_ahead() {
-            set_aside_ahead(processed, self.claim.reserved, now_micros() / 1000);
+        if self.context.release.plan.writes_ahead() {
+            set_aside_ahead(processed, self.owned.claim.reserved, now_micros() / 1000);
         }
         self.rate
             .count(processed.batch.len(), processed.dead.len())
             .map_err(LaneEnd::Stopped)?;
-        let before = self.hlc;
+        let before = self.owned.hlc;
         let ahead: Vec<u32> = processed
             .dead
             .iter()
@@ -132,9 +111,9 @@ impl Committer {
                     if matches!(again, Verdict::Stubborn(_)) {
                         stubborn = failed + 1;
                     }
-                    self.context.counters.retry();
+                    self.counters.retry();
                     ranges.push(range);
-                    self.pause(&mut backoff).await?;
+                    self.owned.pause(&mut backoff).await?;
                 }
             }
         }
@@ -148,11 +127,16 @@ impl Committer {
         range: &Range<usize>,
         before: i64,
     ) -> Result<Verdict, LaneEnd> {
-        let positions = self.next..processed.batch.positions(range).end;
-        let totals = self.builder.build(processed, range);
+        let positions = self.owned.next..processed.batch.positions(range).end;
+        let mut totals = self.builder.build(processed, range);
+        if range.start == 0 {
+            totals.busy_micros = u64::try_from(processed.busy.as_micros()).unwrap_or(u64::MAX);
+        }
         let hlc = self.builder.hlc(range.end, before);
-        self.grant(processed, range).await?;
-        let plan = &self.context.plan;
+        if self.context.release.plan.writes_ahead() {
+            self.owned.grant(positions.end).await?;
+        }
+        let plan = &self.context.release.plan;
         let here: Vec<HereRows<'_>> = (0..plan.routes.len())
             .filter(|route| plan.routes[*route].binding == Binding::Here)
             .map(|route| HereRows {
@@ -162,13 +146,13 @@ impl Committer {
             .filter(|here| !here.rows.is_empty())
             .collect();
         let reserved = if plan.writes_ahead() {
-            self.granted.max(positions.end + GRANT)
+            self.owned.granted.max(positions.end + GRANT)
         } else {
             positions.end
         };
-        let keep_dead = self.context.errors.data != DataPolicy::Skip;
+        let keep_dead = self.context.release.errors.data != DataPolicy::Skip;
         let flight = Flight {
-            claim: &self.claim,
+            claim: &self.owned.claim,
             from: positions.start,
             to: positions.end,
             reserved,
@@ -178,14 +162,14 @@ impl Committer {
             rows: &here,
             dead: if keep_dead { &self.builder.dead } else { &[] },
         };
-        let ahead = write_ahead(&self.connections, &self.builder, &self.sent, positions.end);
-        let outcome = self.connections.anchor.commit(flight, ahead).await;
+        let ahead = write_ahead(&self.owned, &self.builder, positions.end);
+        let outcome = self.owned.connections.anchor.commit(flight, ahead).await;
         let error = match outcome {
             Ok(()) => {
-                self.next = positions.end;
-                self.hlc = hlc;
-                self.granted = reserved;
-                self.context.counters.add(&totals);
+                self.owned.next = positions.end;
+                self.owned.hlc = hlc;
+                self.owned.granted = reserved;
+                self.counters.add(&totals, positions.end, processed.begun.elapsed());
                 self.advise(positions.end);
                 return Ok(Verdict::Committed);
             }
@@ -199,161 +183,36 @@ impl Committer {
                 Err(LaneEnd::Stopped(error))
             }
             CommitError::RolledBack(error) if error.retry() == Retry::Never => {
-                tracing::warn!(partition = self.claim.partition, error = %error, "flight rolled back, trying again or narrower");
+                tracing::warn!(partition = self.owned.claim.partition, error = %error, "flight rolled back, trying again or narrower");
                 Ok(Verdict::Stubborn(error))
             }
             CommitError::Ahead(error) | CommitError::RolledBack(error) => {
-                tracing::warn!(partition = self.claim.partition, error = %error, "flight rolled back, trying again");
+                tracing::warn!(partition = self.owned.claim.partition, error = %error, "flight rolled back, trying again");
                 Ok(Verdict::Again)
             }
             CommitError::Unknown(error) => {
-                tracing::warn!(partition = self.claim.partition, error = %error, "outcome of a commit unknown, claiming anew");
-                self.claim_anew().await?;
-                if self.next == positions.end {
-                    self.context.counters.add(&totals);
+                tracing::warn!(partition = self.owned.claim.partition, error = %error, "outcome of a commit unknown, claiming anew");
+                self.owned.claim_anew().await?;
+                if self.owned.next == positions.end {
+                    self.counters.add(&totals, positions.end, processed.begun.elapsed());
                     return Ok(Verdict::Committed);
                 }
-                if self.next == positions.start {
+                if self.owned.next == positions.start {
                     return Ok(Verdict::Again);
                 }
-                Err(self.moved("resolve an unknown commit", positions.start))
+                Err(self.owned.moved("resolve an unknown commit", positions.start))
             }
-        }
-    }
-
-    /// Stores what a lazy anchor holds back.
-    pub(super) async fn settle(&mut self) -> Result<(), LaneEnd> {
-        let mut backoff = Backoff::default();
-        loop {
-            let settled = self.connections.anchor.settle(&self.claim).await;
-            let error = match settled {
-                Ok(()) => return Ok(()),
-                Err(CommitError::Fenced(error)) => return Err(LaneEnd::Fenced(error)),
-                Err(CommitError::Stop(error)) => return Err(LaneEnd::Stopped(error)),
-                Err(error) => error,
-            };
-            // A lane that ends without it is safe: acknowledged rows are written once more, as they are.
-            tracing::warn!(partition = self.claim.partition, error = %error, "position not stored yet");
-            if *self.mode.borrow() == Mode::Drain {
-                return Ok(());
-            }
-            if let CommitError::Unknown(_) = error {
-                let next = self.next;
-                self.claim_anew().await?;
-                if self.next == next {
-                    return Ok(());
-                }
-                return Err(self.moved("resolve an unknown position", next));
-            }
-            self.pause(&mut backoff).await?;
-        }
-    }
-
-    /// The end of a lane that claimed anew and found the position elsewhere than at `expected`.
-    fn moved(&self, what: &str, expected: i64) -> LaneEnd {
-        let error = Error::outside(
-            format!("{what} of partition {}", self.claim.partition),
-            format!("position is {}, expected {expected}", self.next),
-        );
-        if self.next < expected {
-            LaneEnd::Behind(error)
-        } else {
-            LaneEnd::Fenced(error)
         }
     }
 
     /// Tells lag tools; advice to a source that has ended is nobody's loss.
     fn advise(&self, position: i64) {
         let advice = SourceCommand::Advise {
-            partition: self.claim.partition,
+            partition: self.owned.claim.partition,
             position,
             taken: None,
         };
         self.context.source.send(advice).ok();
-    }
-
-    /// Makes sure every record of the range lies below the grant before it is sent ahead (rule 4).
-    async fn grant(&mut self, processed: &Processed, range: &Range<usize>) -> Result<(), LaneEnd> {
-        let to = processed.batch.positions(range).end;
-        if !self.context.plan.writes_ahead() || to <= self.granted {
-            return Ok(());
-        }
-        let reserved = to + GRANT;
-        let mut backoff = Backoff::default();
-        loop {
-            let anchor = &self.connections.anchor;
-            match anchor.reserve(&self.claim, self.next, reserved).await {
-                Ok(()) => {
-                    self.granted = reserved;
-                    return Ok(());
-                }
-                Err(CommitError::Fenced(error)) => return Err(LaneEnd::Fenced(error)),
-                Err(CommitError::Stop(error)) => return Err(LaneEnd::Stopped(error)),
-                Err(CommitError::Unknown(_)) => {
-                    let next = self.next;
-                    self.claim_anew().await?;
-                    if self.next != next {
-                        return Err(self.moved("resolve an unknown grant", next));
-                    }
-                    if to <= self.granted {
-                        return Ok(());
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(partition = self.claim.partition, error = %error, "grant not stored, trying again");
-                    self.pause(&mut backoff).await?;
-                }
-            }
-        }
-    }
-
-    /// A new claim of the same partition: the only way to learn what an unknown commit did.
-    async fn claim_anew(&mut self) -> Result<(), LaneEnd> {
-        let mut backoff = Backoff::default();
-        loop {
-            let claimed = self.connections.anchor.claim(&[self.claim.partition]).await;
-            match claimed {
-                Ok(claims) => {
-                    let claim = claims.into_iter().next().ok_or_else(|| {
-                        LaneEnd::Stopped(Error::bug(
-                            "claim a partition",
-                            "no claim for the partition asked for",
-                        ))
-                    })?;
-                    // Somebody else claimed in between (or a claim of ours was applied without an answer): what
-                    // is stored now may be theirs, so nothing of this lane counts (rule 6).
-                    if claim.epoch.number > self.claim.epoch.number + 1 {
-                        return Err(LaneEnd::Fenced(Error::outside(
-                            format!("claim partition {} anew", claim.partition),
-                            format!(
-                                "epoch {} where {} was expected",
-                                claim.epoch.number,
-                                self.claim.epoch.number + 1
-                            ),
-                        )));
-                    }
-                    self.next = claim.next;
-                    self.hlc = claim.hlc;
-                    self.granted = claim.reserved;
-                    self.claim = claim;
-                    return Ok(());
-                }
-                Err(error) if error.blame() == Blame::Outside => {
-                    tracing::warn!(partition = self.claim.partition, error = %error, "cannot claim anew yet");
-                    self.pause(&mut backoff).await?;
-                }
-                Err(error) => return Err(LaneEnd::Stopped(error)),
-            }
-        }
-    }
-
-    /// Waits before another attempt; a draining lane gives up instead (nothing is lost: it is read again).
-    async fn pause(&mut self, backoff: &mut Backoff) -> Result<(), LaneEnd> {
-        tokio::select! {
-            biased;
-            _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => Err(LaneEnd::Done),
-            () = tokio::time::sleep(backoff.pause()) => Ok(()),
-        }
     }
 
     /// A record the database refuses becomes a dead letter only where it was certainly never sent ahead
@@ -368,12 +227,12 @@ impl Committer {
         let source = u32::try_from(index).expect("a batch holds far fewer than 2³² records");
         let at = processed.dead.partition_point(|dead| dead.source < source);
         let dead = processed.dead.get(at);
-        let why = if self.context.errors.data == DataPolicy::Stop {
+        let why = if self.context.release.errors.data == DataPolicy::Stop {
             Some("errors.data = \"stop\"")
         } else if dead.is_some_and(|dead| dead.source == source) {
             Some("what is refused is its dead letter or the position itself")
-        } else if self.context.plan.writes_ahead()
-            && offset < self.claim.reserved.max(self.sent.get())
+        } else if self.context.release.plan.writes_ahead()
+            && offset < self.owned.claim.reserved.max(self.owned.sent.get())
         {
             Some("it may have been written to another sink already")
         } else {
@@ -405,7 +264,7 @@ impl Committer {
         } else {
             "mend the producer, or set errors.data = \"dead-letter\" in the manifest"
         };
-        let what = format!("{verb} partition {} offset {offset}", self.claim.partition);
+        let what = format!("{verb} partition {} offset {offset}", self.owned.claim.partition);
         LaneEnd::Stopped(Error::config(what, detail).hint(hint))
     }
 
@@ -413,7 +272,7 @@ impl Committer {
     /// right before the first record at fault.
     fn stop_at(&self, processed: &Processed) -> (usize, Option<LaneEnd>) {
         match processed.dead.first() {
-            Some(dead) if self.context.errors.data == DataPolicy::Stop => {
+            Some(dead) if self.context.release.errors.data == DataPolicy::Stop => {
                 let index = dead.source as usize;
                 let detail = format!("{}: {}; errors.data = \"stop\"", dead.code, dead.reason);
                 let end = self.stop(processed, index, "process", &detail);
@@ -433,16 +292,16 @@ fn halve(ranges: &mut Vec<Range<usize>>, range: &Range<usize>) {
 
 /// The written-ahead part of a flight: every such sink, concurrently, acknowledged.
 fn write_ahead<'a>(
-    connections: &'a Connections,
+    owned: &'a Ownership,
     builder: &'a FlightBuilder,
-    sent: &'a Cell<i64>,
     to: i64,
 ) -> crate::anchor::Ahead<'a> {
     async move {
         // From here on the flight's records may have been sent.
-        sent.set(sent.get().max(to));
+        owned.sent.set(owned.sent.get().max(to));
         let now = now_micros();
-        let writes = connections
+        let writes = owned
+            .connections
             .ahead
             .iter()
             .zip(&builder.rows)

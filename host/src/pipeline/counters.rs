@@ -1,11 +1,23 @@
 //! What happened to the records of a pipeline, counted when it is committed and never before.
 //!
+//! [`Counters`] holds one [`LaneCounters`] for each partition and release, so that releases can be compared.
 //! The balance `received = emitted + filtered + dead` holds at every instant a reader looks at committed
-//! flights; a lane adds one flight's numbers under one short lock so that no reader sees half of them.
+//! flights; a lane adds one flight's numbers under one short lock of its own so that no reader sees half of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Committed numbers of a pipeline.
+use crate::error::Error;
+
+/// Releases of one partition whose numbers are kept apart; older ones are added up.
+const KEPT: usize = 4;
+/// Buckets of [`Latency`]: bucket `n` counts flights that took less than 2ⁿ µs.
+const BUCKETS: usize = 32;
+
+/// Committed numbers of a pipeline, a partition or a release.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
     /// Records read and settled.
@@ -22,48 +34,266 @@ pub struct Totals {
     pub flights: u64,
     /// Attempts that had to be repeated.
     pub retries: u64,
+    /// Records set aside by code.
+    pub dead_by_code: BTreeMap<String, u64>,
+    /// Time spent decoding, in the plugin and checking, µs.
+    pub busy_micros: u64,
+    /// Time from the start of a batch's processing to its commit.
+    pub latency: Latency,
+}
+
+/// How long flights took, in powers of two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Latency {
+    buckets: Vec<u64>,
+}
+
+impl Latency {
+    /// Counts one flight.
+    pub fn count(&mut self, took: Duration) {
+        self.buckets.resize(BUCKETS, 0);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
+        self.buckets[bucket.min(BUCKETS - 1)] += 1;
+    }
+
+    /// The upper bound of the bucket in which the given share of flights (0 to 1) ends; `None` before the first.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let all: u64 = self.buckets.iter().sum();
+        if all == 0 {
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counts of flights are far below 2^52 and a share of one is not negative"
+        )]
+        let rank = (all as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return Some(Duration::from_micros(1 << bucket));
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.buckets
+            .resize(self.buckets.len().max(other.buckets.len()), 0);
+        for (all, added) in self.buckets.iter_mut().zip(&other.buckets) {
+            *all += added;
+        }
+    }
+}
+
+impl Totals {
+    /// Adds other numbers to these.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.emitted += other.emitted;
+        self.filtered += other.filtered;
+        self.dead += other.dead;
+        self.flights += other.flights;
+        self.retries += other.retries;
+        self.busy_micros += other.busy_micros;
+        self.latency.add(&other.latency);
+        self.rows.resize(self.rows.len().max(other.rows.len()), 0);
+        for (all, added) in self.rows.iter_mut().zip(&other.rows) {
+            *all += added;
+        }
+        for (code, added) in &other.dead_by_code {
+            match self.dead_by_code.get_mut(code) {
+                Some(all) => *all += added,
+                None => {
+                    self.dead_by_code.insert(code.clone(), *added);
+                }
+            }
+        }
+    }
+}
+
+/// One partition under one release, as a reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneTotals {
+    /// The partition.
+    pub partition: i32,
+    /// The release.
+    pub release: Arc<str>,
+    /// Whether a lane runs there now.
+    pub running: bool,
+    /// Committed position; `None` before the first commit of this process.
+    pub position: Option<i64>,
+    /// The numbers since the process started.
+    pub totals: Totals,
+    /// Why the lane stopped, where it did.
+    pub failure: Option<Error>,
+    /// What the shadow release did differently here.
+    pub shadow: Option<super::shadow::Differences>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    running: bool,
+    position: Option<i64>,
+    totals: Totals,
+    failure: Option<Error>,
+    shadow: Option<super::shadow::Differences>,
+}
+
+/// The numbers of one partition under one release.
+#[derive(Debug, Default)]
+pub struct LaneCounters {
+    // Taken once a flight by the one lane that writes, and by readers; never across an await.
+    counted: Mutex<Counted>,
+}
+
+impl LaneCounters {
+    /// Adds a committed flight that ends at `position`, `took` after its processing began.
+    pub(super) fn add(&self, flight: &Totals, position: i64, took: Duration) {
+        let mut counted = self.counted.lock();
+        counted.totals.add(flight);
+        counted.totals.latency.count(took);
+        counted.position = Some(position);
+    }
+
+    /// Counts one attempt that has to be repeated.
+    pub(super) fn retry(&self) {
+        self.counted.lock().totals.retries += 1;
+    }
+
+    pub(super) fn running(&self, running: bool) {
+        self.counted.lock().running = running;
+    }
+
+    pub(super) fn failed(&self, error: &Error) {
+        self.counted.lock().failure = Some(error.clone());
+    }
+
+    pub(super) fn shadowed(&self, differences: &super::shadow::Differences) {
+        self.counted.lock().shadow = Some(differences.clone());
+    }
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    // Oldest first in each partition.
+    lanes: BTreeMap<i32, Vec<(Arc<str>, Arc<LaneCounters>)>>,
+    retired: Totals,
 }
 
 /// Shared counters of a pipeline.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counters {
-    // Taken once a flight, never across an await.
-    totals: Mutex<Totals>,
+    // Taken when a lane starts and by readers; never on the way of a record.
+    lanes: Mutex<Lanes>,
 }
 
 impl Counters {
     /// Zero everywhere.
     #[must_use]
-    pub fn new(routes: usize) -> Self {
-        Self {
-            totals: Mutex::new(Totals {
-                rows: vec![0; routes],
-                ..Totals::default()
-            }),
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The counters of a partition under a release: those it had, or new ones.
+    pub(super) fn lane(&self, partition: i32, release: &Arc<str>) -> Arc<LaneCounters> {
+        let mut all = self.lanes.lock();
+        let Lanes { lanes, retired } = &mut *all;
+        let kept = lanes.entry(partition).or_default();
+        if let Some(at) = kept.iter().position(|(id, _)| id == release) {
+            let found = kept.remove(at);
+            let counters = Arc::clone(&found.1);
+            kept.push(found);
+            return counters;
         }
-    }
-
-    /// Adds a committed flight.
-    pub fn add(&self, flight: &Totals) {
-        let mut totals = self.totals.lock();
-        totals.received += flight.received;
-        totals.emitted += flight.emitted;
-        totals.filtered += flight.filtered;
-        totals.dead += flight.dead;
-        totals.flights += flight.flights;
-        for (all, added) in totals.rows.iter_mut().zip(&flight.rows) {
-            *all += added;
+        while kept.len() >= KEPT {
+            let (_, oldest) = kept.remove(0);
+            retired.add(&oldest.counted.lock().totals);
         }
+        let counters = Arc::new(LaneCounters::default());
+        kept.push((Arc::clone(release), Arc::clone(&counters)));
+        counters
     }
 
-    /// Counts one attempt that has to be repeated.
-    pub fn retry(&self) {
-        self.totals.lock().retries += 1;
-    }
-
-    /// The numbers now.
+    /// Everything since the process started.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.totals.lock().clone()
+        let all = self.lanes.lock();
+        let mut totals = all.retired.clone();
+        for (_, counters) in all.lanes.values().flatten() {
+            totals.add(&counters.counted.lock().totals);
+        }
+        totals
+    }
+
+    /// The latest releases of each partition, ascending by partition, oldest release first.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneTotals> {
+        let all = self.lanes.lock();
+        let mut seen = Vec::new();
+        for (partition, kept) in &all.lanes {
+            for (release, counters) in kept {
+                let counted = counters.counted.lock();
+                seen.push(LaneTotals {
+                    partition: *partition,
+                    release: Arc::clone(release),
+                    running: counted.running,
+                    position: counted.position,
+                    totals: counted.totals.clone(),
+                    failure: counted.failure.clone(),
+                    shadow: counted.shadow.clone(),
+                });
+            }
+        }
+        seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn numbers_of_releases_long_gone_stay_in_the_sum() {
+        let counters = Counters::new();
+        let flight = Totals {
+            received: 3,
+            emitted: 2,
+            dead: 1,
+            rows: vec![2],
+            dead_by_code: [("trap".to_owned(), 1)].into(),
+            ..Totals::default()
+        };
+        for release in 0..10 {
+            let id: Arc<str> = format!("r{release}").into();
+            counters.lane(0, &id).add(&flight, release, Duration::ZERO);
+            counters.lane(0, &id).add(&flight, release, Duration::ZERO);
+        }
+        let totals = counters.totals();
+        assert_eq!((totals.received, totals.dead), (60, 20));
+        assert_eq!(
+            (totals.rows, totals.dead_by_code["trap"]),
+            (vec![40_u64], 20)
+        );
+        assert_eq!(counters.lanes().len(), KEPT);
+        assert_eq!(&*counters.lanes()[KEPT - 1].release, "r9");
+    }
+
+    #[test]
+    fn quantiles_are_bounds_of_powers_of_two() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.quantile(0.5), None);
+        for _ in 0..99 {
+            latency.count(Duration::from_micros(900));
+        }
+        latency.count(Duration::from_millis(70));
+        assert_eq!(latency.quantile(0.5), Some(Duration::from_micros(1024)));
+        assert_eq!(latency.quantile(0.99), Some(Duration::from_micros(1024)));
+        assert_eq!(latency.quantile(1.0), Some(Duration::from_micros(131_072)));
     }
 }

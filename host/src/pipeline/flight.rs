@@ -99,6 +99,9 @@ impl FlightBuilder {
             flights: 1,
             ..Totals::default()
         };
+        for dead in &self.dead {
+            *totals.dead_by_code.entry(dead.code.to_string()).or_default() += 1;
+        }
         totals.filtered = totals.received - totals.dead - totals.emitted;
         for ((shape, rows), into) in self
             .shapes

@@ -1,8 +1,8 @@
-//! A lane: the work of one partition of one pipeline, in order, two batches in flight.
+//! A lane: the work of one partition under one release, in order, two batches in flight.
 //!
 //! While one batch commits, the next is decoded and run; when the first fails for good, the second dies with
-//! it. [`Lane`] owns that order and nothing else: what a failed commit means is `commit`'s, what a record
-//! becomes is `process`'s.
+//! it. [`Lane`] owns that order and where the release ends (its cut), nothing else: what a failed commit means is
+//! `commit`'s, what a record becomes is `process`'s, which release comes next is `segments`'.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,12 +12,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::commit::Committer;
-use super::counters::Counters;
-use super::plan::Plan;
+use super::counters::{Counters, LaneCounters};
+use super::ownership::Ownership;
 use super::process::{Processed, Processor};
-use crate::anchor::{Anchor, Claim};
+use super::release::{Desired, Release};
+use super::shadow::Shadow;
+use crate::anchor::{Anchor, cuts};
+use crate::decode::Decoder;
 use crate::error::Error;
-use crate::manifest::ErrorPolicy;
 use crate::record::Batch;
 use crate::sink::AheadSink;
 use crate::source::{Outlet, SourceCommand};
@@ -46,6 +48,23 @@ pub(super) enum LaneEnd {
     Behind(Error),
     /// An operator has to act.
     Stopped(Error),
+    /// Another release takes over.
+    Cut(Box<Cutover>),
+}
+
+/// What the next release of a partition takes over.
+pub(super) struct Cutover {
+    pub(super) owned: Ownership,
+    /// Its first offset.
+    pub(super) at: i64,
+    /// Fetched records at or above it.
+    pub(super) carried: Option<Batch>,
+}
+
+impl std::fmt::Debug for Cutover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cutover(at {})", self.at)
+    }
 }
 
 /// Connections of a pipeline on one shard, shared by its lanes there.
@@ -56,70 +75,134 @@ pub(super) struct Connections {
     pub(super) ahead: Vec<Option<Box<dyn AheadSink>>>,
 }
 
-/// What all lanes of a pipeline share.
+/// What the lanes of a pipeline under one release share.
 #[derive(Debug)]
 pub(super) struct LaneContext {
-    pub(super) plan: Arc<Plan>,
-    pub(super) errors: ErrorPolicy,
+    pub(super) release: Arc<Release>,
     pub(super) counters: Arc<Counters>,
     /// Where advisory commits go.
     pub(super) source: blocking::Sender<SourceCommand>,
 }
 
-/// The work of one partition.
+/// What a lane waits for.
+enum Wake {
+    Batch(Batch),
+    /// Something else may be wanted: look.
+    Turn,
+    /// The source is gone, or the lane drains.
+    End,
+}
+
+/// The work of one partition under one release.
 pub(super) struct Lane {
+    context: Arc<LaneContext>,
     processor: Processor,
     committer: Committer,
+    counters: Arc<LaneCounters>,
+    shadow: Option<Shadow>,
     mode: watch::Receiver<Mode>,
+    desired: watch::Receiver<Desired>,
     partition: i32,
     /// Where the next batch has to start.
     expected: i64,
+    /// First offset of another release.
+    until: Option<i64>,
+    /// Something else may be wanted: nothing new is begun before that is looked at.
+    turning: bool,
+    /// Fetched and not begun.
+    carried: Option<Batch>,
 }
 
 impl Lane {
+    /// A lane that goes on at `at` with what `carried` holds.
+    ///
+    /// # Errors
+    /// The release's input cannot be decoded.
     pub(super) fn new(
         context: Arc<LaneContext>,
-        connections: Rc<Connections>,
-        processor: Processor,
-        claim: Claim,
+        takes: Cutover,
+        desired: watch::Receiver<Desired>,
         mode: watch::Receiver<Mode>,
-    ) -> Self {
-        Self {
-            processor,
-            partition: claim.partition,
-            expected: claim.next,
-            committer: Committer::new(context, connections, claim, mode.clone()),
+    ) -> Result<Self, Error> {
+        let release = &context.release;
+        let partition = takes.owned.claim.partition;
+        Ok(Self {
+            processor: Processor::new(
+                Arc::from(release.plan.input.topic.as_str()),
+                Decoder::new(&release.plan.input.input)?,
+                Arc::clone(&release.routes),
+                Arc::clone(&release.plugin),
+            ),
+            counters: context.counters.lane(partition, &release.id),
+            shadow: None,
+            partition,
+            expected: takes.at,
+            until: None,
+            turning: true,
+            carried: takes.carried,
+            committer: Committer::new(Arc::clone(&context), takes.owned),
+            context,
             mode,
-        }
+            desired,
+        })
     }
 
-    /// Runs until drained, fenced or stopped. Dropping the future is safe at every point: the anchor drops
+    /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: the anchor drops
     /// the connection of a commit that was cut short.
-    pub(super) async fn run(mut self, mut outlet: Outlet) -> LaneEnd {
-        match self.work(&mut outlet).await {
-            Ok(()) => LaneEnd::Done,
+    pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneEnd {
+        self.counters.running(true);
+        let end = match self.work(outlet).await {
+            Ok(None) => LaneEnd::Done,
+            Ok(Some(at)) => LaneEnd::Cut(Box::new(Cutover {
+                owned: self.committer.owned,
+                at,
+                carried: self.carried,
+            })),
             Err(end) => end,
+        };
+        self.counters.running(false);
+        if let LaneEnd::Stopped(error) = &end {
+            self.counters.failed(error);
         }
+        end
     }
 
-    async fn work(&mut self, outlet: &mut Outlet) -> Result<(), LaneEnd> {
+    /// Works to the end (`None`) or to the first offset of another release.
+    async fn work(&mut self, outlet: &mut Outlet) -> Result<Option<i64>, LaneEnd> {
         let mut committing: Option<Processed> = None;
         let mut spare: Vec<Processed> = Vec::new();
         loop {
             let draining = *self.mode.borrow() == Mode::Drain;
-            let waiting = if draining {
+            self.look();
+            if committing.is_none() && !draining && self.is_held() {
+                self.turn().await?;
+                if self.has_arrived() {
+                    self.committer.owned.settle().await?;
+                    return Ok(Some(self.expected));
+                }
+            }
+            let waiting = if draining || self.is_held() {
                 None
+            } else if self.carried.is_some() {
+                self.carried.take()
             } else if committing.is_some() {
                 outlet.try_recv()
             } else {
-                self.receive(outlet).await?
+                match self.receive(outlet).await? {
+                    Wake::Batch(batch) => Some(batch),
+                    Wake::Turn => continue,
+                    Wake::End => None,
+                }
             };
-            if let Some(batch) = &waiting {
-                self.follow(batch)?;
-            }
+            let waiting = match waiting {
+                Some(batch) => self.begin(batch)?,
+                None => None,
+            };
             let reuse = spare.pop().unwrap_or_default();
             let mut first = committing.take();
             committing = match (&mut first, waiting) {
+                // What a cut left of a batch may be nothing: look again.
+                (None, None) if self.has_arrived() && !draining => continue,
                 (None, None) => break,
                 (Some(first), None) => {
                     self.committer.commit(first).await?;
@@ -135,11 +218,60 @@ impl Lane {
                 spare.push(done);
             }
         }
-        self.committer.settle().await
+        self.committer.owned.settle().await?;
+        Ok(None)
     }
 
-    /// Checks that a batch starts where the one before it ended: a gap would be committed as if it were read.
-    fn follow(&mut self, batch: &Batch) -> Result<(), LaneEnd> {
+    /// Notices that something else may be wanted.
+    fn look(&mut self) {
+        if self.desired.has_changed().unwrap_or(false) {
+            self.desired.mark_unchanged();
+            self.turning = true;
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.turning || self.has_arrived()
+    }
+
+    /// Whether the next offset is another release's.
+    fn has_arrived(&self) -> bool {
+        self.until.is_some_and(|until| self.expected >= until)
+    }
+
+    /// Asks the anchor for what is wanted now, with nothing in flight, and finds out how far this release goes.
+    async fn turn(&mut self) -> Result<(), LaneEnd> {
+        if std::mem::take(&mut self.turning) {
+            let desired = self.desired.borrow().clone();
+            let wanted = desired.of(self.partition);
+            self.committer.owned.upgrade(&wanted.id).await?;
+            self.follow_shadow(desired.shadow.as_deref())?;
+        }
+        let list = &self.committer.owned.claim.cuts;
+        let here = cuts::release_at(list, self.expected);
+        self.until = if here.is_some_and(|here| *here != *self.context.release.id) {
+            Some(self.expected)
+        } else {
+            cuts::next_change(list, self.expected)
+        };
+        Ok(())
+    }
+
+    fn follow_shadow(&mut self, wanted: Option<&Release>) -> Result<(), LaneEnd> {
+        let now = self.shadow.as_ref().map(|s| s.differences.release.as_str());
+        if now == wanted.map(|release| &*release.id) {
+            return Ok(());
+        }
+        self.shadow = wanted
+            .map(Shadow::new)
+            .transpose()
+            .map_err(LaneEnd::Stopped)?;
+        Ok(())
+    }
+
+    /// Checks that a batch starts where the one before it ended (a gap would be committed as if it were read),
+    /// and takes what lies below the cut.
+    fn begin(&mut self, mut batch: Batch) -> Result<Option<Batch>, LaneEnd> {
         let first = batch.offsets().first().copied().unwrap_or(batch.from());
         if batch.from() != self.expected || first < self.expected {
             let what = format!("read partition {}", self.partition);
@@ -151,12 +283,17 @@ impl Lane {
             );
             return Err(LaneEnd::Stopped(Error::bug(what, detail)));
         }
+        if let Some(until) = self.until.filter(|until| batch.to() > *until) {
+            self.carried = Some(batch.split_off(until));
+            self.expected = until;
+            return Ok((!batch.is_empty()).then_some(batch));
+        }
         self.expected = batch.to();
-        Ok(())
+        Ok(Some(batch))
     }
 
-    /// The next batch; `None` when the source is gone or the lane drains. Settles when nothing comes.
-    async fn receive(&mut self, outlet: &mut Outlet) -> Result<Option<Batch>, LaneEnd> {
+    /// The next batch. Settles when nothing comes, and brings a cut that waits into force.
+    async fn receive(&mut self, outlet: &mut Outlet) -> Result<Wake, LaneEnd> {
         let mut settled = false;
         loop {
             // Biased to the mode: a drain must not wait behind a full inlet.
@@ -164,13 +301,24 @@ impl Lane {
                 biased;
                 changed = self.mode.changed() => {
                     if changed.is_err() || *self.mode.borrow() == Mode::Drain {
-                        return Ok(None);
+                        return Ok(Wake::End);
                     }
                 }
-                batch = outlet.recv() => return Ok(batch),
-                () = tokio::time::sleep(IDLE), if !settled => {
-                    self.committer.settle().await?;
+                Ok(()) = self.desired.changed() => {
+                    self.turning = true;
+                    return Ok(Wake::Turn);
+                }
+                batch = outlet.recv() => return Ok(batch.map_or(Wake::End, Wake::Batch)),
+                () = tokio::time::sleep(IDLE), if !settled || self.until.is_some() => {
+                    self.committer.owned.settle().await?;
                     settled = true;
+                    if self.until.is_some() {
+                        self.committer.owned.lower().await?;
+                        self.turn().await?;
+                        if self.has_arrived() {
+                            return Ok(Wake::Turn);
+                        }
+                    }
                 }
             }
         }
@@ -178,7 +326,12 @@ impl Lane {
 
     async fn process(&mut self, batch: Batch, reuse: Processed) -> Result<Processed, LaneEnd> {
         let processed = self.processor.process(batch, reuse).await;
-        processed.map_err(LaneEnd::Stopped)
+        let processed = processed.map_err(LaneEnd::Stopped)?;
+        if let Some(shadow) = &mut self.shadow {
+            shadow.compare(&self.context.release, &processed).await;
+            self.counters.shadowed(&shadow.differences);
+        }
+        Ok(processed)
     }
 
     /// Commits one batch while the next is processed. When the commit ends the lane, so does the second.
@@ -188,6 +341,10 @@ impl Lane {
         batch: Batch,
         reuse: Processed,
     ) -> Result<Processed, LaneEnd> {
+        if self.shadow.is_some() {
+            self.committer.commit(first).await?;
+            return self.process(batch, reuse).await;
+        }
         let committed = self.committer.commit(first);
         let processed = self.processor.process(batch, reuse);
         let (committed, processed) = futures_util::future::join(committed, processed).await;

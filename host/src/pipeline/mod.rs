@@ -8,11 +8,15 @@ mod counters;
 mod flight;
 mod lane;
 mod opening;
+mod ownership;
 mod plan;
 mod process;
 mod rate;
+mod release;
 mod report;
+mod segments;
 pub mod setup;
+mod shadow;
 mod shard;
 mod start;
 mod supervisor;
@@ -24,16 +28,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-pub use counters::{Counters, Totals};
+pub use counters::{Counters, LaneTotals, Latency, Totals};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
+pub use release::{Desired, Release, SegmentStart};
+pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 
 use crate::anchor::Anchor;
 use crate::error::Error;
-use crate::manifest::ErrorPolicy;
-use crate::plugin::Plugin;
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
 
@@ -42,11 +46,15 @@ use crate::source::{Source, TopicInfo};
 /// `anchor` and `ahead` are called on the thread whose runtime drives the connection they return: once a
 /// shard, and once by the supervisor for its own anchor.
 pub trait Surroundings: Send + Sync + std::fmt::Debug {
-    /// Opens the anchor.
-    fn anchor(&self) -> LocalBoxFuture<'_, Result<Rc<dyn Anchor>, Error>>;
+    /// Opens the anchor for a release's routes.
+    fn anchor<'a>(&'a self, plan: &'a Plan) -> LocalBoxFuture<'a, Result<Rc<dyn Anchor>, Error>>;
 
-    /// Opens the written-ahead sink of a route.
-    fn ahead(&self, route: usize) -> LocalBoxFuture<'_, Result<Box<dyn AheadSink>, Error>>;
+    /// Opens the written-ahead sink of a release's route.
+    fn ahead<'a>(
+        &'a self,
+        plan: &'a Plan,
+        route: usize,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn AheadSink>, Error>>;
 
     /// Makes the source; it is run on a thread of its own. `topic_id`: identity of the topic the stored
     /// positions belong to; another one is a data loss.
@@ -61,19 +69,25 @@ pub trait Surroundings: Send + Sync + std::fmt::Debug {
     /// `Outside` when the broker is not reached, `Config` when there is no such topic.
     fn topic(&self) -> Result<TopicInfo, Error>;
 
-    /// The compiled plugin.
-    fn plugin(&self) -> Arc<dyn Plugin>;
+    /// A release that ran before and has to replay what it may have sent ahead.
+    ///
+    /// # Errors
+    /// `Config` when it is not known here any more: nobody else may process those offsets.
+    fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>>;
 }
 
 /// What runs.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// What becomes of records that fail.
-    pub errors: ErrorPolicy,
+    /// The pipeline's name: its identity in anchors and groups.
+    pub pipeline: Arc<str>,
+    /// Which releases should run; followed while the pipeline runs. All of them read the same topic and keep
+    /// their position in the same anchor.
+    pub desired: watch::Receiver<Desired>,
     /// Where committed numbers are added.
     pub counters: Arc<Counters>,
+    /// Told which release begins where.
+    pub segments: mpsc::UnboundedSender<SegmentStart>,
     /// Group session time-out of the source: the pause before a fenced lane tries again.
     pub session_timeout: Duration,
 }
@@ -90,11 +104,12 @@ pub async fn run(
     shards: Shards,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let anchor = surroundings.anchor().await?;
+    let plan = Arc::clone(&settings.desired.borrow().release.plan);
+    let anchor = surroundings.anchor(&plan).await?;
     let topic_id = opening::prepare(&settings, &surroundings, &*anchor).await?;
     let source = surroundings.source(topic_id)?;
-    let (thread, commands, events) = opening::start_source(&settings.plan.pipeline, source)?;
-    let supervisor = supervisor::Supervisor::new(settings, surroundings, shards, commands)?;
+    let (thread, commands, events) = opening::start_source(&settings.pipeline, source)?;
+    let supervisor = supervisor::Supervisor::new(settings, surroundings, shards, commands);
     let outcome = supervisor.run(&*anchor, events, stop).await;
     // The source has closed its end of the events: its thread is at its end.
     thread.join()?;

@@ -18,17 +18,21 @@ pub(super) async fn prepare(
     surroundings: &Arc<dyn Surroundings>,
     anchor: &dyn Anchor,
 ) -> Result<Option<String>, Error> {
-    let input = &settings.plan.input;
+    let desired = settings.desired.borrow().clone();
+    let plan = &desired.release.plan;
+    let input = &plan.input;
     let asked = Arc::clone(surroundings);
     let info = task::blocking(move || asked.topic()).await??;
     let stored = anchor.stored().await?;
-    let seeds = start::seeds(&input.topic, &stored, &info, input.input.start)?;
-    let timed = settings.plan.timed_route();
+    let seeds = start::seeds(&input.topic, &stored, &info, input.input.start, |partition| {
+        desired.of(partition).id.to_string()
+    })?;
+    let timed = plan.timed_route();
     start::refuse_growth(&input.topic, &stored, &seeds, timed)?;
     if !seeds.is_empty() {
         anchor.seed(&seeds).await?;
         tracing::info!(
-            pipeline = settings.plan.pipeline,
+            pipeline = %settings.pipeline,
             partitions = seeds.len(),
             "positions stored"
         );

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::decode::Decoder;
 use crate::error::Error;
@@ -20,7 +21,7 @@ const CALL_RECORDS: usize = 1024;
 const CALL_BYTES: usize = 256 << 10;
 
 /// What became of a batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Processed {
     /// The records.
     pub(super) batch: Batch,
@@ -28,6 +29,22 @@ pub(super) struct Processed {
     pub(super) rows: Vec<RowBatch>,
     /// Records set aside, ascending.
     pub(super) dead: Vec<DeadLetter>,
+    /// When processing began.
+    pub(super) begun: Instant,
+    /// How long it took; what other lanes of the shard did meanwhile is in it.
+    pub(super) busy: Duration,
+}
+
+impl Default for Processed {
+    fn default() -> Self {
+        Self {
+            batch: Batch::default(),
+            rows: Vec::new(),
+            dead: Vec::new(),
+            begun: Instant::now(),
+            busy: Duration::ZERO,
+        }
+    }
 }
 
 /// Decodes and runs batches of one lane.
@@ -77,6 +94,7 @@ impl Processor {
     ) -> Result<Processed, Error> {
         // Lets a commit that was started before put its first bytes on the wire.
         tokio::task::yield_now().await;
+        reuse.begun = Instant::now();
         reuse.rows.resize_with(self.routes.len(), RowBatch::default);
         reuse.rows.iter_mut().for_each(RowBatch::clear);
         reuse.dead.clear();
@@ -98,6 +116,7 @@ impl Processor {
         {
             self.instance = None;
         }
+        reuse.busy = reuse.begun.elapsed();
         Ok(reuse)
     }
 

@@ -2,7 +2,7 @@
 //! their state needs no lock.
 //!
 //! [`Shards`] owns the threads. [`Local`] is what the lanes of one shard share: the connections of each
-//! pipeline, opened by the first lane that needs them on the runtime that drives them.
+//! release of a pipeline, opened by the first lane that needs them on the runtime that drives them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,42 +14,45 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::Surroundings;
 use super::lane::Connections;
-use super::plan::{Binding, Plan};
+use super::plan::Binding;
+use super::release::Release;
 use crate::error::Error;
 use crate::task;
 
 /// Work sent to a shard: makes a future there and runs it to its end.
 type Job = Box<dyn FnOnce(Rc<Local>) -> LocalBoxFuture<'static, ()> + Send>;
 
+/// Connections of a release, opened once.
+type Opened = Rc<OnceCell<Rc<Connections>>>;
+
 /// What the lanes of one shard share.
 #[derive(Debug, Default)]
 pub(super) struct Local {
-    connections: RefCell<HashMap<String, Rc<OnceCell<Rc<Connections>>>>>,
+    /// By pipeline and release.
+    connections: RefCell<HashMap<(Arc<str>, Arc<str>), Opened>>,
 }
 
 impl Local {
-    /// The connections of a pipeline on this shard, opened on first use.
+    /// The connections of a release on this shard, opened on first use.
     ///
     /// # Errors
     /// Whatever opening fails with; the next call tries again.
     pub(super) async fn connections(
         &self,
-        plan: &Plan,
+        pipeline: &Arc<str>,
+        release: &Release,
         surroundings: &dyn Surroundings,
     ) -> Result<Rc<Connections>, Error> {
-        let cell = Rc::clone(
-            self.connections
-                .borrow_mut()
-                .entry(plan.pipeline.clone())
-                .or_default(),
-        );
+        let key = (Arc::clone(pipeline), Arc::clone(&release.id));
+        let cell = Rc::clone(self.connections.borrow_mut().entry(key).or_default());
         let opened = cell
             .get_or_try_init(|| async {
-                let anchor = surroundings.anchor().await?;
+                let plan = &release.plan;
+                let anchor = surroundings.anchor(plan).await?;
                 let mut ahead = Vec::with_capacity(plan.routes.len());
                 for (route, bound) in plan.routes.iter().enumerate() {
                     ahead.push(match bound.binding {
-                        Binding::Ahead(_) => Some(surroundings.ahead(route).await?),
+                        Binding::Ahead(_) => Some(surroundings.ahead(plan, route).await?),
                         Binding::Here | Binding::Discard => None,
                     });
                 }
@@ -59,9 +62,22 @@ impl Local {
         Ok(Rc::clone(opened))
     }
 
+    /// Closes connections of a pipeline's releases that no lane holds and nobody is opening.
+    pub(super) fn close_unused(&self, pipeline: &str) {
+        let in_use = |cell: &Opened| match cell.get() {
+            Some(connections) => Rc::strong_count(connections) > 1,
+            None => Rc::strong_count(cell) > 1,
+        };
+        self.connections
+            .borrow_mut()
+            .retain(|(owner, _), cell| **owner != *pipeline || in_use(cell));
+    }
+
     /// Closes the connections of a pipeline once its last lane here is gone.
     pub(super) fn close(&self, pipeline: &str) {
-        self.connections.borrow_mut().remove(pipeline);
+        self.connections
+            .borrow_mut()
+            .retain(|(owner, _), _| **owner != *pipeline);
     }
 }
 

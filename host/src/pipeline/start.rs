@@ -1,12 +1,12 @@
 //! Where a pipeline starts: decided once, from what the anchor stores and what the topic holds, never
 //! guessed (delivery.md rule 7). Pure.
 
-use crate::anchor::Stored;
+use crate::anchor::{Cut, Stored};
 use crate::error::Error;
 use crate::manifest::Start;
 use crate::source::TopicInfo;
 
-/// Positions to store before the first fetch: all partitions of a new pipeline, the added ones of a known
+/// Positions to store before the first fetch, each with the release that begins there: all partitions of a new pipeline, the added ones of a known
 /// pipeline, none when everything is in place.
 ///
 /// # Errors
@@ -16,12 +16,17 @@ pub(super) fn seeds(
     stored: &[Stored],
     info: &TopicInfo,
     start: Start,
+    release: impl Fn(i32) -> String,
 ) -> Result<Vec<Stored>, Error> {
     let number =
         |partition: usize| i32::try_from(partition).expect("partitions are counted in i32");
     let seed = |partition: usize, next: i64| Stored {
         partition: number(partition),
         next,
+        cuts: vec![Cut {
+            at: next,
+            release: release(number(partition)),
+        }],
         topic_id: info.id.clone(),
     };
     if stored.is_empty() {
@@ -140,10 +145,15 @@ mod tests {
         }
     }
 
+    fn release(partition: i32) -> String {
+        format!("r{partition}")
+    }
+
     fn stored(partition: i32, next: i64) -> Stored {
         Stored {
             partition,
             next,
+            cuts: Vec::new(),
             topic_id: Some("a".to_owned()),
         }
     }
@@ -152,7 +162,7 @@ mod tests {
     fn a_new_pipeline_starts_where_it_says() {
         let info = info("a", &[(5, 9), (0, 0)]);
         let at = |start| -> Vec<i64> {
-            seeds("t", &[], &info, start)
+            seeds("t", &[], &info, start, release)
                 .unwrap()
                 .iter()
                 .map(|s| s.next)
@@ -169,6 +179,7 @@ mod tests {
             &[stored(0, 7)],
             &info("a", &[(5, 9), (0, 3)]),
             Start::Latest,
+            release,
         )
         .unwrap();
         assert_eq!(
@@ -176,6 +187,10 @@ mod tests {
             [Stored {
                 partition: 1,
                 next: 0,
+                cuts: vec![Cut {
+                    at: 0,
+                    release: "r1".to_owned(),
+                }],
                 topic_id: Some("a".into())
             }]
         );
@@ -195,7 +210,7 @@ mod tests {
     #[test]
     fn loss_is_never_papered_over() {
         let check = |stored: &[Stored], info: &TopicInfo| {
-            seeds("t", stored, info, Start::Earliest)
+            seeds("t", stored, info, Start::Earliest, release)
                 .unwrap_err()
                 .to_string()
         };

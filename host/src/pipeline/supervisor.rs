@@ -5,7 +5,6 @@
 //! to the supervisor. It writes nothing to any sink.
 
 use std::collections::{BTreeSet, HashMap};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
@@ -14,16 +13,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::lane::{Lane, LaneContext, LaneEnd, Mode};
-use super::process::Processor;
+use super::lane::{LaneEnd, Mode};
 use super::report::{Ended, Report};
+use super::segments::Partition;
 use super::shard::Shards;
 use super::{PipelineSettings, Surroundings};
 use crate::anchor::{Anchor, Claim};
 use crate::clock::Backoff;
-use crate::decode::Decoder;
 use crate::error::{Blame, Error};
-use crate::route::RouteTable;
 use crate::source::{self, SourceCommand, SourceEvent};
 
 /// How long lanes of revoked partitions may take to finish what is in flight.
@@ -43,8 +40,6 @@ pub(super) struct Supervisor {
     settings: PipelineSettings,
     surroundings: Arc<dyn Surroundings>,
     shards: Shards,
-    context: Arc<LaneContext>,
-    routes: Arc<RouteTable>,
     commands: blocking::Sender<SourceCommand>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
     lanes: HashMap<i32, Running>,
@@ -68,32 +63,18 @@ impl Supervisor {
         surroundings: Arc<dyn Surroundings>,
         shards: Shards,
         commands: blocking::Sender<SourceCommand>,
-    ) -> Result<Self, Error> {
-        let routes = Arc::new(RouteTable::new(
-            &settings.plan.bound_routes(),
-            settings.plan.limits.rows_per_record,
-        )?);
-        let context = LaneContext {
-            plan: Arc::clone(&settings.plan),
-            errors: settings.errors,
-            counters: Arc::clone(&settings.counters),
-            source: commands.clone(),
-        };
-        // Fails early, here, instead of in every lane.
-        Decoder::new(&settings.plan.input.input)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             settings,
             surroundings,
             shards,
-            context: Arc::new(context),
-            routes,
             commands,
             ended: mpsc::unbounded_channel(),
             lanes: HashMap::new(),
             assigned: HashMap::new(),
             unclaimed: BTreeSet::new(),
             generation: 0,
-        })
+        }
     }
 
     /// Runs until the pipeline is stopped or fails; in both cases its lanes and its source have ended.
@@ -113,9 +94,9 @@ impl Supervisor {
                 done.try_send(()).ok();
             }
         }
-        let pipeline = self.settings.plan.pipeline.clone();
+        let pipeline = Arc::clone(&self.settings.pipeline);
         for slot in 0..self.shards.count() {
-            let pipeline = pipeline.clone();
+            let pipeline = Arc::clone(&pipeline);
             self.shards
                 .run(slot, move |local| {
                     async move { local.close(&pipeline) }.boxed_local()
@@ -136,7 +117,7 @@ impl Supervisor {
         loop {
             if claiming.is_none() && !self.unclaimed.is_empty() {
                 let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
-                let pipeline = self.settings.plan.pipeline.clone();
+                let pipeline = Arc::clone(&self.settings.pipeline);
                 let claims = claim(anchor, pipeline, partitions.clone()).boxed_local();
                 claiming = Some(Claiming { partitions, claims });
             }
@@ -179,7 +160,7 @@ impl Supervisor {
     }
 
     async fn source_event(&mut self, event: SourceEvent) -> Result<(), Error> {
-        let pipeline = &self.settings.plan.pipeline;
+        let pipeline = &*self.settings.pipeline;
         match event {
             SourceEvent::Assigned(partitions) => {
                 tracing::info!(pipeline, ?partitions, "assigned");
@@ -228,40 +209,26 @@ impl Supervisor {
         let (inlet, outlet) = source::channel();
         let (mode, mode_seen) = watch::channel(Mode::Run);
         let (cut, cut_seen) = oneshot::channel::<()>();
-        let decoder = Decoder::new(&self.settings.plan.input.input)?;
-        let routes = Arc::clone(&self.routes);
         let position = claim.next;
-        let context = Arc::clone(&self.context);
-        let surroundings = Arc::clone(&self.surroundings);
+        let work = Partition {
+            pipeline: Arc::clone(&self.settings.pipeline),
+            claim,
+            surroundings: Arc::clone(&self.surroundings),
+            desired: self.settings.desired.clone(),
+            mode: mode_seen,
+            counters: Arc::clone(&self.settings.counters),
+            source: self.commands.clone(),
+            segments: self.settings.segments.clone(),
+        };
         let ended = self.ended.0.clone();
         let slot = usize::try_from(partition).unwrap_or(0);
         self.shards.run(slot, move |local| {
             let report = Report::new(ended, partition, generation);
             async move {
-                let mut mode_here = mode_seen.clone();
-                let work = async {
-                    let mut backoff = Backoff::default();
-                    let connections = loop {
-                        match local.connections(&context.plan, &*surroundings).await {
-                            Ok(connections) => break connections,
-                            Err(error) if error.blame() == Blame::Outside => {
-                                tracing::warn!(partition, error = %error, "sinks not reached yet");
-                                tokio::select! {
-                                    _ = mode_here.wait_for(|mode| *mode == Mode::Drain) => return LaneEnd::Done,
-                                    () = tokio::time::sleep(backoff.pause()) => {}
-                                }
-                            }
-                            Err(error) => return LaneEnd::Stopped(error),
-                        }
-                    };
-                    let topic = Arc::from(context.plan.input.topic.as_str());
-                    let processor = Processor::new(topic, decoder, routes, surroundings.plugin());
-                    Lane::new(context, Rc::clone(&connections), processor, claim, mode_seen).run(outlet).await
-                };
                 let end = tokio::select! {
                     biased;
                     _ = cut_seen => LaneEnd::Done,
-                    end = work => end,
+                    end = work.run(&local, outlet) => end,
                 };
                 report.say(end);
             }
@@ -301,9 +268,12 @@ impl Supervisor {
         self.lanes.remove(&partition);
         self.command(SourceCommand::Stop { partition });
         let assigned = self.assigned.contains_key(&partition);
-        let pipeline = &self.settings.plan.pipeline;
+        let pipeline = &*self.settings.pipeline;
         match end {
             LaneEnd::Done => {}
+            LaneEnd::Cut(cut) => {
+                return Err(Error::bug("run a lane", format!("{cut:?} was not taken over")));
+            }
             LaneEnd::Stopped(error) => return Err(error),
             LaneEnd::Behind(error) => {
                 tracing::warn!(pipeline, partition, error = %error, "read again from the stored position");
@@ -395,7 +365,7 @@ impl Supervisor {
         };
         if tokio::time::timeout(limit, finished).await.is_err() {
             tracing::warn!(
-                pipeline = self.settings.plan.pipeline,
+                pipeline = %self.settings.pipeline,
                 ?partitions,
                 "lanes did not finish in time, dropped: their records will be read again"
             );
@@ -419,14 +389,14 @@ impl Supervisor {
 /// Claims partitions, waiting for the anchor as long as it takes.
 async fn claim(
     anchor: &dyn Anchor,
-    pipeline: String,
+    pipeline: Arc<str>,
     partitions: Vec<i32>,
 ) -> Result<Vec<Claim>, Error> {
     let mut backoff = Backoff::default();
     loop {
         match anchor.claim(&partitions).await {
             Err(error) if error.blame() == Blame::Outside => {
-                tracing::warn!(pipeline, ?partitions, error = %error, "cannot claim yet");
+                tracing::warn!(%pipeline, ?partitions, error = %error, "cannot claim yet");
                 tokio::time::sleep(backoff.pause()).await;
             }
             claimed => return claimed,

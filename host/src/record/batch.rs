@@ -106,6 +106,27 @@ impl Batch {
         }
     }
 
+    /// Takes the records at or above `at` off this batch, as the batch that follows it and starts at `at` (one
+    /// copy of their bytes).
+    #[must_use]
+    pub fn split_off(&mut self, at: i64) -> Self {
+        let keep = self.offsets.partition_point(|offset| *offset < at);
+        let mut tail = Self::new(self.partition, at);
+        for index in keep..self.len() {
+            tail.push(self.record(index));
+        }
+        self.ends.truncate(2 * keep);
+        self.data
+            .truncate(self.ends.last().map_or(0, |end| *end as usize));
+        self.header_ends.truncate(keep);
+        self.header_data
+            .truncate(self.header_ends.last().map_or(0, |end| *end as usize));
+        self.marks.truncate(keep);
+        self.timestamps.truncate(keep);
+        self.offsets.truncate(keep);
+        tail
+    }
+
     /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -245,5 +266,32 @@ mod tests {
         batch.clear(4, 16);
         assert!(batch.is_empty());
         assert_eq!(batch.to(), 16);
+    }
+
+    #[test]
+    fn a_batch_splits_at_an_offset_and_joins_again() {
+        let full = || {
+            let mut batch = Batch::new(3, 10);
+            for offset in [10, 12, 15] {
+                batch.push(Record {
+                    key: (offset != 12).then_some(b"k".as_slice()),
+                    value: Some(&[u8::try_from(offset).unwrap(); 5]),
+                    timestamp: offset * 7,
+                    offset,
+                    headers: &[0, 0, 0, 0],
+                    marks: 0,
+                });
+            }
+            batch
+        };
+        for at in 9..18 {
+            let mut head = full();
+            let tail = head.split_off(at);
+            assert_eq!((head.from(), tail.from(), tail.partition()), (10, at, 3));
+            assert!(head.offsets().iter().all(|offset| *offset < at));
+            assert!(tail.offsets().iter().all(|offset| *offset >= at));
+            head.append(&tail);
+            assert_eq!(format!("{head:?}"), format!("{:?}", full()), "at {at}");
+        }
     }
 }

@@ -1,0 +1,227 @@
+//! Owning one partition: the claim and everything that moves with the position.
+//!
+//! [`Ownership`] outlives the release that processes the partition: at a cut it moves on to the connections of
+//! the next one. It never guesses: after an unknown outcome it claims anew (delivery.md rule 4), and a claim
+//! that somebody else superseded is the end (rule 6). It knows nothing of records.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use super::lane::{Connections, LaneEnd, Mode};
+use crate::anchor::{Claim, CommitError, Cut, Pin, cuts};
+use crate::clock::Backoff;
+use crate::error::{Blame, Error};
+
+/// Offsets granted past a flight, about four batches: below them an earlier version may have been sent ahead.
+pub(super) const GRANT: i64 = 4096;
+
+/// A claimed partition.
+pub(super) struct Ownership {
+    pub(super) connections: Rc<Connections>,
+    mode: watch::Receiver<Mode>,
+    /// `claim.reserved` stays what was found at the claim; `claim.cuts` is what is stored now.
+    pub(super) claim: Claim,
+    /// Next offset to commit.
+    pub(super) next: i64,
+    /// Write time of the last committed record.
+    pub(super) hlc: i64,
+    /// Offsets below it may be sent ahead.
+    pub(super) granted: i64,
+    /// Offsets below it may have been sent ahead by this owner.
+    pub(super) sent: Cell<i64>,
+}
+
+impl Ownership {
+    pub(super) fn new(
+        connections: Rc<Connections>,
+        claim: Claim,
+        mode: watch::Receiver<Mode>,
+    ) -> Self {
+        Self {
+            connections,
+            mode,
+            next: claim.next,
+            hlc: claim.hlc,
+            granted: claim.reserved,
+            sent: Cell::new(claim.next),
+            claim,
+        }
+    }
+
+    /// Goes on over other connections, under a claim of their own: an anchor that stores lazily keeps no state
+    /// of a lane it no longer sees.
+    pub(super) async fn move_to(&mut self, connections: Rc<Connections>) -> Result<(), LaneEnd> {
+        let next = self.next;
+        self.connections = connections;
+        self.claim_anew().await?;
+        if self.next == next {
+            return Ok(());
+        }
+        Err(self.moved("hand over", next))
+    }
+
+    /// Asks for `release` from the first offset on that no other can have been sent ahead with; nothing is in
+    /// flight. Does nothing when it was asked for last.
+    pub(super) async fn upgrade(&mut self, release: &str) -> Result<(), LaneEnd> {
+        while cuts::newest(&self.claim.cuts) != Some(release) {
+            let (reserved, list) = if self.is_clean() {
+                let waiting = cuts::lower(&self.claim.cuts, self.next);
+                (self.next, cuts::add(&waiting, self.next, self.next, release))
+            } else {
+                let at = self.granted.max(self.next);
+                (at, cuts::add(&self.claim.cuts, self.next, at, release))
+            };
+            self.pin("upgrade", reserved, list).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives up a grant nothing was sent under, so that the cuts that wait above it take effect now.
+    pub(super) async fn lower(&mut self) -> Result<(), LaneEnd> {
+        if self.granted > self.next && self.is_clean() {
+            let list = cuts::lower(&self.claim.cuts, self.next);
+            self.pin("lower the grant", self.next, list).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing at or above the position was ever sent ahead, by this owner or an earlier one.
+    fn is_clean(&self) -> bool {
+        self.sent.get() <= self.next && self.next >= self.claim.reserved
+    }
+
+    /// Makes sure every record below `to` may be sent ahead.
+    pub(super) async fn grant(&mut self, to: i64) -> Result<(), LaneEnd> {
+        while to > self.granted {
+            let list = self.claim.cuts.clone();
+            self.pin("raise the grant", to + GRANT, list).await?;
+        }
+        Ok(())
+    }
+
+    /// One pin, or a new claim where its outcome is not known: the caller looks again.
+    async fn pin(&mut self, what: &str, reserved: i64, list: Vec<Cut>) -> Result<(), LaneEnd> {
+        let mut backoff = Backoff::default();
+        let partition = self.claim.partition;
+        loop {
+            let pin = Pin {
+                reserved,
+                cuts: &list,
+            };
+            match self.connections.anchor.pin(&self.claim, self.next, pin).await {
+                Ok(()) => {
+                    self.granted = reserved;
+                    self.claim.cuts = list;
+                    return Ok(());
+                }
+                Err(CommitError::Fenced(error)) => return Err(LaneEnd::Fenced(error)),
+                Err(CommitError::Stop(error)) => return Err(LaneEnd::Stopped(error)),
+                Err(CommitError::Unknown(error)) => {
+                    tracing::warn!(partition, error = %error, what, "outcome unknown, claiming anew");
+                    let next = self.next;
+                    self.claim_anew().await?;
+                    if self.next == next {
+                        return Ok(());
+                    }
+                    return Err(self.moved("resolve an unknown grant", next));
+                }
+                Err(error) => {
+                    tracing::warn!(partition, error = %error, what, "not stored, trying again");
+                    self.pause(&mut backoff).await?;
+                }
+            }
+        }
+    }
+
+    /// Stores what a lazy anchor holds back.
+    pub(super) async fn settle(&mut self) -> Result<(), LaneEnd> {
+        let mut backoff = Backoff::default();
+        loop {
+            let settled = self.connections.anchor.settle(&self.claim).await;
+            let error = match settled {
+                Ok(()) => return Ok(()),
+                Err(CommitError::Fenced(error)) => return Err(LaneEnd::Fenced(error)),
+                Err(CommitError::Stop(error)) => return Err(LaneEnd::Stopped(error)),
+                Err(error) => error,
+            };
+            // A lane that ends without it is safe: acknowledged rows are written once more, as they are.
+            tracing::warn!(partition = self.claim.partition, error = %error, "position not stored yet");
+            if *self.mode.borrow() == Mode::Drain {
+                return Ok(());
+            }
+            if let CommitError::Unknown(_) = error {
+                let next = self.next;
+                self.claim_anew().await?;
+                if self.next == next {
+                    return Ok(());
+                }
+                return Err(self.moved("resolve an unknown position", next));
+            }
+            self.pause(&mut backoff).await?;
+        }
+    }
+
+    /// A new claim of the same partition: the only way to learn what an unknown change did.
+    pub(super) async fn claim_anew(&mut self) -> Result<(), LaneEnd> {
+        let mut backoff = Backoff::default();
+        loop {
+            let claimed = self.connections.anchor.claim(&[self.claim.partition]).await;
+            match claimed {
+                Ok(claims) => {
+                    let claim = claims.into_iter().next().ok_or_else(|| {
+                        LaneEnd::Stopped(Error::bug(
+                            "claim a partition",
+                            "no claim for the partition asked for",
+                        ))
+                    })?;
+                    // Somebody else claimed in between (or a claim of ours was applied without an answer): what
+                    // is stored now may be theirs, so nothing of this lane counts (rule 6).
+                    if claim.epoch.number > self.claim.epoch.number + 1 {
+                        return Err(LaneEnd::Fenced(Error::outside(
+                            format!("claim partition {} anew", claim.partition),
+                            format!(
+                                "epoch {} where {} was expected",
+                                claim.epoch.number,
+                                self.claim.epoch.number + 1
+                            ),
+                        )));
+                    }
+                    self.next = claim.next;
+                    self.hlc = claim.hlc;
+                    self.granted = claim.reserved;
+                    self.claim = claim;
+                    return Ok(());
+                }
+                Err(error) if error.blame() == Blame::Outside => {
+                    tracing::warn!(partition = self.claim.partition, error = %error, "cannot claim anew yet");
+                    self.pause(&mut backoff).await?;
+                }
+                Err(error) => return Err(LaneEnd::Stopped(error)),
+            }
+        }
+    }
+
+    /// Waits before another attempt; a draining lane gives up instead (nothing is lost: it is read again).
+    pub(super) async fn pause(&mut self, backoff: &mut Backoff) -> Result<(), LaneEnd> {
+        tokio::select! {
+            biased;
+            _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => Err(LaneEnd::Done),
+            () = tokio::time::sleep(backoff.pause()) => Ok(()),
+        }
+    }
+
+    /// The end of a lane that claimed anew and found the position elsewhere than at `expected`.
+    pub(super) fn moved(&self, what: &str, expected: i64) -> LaneEnd {
+        let error = Error::outside(
+            format!("{what} of partition {}", self.claim.partition),
+            format!("position is {}, expected {expected}", self.next),
+        );
+        if self.next < expected {
+            LaneEnd::Behind(error)
+        } else {
+            LaneEnd::Fenced(error)
+        }
+    }
+}

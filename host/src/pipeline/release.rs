@@ -1,0 +1,103 @@
+//! [`Release`]: a plugin version bound to its overlay, ready to run; [`Desired`]: which releases a pipeline
+//! should run now. Neither opens anything. Easily confused: a *plan* says what would run, a *release* is what
+//! runs, a *cut* (see [`crate::anchor::Cut`]) says from which offset on it does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::plan::Plan;
+use crate::decode::Decoder;
+use crate::error::Error;
+use crate::manifest::ErrorPolicy;
+use crate::plugin::Plugin;
+use crate::route::RouteTable;
+
+/// Everything a lane needs of one release.
+#[derive(Debug)]
+pub struct Release {
+    /// Its identity in cuts: digest and overlay in one.
+    pub id: Arc<str>,
+    /// What runs and what it is bound to.
+    pub plan: Arc<Plan>,
+    /// What becomes of records that fail.
+    pub errors: ErrorPolicy,
+    /// The compiled plugin with its configuration.
+    pub plugin: Arc<dyn Plugin>,
+    /// The plan's routes, compiled.
+    pub(super) routes: Arc<RouteTable>,
+}
+
+impl Release {
+    /// Compiles what lanes would otherwise each compile, and fails here instead of in every lane.
+    ///
+    /// # Errors
+    /// The plan's routes or fields do not fit together.
+    pub fn new(
+        id: &str,
+        plan: Arc<Plan>,
+        errors: ErrorPolicy,
+        plugin: Arc<dyn Plugin>,
+    ) -> Result<Self, Error> {
+        let routes = RouteTable::new(&plan.bound_routes(), plan.limits.rows_per_record)?;
+        Decoder::new(&plan.input.input)?;
+        Ok(Self {
+            id: id.into(),
+            plan,
+            errors,
+            plugin,
+            routes: Arc::new(routes),
+        })
+    }
+}
+
+/// Which releases a pipeline should run.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// What every partition runs that is not named below.
+    pub release: Arc<Release>,
+    /// Another release on some partitions.
+    pub canary: Option<(Arc<Release>, BTreeSet<i32>)>,
+    /// A release that runs beside the others with its sinks off.
+    pub shadow: Option<Arc<Release>>,
+}
+
+impl Desired {
+    /// One release everywhere.
+    #[must_use]
+    pub fn only(release: Arc<Release>) -> Self {
+        Self {
+            release,
+            canary: None,
+            shadow: None,
+        }
+    }
+
+    /// What a partition should run.
+    #[must_use]
+    pub fn of(&self, partition: i32) -> &Arc<Release> {
+        match &self.canary {
+            Some((release, partitions)) if partitions.contains(&partition) => release,
+            _ => &self.release,
+        }
+    }
+
+    /// The release of this identity, where it is one of these.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<&Arc<Release>> {
+        let canary = self.canary.iter().map(|(release, _)| release);
+        std::iter::once(&self.release)
+            .chain(canary)
+            .find(|release| *release.id == *id)
+    }
+}
+
+/// A release began to process a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentStart {
+    /// The partition.
+    pub partition: i32,
+    /// First offset it may process.
+    pub at: i64,
+    /// Which release.
+    pub release: Arc<str>,
+}

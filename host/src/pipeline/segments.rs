@@ -1,0 +1,152 @@
+//! One partition from claim to end: a lane for each release, one after the other, over the same inlet.
+//!
+//! [`Partition::run`] decides which release processes from where (the cuts of the claim), opens its connections,
+//! and hands over at a cut. It processes and commits nothing itself.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+
+use tokio::sync::{mpsc, watch};
+
+use super::Surroundings;
+use super::counters::Counters;
+use super::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, Mode};
+use super::ownership::Ownership;
+use super::release::{Desired, Release, SegmentStart};
+use super::shard::Local;
+use crate::anchor::{Claim, cuts};
+use crate::clock::Backoff;
+use crate::error::{Blame, Error};
+use crate::source::{Outlet, SourceCommand};
+
+/// A claimed partition and everything its lanes need; moved to the shard that owns it.
+pub(super) struct Partition {
+    pub(super) pipeline: Arc<str>,
+    pub(super) claim: Claim,
+    pub(super) surroundings: Arc<dyn Surroundings>,
+    pub(super) desired: watch::Receiver<Desired>,
+    pub(super) mode: watch::Receiver<Mode>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) source: blocking::Sender<SourceCommand>,
+    pub(super) segments: mpsc::UnboundedSender<SegmentStart>,
+}
+
+impl Partition {
+    /// Runs lane after lane until one ends for another reason than a cut.
+    pub(super) async fn run(mut self, local: &Local, mut outlet: Outlet) -> LaneEnd {
+        match self.work(local, &mut outlet).await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    async fn work(&mut self, local: &Local, outlet: &mut Outlet) -> Result<LaneEnd, LaneEnd> {
+        // What is wanted is asked for first: where nothing was sent ahead no earlier release is needed at all.
+        let wanted = Arc::clone(self.desired.borrow().of(self.claim.partition));
+        let connections = self.connections(local, &wanted).await?;
+        let mut owned = Ownership::new(connections, self.claim.clone(), self.mode.clone());
+        owned.upgrade(&wanted.id).await?;
+        let mut release = self.release_at(&owned.claim.cuts, owned.next).await?;
+        if release.id != wanted.id {
+            let connections = self.connections(local, &release).await?;
+            owned.move_to(connections).await?;
+        }
+        let mut takes = Cutover {
+            at: owned.next,
+            owned,
+            carried: None,
+        };
+        loop {
+            self.begun(&release, takes.at);
+            let context = LaneContext {
+                release,
+                counters: Arc::clone(&self.counters),
+                source: self.source.clone(),
+            };
+            let (desired, mode) = (self.desired.clone(), self.mode.clone());
+            let lane = Lane::new(Arc::new(context), takes, desired, mode);
+            let mut cut = match lane.map_err(LaneEnd::Stopped)?.run(outlet).await {
+                LaneEnd::Cut(cut) => *cut,
+                end => return Ok(end),
+            };
+            release = self.release_at(&cut.owned.claim.cuts, cut.at).await?;
+            let connections = self.connections(local, &release).await?;
+            cut.owned.move_to(connections).await?;
+            local.close_unused(&self.pipeline);
+            takes = cut;
+        }
+    }
+
+    /// The release that processes `at`: one of those wanted now, or an earlier one that has to replay.
+    async fn release_at(
+        &mut self,
+        list: &[crate::anchor::Cut],
+        at: i64,
+    ) -> Result<Arc<Release>, LaneEnd> {
+        let desired = self.desired.borrow().clone();
+        // Without a cut at or below, the position was never pinned: what is wanted is pinned first thing.
+        let Some(id) = cuts::release_at(list, at) else {
+            return Ok(Arc::clone(desired.of(self.claim.partition)));
+        };
+        if let Some(release) = desired.find(id) {
+            return Ok(Arc::clone(release));
+        }
+        let surroundings = Arc::clone(&self.surroundings);
+        self.patiently("load an earlier release", async || {
+            surroundings.release(id).await
+        })
+        .await
+    }
+
+    async fn connections(
+        &mut self,
+        local: &Local,
+        release: &Arc<Release>,
+    ) -> Result<Rc<Connections>, LaneEnd> {
+        let surroundings = Arc::clone(&self.surroundings);
+        let pipeline = Arc::clone(&self.pipeline);
+        self.patiently("reach the sinks", async || {
+            local.connections(&pipeline, release, &*surroundings).await
+        })
+        .await
+    }
+
+    /// Tries until it succeeds, the lane drains, or an operator has to act.
+    async fn patiently<T>(
+        &mut self,
+        what: &str,
+        attempt: impl AsyncFn() -> Result<T, Error>,
+    ) -> Result<T, LaneEnd> {
+        let mut backoff = Backoff::default();
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) if error.blame() == Blame::Outside => {
+                    tracing::warn!(partition = self.claim.partition, error = %error, "{what}: not yet");
+                    tokio::select! {
+                        biased;
+                        _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => return Err(LaneEnd::Done),
+                        () = tokio::time::sleep(backoff.pause()) => {}
+                    }
+                }
+                Err(error) => return Err(LaneEnd::Stopped(error)),
+            }
+        }
+    }
+
+    /// Tells which release goes on from where; nobody listens once the pipeline is gone.
+    fn begun(&self, release: &Release, at: i64) {
+        let partition = self.claim.partition;
+        tracing::info!(
+            pipeline = %self.pipeline, partition, at,
+            plugin = release.plan.plugin, release = %release.id,
+            "processing"
+        );
+        let start = SegmentStart {
+            partition,
+            at,
+            release: Arc::clone(&release.id),
+        };
+        self.segments.send(start).ok();
+    }
+}

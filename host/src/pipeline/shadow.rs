@@ -1,0 +1,181 @@
+//! A release on trial: it processes the batches of a lane beside the one in charge, with its sinks off.
+//!
+//! [`Shadow`] compares what both made of each record and counts [`Differences`]. It writes nothing, and nothing
+//! that happens to it reaches the lane: when it has to stop, it stops alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::process::{Processed, Processor};
+use super::release::Release;
+use crate::decode::Decoder;
+use crate::error::Error;
+use crate::record::RowBatch;
+
+/// Differing records shown.
+const SHOWN: usize = 20;
+
+/// One record that became something else.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Difference {
+    /// The partition.
+    pub partition: i32,
+    /// The record.
+    pub offset: i64,
+    /// What the release in charge made of it: rows by route, or the code of its dead letter.
+    pub now: String,
+    /// What the shadow made of it.
+    pub shadow: String,
+}
+
+/// What a shadow did differently in one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Differences {
+    /// The shadow's release.
+    pub release: String,
+    /// Records compared.
+    pub compared: u64,
+    /// Records that became something else.
+    pub differing: u64,
+    /// The first of them.
+    pub first: Vec<Difference>,
+    /// Why the shadow stopped, where it did.
+    pub stopped: Option<String>,
+}
+
+/// A release beside the one in charge.
+pub(super) struct Shadow {
+    processor: Processor,
+    names: Vec<String>,
+    spare: Option<Processed>,
+    pub(super) differences: Differences,
+}
+
+impl Shadow {
+    pub(super) fn new(release: &Release) -> Result<Self, Error> {
+        let plan = &release.plan;
+        Ok(Self {
+            processor: Processor::new(
+                Arc::from(plan.input.topic.as_str()),
+                Decoder::new(&plan.input.input)?,
+                Arc::clone(&release.routes),
+                Arc::clone(&release.plugin),
+            ),
+            names: names(release),
+            spare: None,
+            differences: Differences {
+                release: release.id.to_string(),
+                ..Differences::default()
+            },
+        })
+    }
+
+    /// Processes a copy of the batch and compares. `charge` is the release that made `processed`.
+    pub(super) async fn compare(&mut self, charge: &Release, processed: &Processed) {
+        if self.differences.stopped.is_some() {
+            return;
+        }
+        let batch = processed.batch.clone();
+        let reuse = self.spare.take().unwrap_or_default();
+        let mine = match self.processor.process(batch, reuse).await {
+            Ok(mine) => mine,
+            Err(error) => {
+                tracing::warn!(
+                    partition = processed.batch.partition(), error = %error,
+                    "the shadow stopped, the pipeline goes on"
+                );
+                self.differences.stopped = Some(error.to_string());
+                return;
+            }
+        };
+        let names_now = names(charge);
+        let theirs = outcomes(&names_now, processed);
+        let ours = outcomes(&self.names, &mine);
+        for index in 0..processed.batch.len() {
+            let source = u32::try_from(index).expect("a batch holds far fewer than 2³² records");
+            self.differences.compared += 1;
+            let (now, shadow) = (theirs.get(&source), ours.get(&source));
+            if now == shadow {
+                continue;
+            }
+            self.differences.differing += 1;
+            if self.differences.first.len() < SHOWN {
+                self.differences.first.push(Difference {
+                    partition: processed.batch.partition(),
+                    offset: processed.batch.offsets()[index],
+                    now: shown(now),
+                    shadow: shown(shadow),
+                });
+            }
+        }
+        self.spare = Some(mine);
+    }
+}
+
+fn names(release: &Release) -> Vec<String> {
+    release
+        .plan
+        .routes
+        .iter()
+        .map(|route| route.route.name.clone())
+        .collect()
+}
+
+/// What became of one record: rows as (route, op, cells) in order, or the code it was set aside with.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome<'a> {
+    rows: Vec<(&'a str, bool, &'a [u8])>,
+    dead: Option<&'a str>,
+}
+
+fn outcomes<'a>(names: &'a [String], processed: &'a Processed) -> BTreeMap<u32, Outcome<'a>> {
+    let mut all: BTreeMap<u32, Outcome<'a>> = BTreeMap::new();
+    // By name: the two releases may number their routes differently.
+    let mut routes: Vec<(&str, &RowBatch)> = names
+        .iter()
+        .map(String::as_str)
+        .zip(&processed.rows)
+        .collect();
+    routes.sort_unstable_by_key(|(name, _)| *name);
+    for (name, rows) in routes {
+        for row in rows.iter() {
+            let delete = row.op == crate::record::Op::Delete;
+            all.entry(row.source)
+                .or_default()
+                .rows
+                .push((name, delete, row.cells));
+        }
+    }
+    for dead in &processed.dead {
+        all.entry(dead.source).or_default().dead = Some(&dead.code);
+    }
+    all
+}
+
+fn shown(outcome: Option<&Outcome<'_>>) -> String {
+    let Some(outcome) = outcome else {
+        return "filtered".to_owned();
+    };
+    if let Some(code) = outcome.dead {
+        return format!("dead letter {code}");
+    }
+    let rows = outcome.rows.iter().map(|(name, delete, cells)| {
+        let op = if *delete { "delete" } else { "write" };
+        format!("{op} {name} {}", hex(cells))
+    });
+    rows.collect::<Vec<_>>().join("; ")
+}
+
+/// The first bytes of a row's cells.
+fn hex(cells: &[u8]) -> String {
+    use std::fmt::Write as _;
+    const BYTES: usize = 64;
+    let mut text = String::with_capacity(2 * BYTES + 1);
+    for byte in cells.iter().take(BYTES) {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    if cells.len() > BYTES {
+        text.push('…');
+    }
+    text
+}
