@@ -56,6 +56,20 @@ pub fn lower(cuts: &[Cut], next: i64) -> Vec<Cut> {
     list
 }
 
+/// The list as an anchor keeps it: a JSON array of `{"at": offset, "release": "…"}` in listing order.
+#[must_use]
+pub fn encode(cuts: &[Cut]) -> String {
+    serde_json::to_string(cuts).expect("numbers and texts in an array are always JSON")
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// What is wrong with the text, as a fragment for a person: the row was changed by hand or by a newer host.
+pub fn decode(text: &str) -> Result<Vec<Cut>, String> {
+    serde_json::from_str(text).map_err(|error| format!("cuts {text:?} do not parse: {error}"))
+}
+
 /// Drops what decides no offset at or above `next`: everything listed before the last cut at or below `next`.
 fn prune(cuts: &mut Vec<Cut>, next: i64) {
     if let Some(deciding) = cuts.iter().rposition(|cut| cut.at <= next) {
@@ -90,6 +104,22 @@ mod tests {
         assert_eq!(next_change(&cuts, 0), Some(20));
         assert_eq!(next_change(&cuts, 20), None);
         assert_eq!(newest(&cuts), Some("c"));
+    }
+
+    #[test]
+    fn a_list_is_stored_in_order_and_read_back() {
+        let cuts = list(&[(0, "a"), (i64::MAX, "b"), (20, "quote\"")]);
+        assert_eq!(decode(&encode(&cuts)), Ok(cuts));
+        assert_eq!(encode(&[]), "[]");
+        assert_eq!(
+            encode(&list(&[(7, "a")])),
+            r#"[{"at":7,"release":"a"}]"#,
+            "what rows hold already"
+        );
+        for broken in ["", "null", "{}", "[{}]", r#"[{"at":1.5,"release":"a"}]"#] {
+            let error = decode(broken).expect_err("not a list of cuts");
+            assert!(error.contains(&format!("{broken:?}")), "{error}");
+        }
     }
 
     #[test]

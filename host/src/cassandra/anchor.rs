@@ -5,7 +5,8 @@
 //!
 //! * nothing is sent ahead above a grant that is not stored yet;
 //! * an LWT whose reply is lost is read back with SERIAL; an advance is repeated as it was (`next` lets only
-//!   one copy through), a bare grant is not;
+//!   one copy through), a bare grant or a pin is not;
+//! * a pin that changes nothing is not sent: read back, it could not be told from one still on the wire;
 //! * a lane that is fenced, or does not know, drops what it held back and must claim anew.
 //!
 //! Rows of routes never travel in its flights: every table of such a pipeline is written by a
@@ -18,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::dead::{self, DeadLetters};
 use super::lane::{Lane, Mark, State};
 use super::position::{self, Position, Positions};
 use super::retry;
 use super::session::CassandraSession;
-use crate::anchor::{Ahead, Anchor, Claim, CommitError, Epoch, Flight, Stored};
+use crate::anchor::{Ahead, Anchor, Claim, CommitError, Epoch, Flight, Pin, Stored};
 use crate::error::{Blame, Error, Result};
 
 /// Partitions claimed, seeded or read at once.
@@ -96,6 +97,7 @@ impl CassandraAnchor {
             Ok(Stored {
                 partition,
                 next: position.mark.next,
+                cuts: position.cuts,
                 topic_id: position.topic_id,
             })
         };
@@ -151,6 +153,7 @@ impl CassandraAnchor {
                 next: position.mark.next,
                 reserved: position.mark.reserved,
                 hlc: position.mark.hlc,
+                cuts: position.cuts,
                 topic_id: position.topic_id,
             })
         })
@@ -208,18 +211,97 @@ impl CassandraAnchor {
         }
     }
 
-    async fn raise(&self, claim: &Claim, next: i64, reserved: i64) -> Result<(), CommitError> {
+    async fn pin_lane(&self, claim: &Claim, next: i64, pin: Pin<'_>) -> Result<(), CommitError> {
         let (stored, head) = self.board(claim)?;
         if head.next != next {
-            let what = self.positions.what("reserve at", claim.partition);
             let detail = format!("it stands at {}, not at {next}", head.next);
-            return Err(CommitError::Stop(Error::bug(what, detail)));
+            return Err(CommitError::Fenced(self.fenced(claim, &detail)));
         }
-        if stored.reserved >= reserved {
+        if head != stored {
+            self.store(claim, head).await?;
+        }
+        let unchanged = self.with_lane(claim, |lane| {
+            let unchanged = lane.has(pin);
+            if !unchanged {
+                // if this future is dropped from here on, the outcome is not known
+                lane.state = State::Flying;
+            }
+            unchanged
+        })?;
+        if unchanged {
             return Ok(());
         }
-        let reserved = head.reserved.max(reserved);
-        self.store(claim, Mark { reserved, ..head }).await
+        let outcome = self.send_pin(claim, next, pin).await;
+        self.landed(claim, &outcome, |lane| lane.pinned(pin));
+        outcome
+    }
+
+    /// Sends a pin once. A lost reply is read back: what the lane knew to be stored was something else, so a
+    /// row that shows the pin says that it was applied, and that no copy of it is left on the wire.
+    async fn send_pin(&self, claim: &Claim, next: i64, pin: Pin<'_>) -> Result<(), CommitError> {
+        let _permit = self.permit(claim).await?;
+        let sent = self
+            .positions
+            .pin(claim.partition, &claim.epoch, next, pin)
+            .await;
+        let lost = match sent {
+            Ok(true) => return Ok(()),
+            Ok(false) => self.unknown(claim, "it did not take a pin that nobody stands against"),
+            Err(error) if error.blame() == Blame::Outside => error,
+            Err(error) => return Err(CommitError::Stop(error)),
+        };
+        let position = self.read_back(claim).await?;
+        if position.mark.next != next {
+            let detail = format!("the position moved to {}", position.mark.next);
+            return Err(CommitError::Fenced(self.fenced(claim, &detail)));
+        }
+        if position.mark.reserved == pin.reserved && position.cuts == pin.cuts {
+            return Ok(());
+        }
+        Err(CommitError::Unknown(lost))
+    }
+
+    /// The position as it is now, when the outcome of a change is in doubt; `Fenced` when it is another's.
+    async fn read_back(&self, claim: &Claim) -> Result<Position, CommitError> {
+        let position = match self.positions.read(claim.partition).await {
+            Ok(position) => position,
+            Err(error) if error.blame() == Blame::Outside => {
+                return Err(CommitError::Unknown(error));
+            }
+            Err(error) => return Err(CommitError::Stop(error)),
+        };
+        position
+            .filter(|position| position.epoch == claim.epoch)
+            .ok_or_else(|| CommitError::Fenced(self.fenced(claim, "another claim is newer")))
+    }
+
+    /// One of the changes that the host makes at once.
+    async fn permit(&self, claim: &Claim) -> Result<SemaphorePermit<'_>, CommitError> {
+        let permit = self.settings.advances.acquire().await;
+        permit.map_err(|error| {
+            let what = self.positions.what("change", claim.partition);
+            CommitError::Stop(Error::bug(what, error))
+        })
+    }
+
+    /// Takes the outcome of a change into the lane that sent it, if it still is there.
+    fn landed(
+        &self,
+        claim: &Claim,
+        outcome: &Result<(), CommitError>,
+        done: impl FnOnce(&mut Lane),
+    ) {
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = lanes
+            .get_mut(&claim.partition)
+            .filter(|lane| lane.epoch == claim.epoch);
+        if let Some(lane) = lane {
+            match outcome {
+                Ok(()) => done(lane),
+                Err(CommitError::Fenced(_)) => lane.end(State::Fenced),
+                Err(_) => lane.end(State::Unknown),
+            }
+        }
     }
 
     async fn flush(&self, claim: &Claim) -> Result<(), CommitError> {
@@ -281,17 +363,7 @@ impl CassandraAnchor {
             stored
         })?;
         let outcome = self.change(claim, stored, to).await;
-        let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes
-            .get_mut(&claim.partition)
-            .filter(|lane| lane.epoch == claim.epoch);
-        if let Some(lane) = lane {
-            match &outcome {
-                Ok(()) => lane.landed(to, Instant::now()),
-                Err(CommitError::Fenced(_)) => lane.end(State::Fenced),
-                Err(_) => lane.end(State::Unknown),
-            }
-        }
+        self.landed(claim, &outcome, |lane| lane.landed(to, Instant::now()));
         outcome
     }
 
@@ -299,12 +371,7 @@ impl CassandraAnchor {
         if from == to {
             return Ok(());
         }
-        let _permit = self.settings.advances.acquire().await.map_err(|error| {
-            CommitError::Stop(Error::bug(
-                self.positions.what("advance", claim.partition),
-                error,
-            ))
-        })?;
+        let _permit = self.permit(claim).await?;
         let deadline = self.session.deadline();
         loop {
             let sent = self
@@ -317,18 +384,7 @@ impl CassandraAnchor {
                 Err(error) if error.blame() == Blame::Outside => Some(error),
                 Err(error) => return Err(CommitError::Stop(error)),
             };
-            let position = match self.positions.read(claim.partition).await {
-                Ok(position) => position,
-                Err(error) if error.blame() == Blame::Outside => {
-                    return Err(CommitError::Unknown(error));
-                }
-                Err(error) => return Err(CommitError::Stop(error)),
-            };
-            let Some(position) = position.filter(|position| position.epoch == claim.epoch) else {
-                return Err(CommitError::Fenced(
-                    self.fenced(claim, "another claim is newer"),
-                ));
-            };
+            let position = self.read_back(claim).await?;
             if position.mark == to {
                 return Ok(());
             }
@@ -376,13 +432,13 @@ impl Anchor for CassandraAnchor {
         self.fly(flight, ahead).boxed_local()
     }
 
-    fn reserve<'a>(
+    fn pin<'a>(
         &'a self,
         claim: &'a Claim,
         next: i64,
-        reserved: i64,
+        pin: Pin<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
-        self.raise(claim, next, reserved).boxed_local()
+        self.pin_lane(claim, next, pin).boxed_local()
     }
 
     fn settle<'a>(&'a self, claim: &'a Claim) -> LocalBoxFuture<'a, Result<(), CommitError>> {

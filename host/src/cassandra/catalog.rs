@@ -146,6 +146,35 @@ pub(super) async fn create_table(session: &CassandraSession, table: &str, ddl: &
     Ok(())
 }
 
+/// Adds a column to a table of the host's own that an earlier version made, unless it has it. Another host may
+/// be adding it at the same moment: what counts is that the column is there afterwards.
+pub(super) async fn add_column(
+    session: &CassandraSession,
+    table: &str,
+    column: &str,
+    ty: &str,
+) -> Result<()> {
+    let name = TableName::parse(table, session.keyspace())?;
+    let there = async || {
+        let live = read_table(session, &name).await?;
+        let has = |live: LiveTable| live.columns.iter().any(|live| live.name == column);
+        Ok::<bool, Error>(live.is_some_and(has))
+    };
+    if there().await? {
+        return Ok(());
+    }
+    // not `ADD IF NOT EXISTS`: Cassandra 4.0 does not have it
+    let ddl = format!("ALTER TABLE {name} ADD {column} {ty}");
+    let added = session
+        .query(&format!("add column {column} to cassandra table {name}"), &ddl)
+        .await;
+    match added {
+        Ok(_) => Ok(()),
+        Err(_) if there().await? => Ok(()),
+        Err(error) => Err(error.hint(format!("let a user who may alter the table run: {ddl};"))),
+    }
+}
+
 struct LiveTable {
     columns: Vec<LiveColumn>,
     counter: bool,

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::anchor::{Claim, Epoch};
+use crate::anchor::{Claim, Cut, Epoch, Pin};
 
 /// Shortest time between two positions stored for a lane: each costs an LWT (3 ms on one node, and a bounded
 /// number a second for all lanes together).
@@ -38,6 +38,7 @@ pub(super) struct Lane {
     pub(super) epoch: Epoch,
     pub(super) state: State,
     stored: Mark,
+    cuts: Vec<Cut>,
     pending: Option<Mark>,
     last: Option<Instant>,
 }
@@ -52,9 +53,15 @@ impl Lane {
                 reserved: claim.reserved,
                 hlc: claim.hlc,
             },
+            cuts: claim.cuts.clone(),
             pending: None,
             last: None,
         }
+    }
+
+    /// Whether exactly this is stored, and nothing held back.
+    pub(super) fn has(&self, pin: Pin<'_>) -> bool {
+        !self.holds() && self.stored.reserved == pin.reserved && self.cuts == pin.cuts
     }
 
     /// What the anchor stores for sure.
@@ -94,6 +101,13 @@ impl Lane {
         self.state = State::Live;
     }
 
+    /// A grant and cuts were stored at the stored position; nothing was held back.
+    pub(super) fn pinned(&mut self, pin: Pin<'_>) {
+        self.stored.reserved = pin.reserved;
+        self.cuts = pin.cuts.to_vec();
+        self.state = State::Live;
+    }
+
     /// The lane ends under this claim; what it held back is dropped.
     pub(super) fn end(&mut self, state: State) {
         self.pending = None;
@@ -115,6 +129,7 @@ mod tests {
             next: 10,
             reserved: 20,
             hlc: 5,
+            cuts: Vec::new(),
             topic_id: None,
         })
     }
@@ -142,6 +157,27 @@ mod tests {
         assert_eq!(lane.stored().next, 11);
         assert!(!lane.due(start + Duration::from_millis(199)));
         assert!(lane.due(start + Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn a_pin_stores_exactly_and_an_advance_only_raises() {
+        let mut lane = lane();
+        let cuts = [Cut {
+            at: 10,
+            release: "a".to_owned(),
+        }];
+        let pin = |reserved| Pin {
+            reserved,
+            cuts: &cuts,
+        };
+        assert!(!lane.has(pin(20)), "the cuts differ");
+        lane.pinned(pin(20));
+        assert!(lane.has(pin(20)) && !lane.has(pin(10)));
+        lane.pinned(pin(10));
+        assert_eq!(lane.stored(), Mark { reserved: 10, hlc: 5, next: 10 });
+        lane.advance(mark(11, 5));
+        assert_eq!(lane.head().reserved, 10);
+        assert!(!lane.has(pin(10)), "something is held back");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::lane::Mark;
 use super::retry;
 use super::session::CassandraSession;
 use super::{catalog, failure};
-use crate::anchor::{Epoch, Stored};
+use crate::anchor::{Cut, Epoch, Pin, Stored, cuts};
 use crate::error::{Error, Result};
 
 /// Name of the table of positions in the session's keyspace.
@@ -36,6 +36,7 @@ const LEARN: Consistency = Consistency::Quorum;
 pub(super) struct Position {
     pub(super) epoch: Epoch,
     pub(super) mark: Mark,
+    pub(super) cuts: Vec<Cut>,
     pub(super) topic_id: Option<String>,
 }
 
@@ -49,6 +50,7 @@ pub(super) struct Positions {
     seed: PreparedStatement,
     claim: PreparedStatement,
     advance: PreparedStatement,
+    pin: PreparedStatement,
     list: PreparedStatement,
     enlist: PreparedStatement,
 }
@@ -59,7 +61,7 @@ pub(super) async fn create_tables(session: &CassandraSession) -> Result<()> {
     let position = format!(
         "CREATE TABLE IF NOT EXISTS {keyspace}.{POSITION_TABLE} (pipeline text, topic text, \
          \"partition\" int, epoch_number bigint, epoch_id uuid, next bigint, reserved bigint, hlc bigint, \
-         plugin text, topic_id text, PRIMARY KEY ((pipeline, topic, \"partition\"))) \
+         cuts text, plugin text, topic_id text, PRIMARY KEY ((pipeline, topic, \"partition\"))) \
          WITH comment = 'wasmill: positions, changed by LWT only'"
     );
     let partition = format!(
@@ -68,6 +70,8 @@ pub(super) async fn create_tables(session: &CassandraSession) -> Result<()> {
          WITH comment = 'wasmill: the partitions that have a position'"
     );
     catalog::create_table(session, POSITION_TABLE, &position).await?;
+    // tables that version 0.1 made have no cuts
+    catalog::add_column(session, POSITION_TABLE, "cuts", "text").await?;
     catalog::create_table(session, PARTITION_TABLE, &partition).await
 }
 
@@ -87,7 +91,7 @@ impl Positions {
         Ok(Self {
             read: prepare(
                 format!(
-                    "SELECT epoch_number, epoch_id, next, reserved, hlc, topic_id FROM {position} {of}"
+                    "SELECT epoch_number, epoch_id, next, reserved, hlc, cuts, topic_id FROM {position} {of}"
                 ),
                 Consistency::Serial,
             )
@@ -95,7 +99,7 @@ impl Positions {
             seed: prepare(
                 format!(
                     "INSERT INTO {position} (pipeline, topic, \"partition\", epoch_number, epoch_id, \
-                     next, reserved, hlc, topic_id) VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?) IF NOT EXISTS"
+                     next, reserved, hlc, cuts, topic_id) VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?, ?) IF NOT EXISTS"
                 ),
                 LEARN,
             )
@@ -111,6 +115,11 @@ impl Positions {
                 format!(
                     "UPDATE {position} SET next = ?, reserved = ?, hlc = ? {of} {mine} AND next = ?"
                 ),
+                LEARN,
+            )
+            .await?,
+            pin: prepare(
+                format!("UPDATE {position} SET reserved = ?, cuts = ? {of} {mine} AND next = ?"),
                 LEARN,
             )
             .await?,
@@ -149,19 +158,30 @@ impl Positions {
         let rows = self.session.execute(&what, &self.read, values).await?;
         let bug = |error: &dyn std::fmt::Display| Error::bug(&what, error);
         let Some(rows) = rows else { return Ok(None) };
-        let row = rows.maybe_first_row::<(i64, uuid::Uuid, i64, i64, i64, Option<String>)>();
-        let row = row.map_err(|error| bug(&error))?;
-        Ok(
-            row.map(|(number, id, next, reserved, hlc, topic_id)| Position {
-                epoch: Epoch { number, id },
-                mark: Mark {
-                    next,
-                    reserved,
-                    hlc,
-                },
-                topic_id,
-            }),
-        )
+        let row = rows.maybe_first_row::<StoredRow>();
+        let Some(row) = row.map_err(|error| bug(&error))? else {
+            return Ok(None);
+        };
+        let (number, id, next, reserved, hlc, cuts, topic_id) = row;
+        let cuts = match cuts {
+            None => Vec::new(),
+            Some(text) => cuts::decode(&text).map_err(|detail| {
+                Error::config(&what, detail).hint(format!(
+                    "which release processes which offset is not known: restore column cuts of this row in \
+                     {POSITION_TABLE} (by LWT), or upgrade this host if a newer one wrote it"
+                ))
+            })?,
+        };
+        Ok(Some(Position {
+            epoch: Epoch { number, id },
+            mark: Mark {
+                next,
+                reserved,
+                hlc,
+            },
+            cuts,
+            topic_id,
+        }))
     }
 
     /// Stores a first position; one that is there stays.
@@ -174,6 +194,7 @@ impl Positions {
             uuid::Uuid::nil(),
             seed.next,
             seed.next,
+            listed(&seed.cuts),
             &seed.topic_id,
         );
         // repeated after a lost reply it finds its own row, and keeps it
@@ -283,6 +304,48 @@ impl Positions {
         let rows = self.session.once(&what, &self.advance, &values).await?;
         applied(rows).map_err(|error| Error::bug(&what, error))
     }
+
+    /// Stores a grant and cuts at a position under an epoch, once. `Ok(false)`: the condition did not hold.
+    ///
+    /// # Errors
+    /// `Outside` when the outcome is not known, `Config` for a refusal.
+    pub(super) async fn pin(
+        &self,
+        partition: i32,
+        epoch: &Epoch,
+        next: i64,
+        pin: Pin<'_>,
+    ) -> Result<bool> {
+        let what = self.what("pin", partition);
+        let values = (
+            pin.reserved,
+            listed(pin.cuts),
+            &self.pipeline,
+            &self.topic,
+            partition,
+            epoch.number,
+            epoch.id,
+            next,
+        );
+        let rows = self.session.once(&what, &self.pin, &values).await?;
+        applied(rows).map_err(|error| Error::bug(&what, error))
+    }
+}
+
+/// A row of positions: epoch number and id, next, reserved, hlc, cuts, topic id.
+type StoredRow = (
+    i64,
+    uuid::Uuid,
+    i64,
+    i64,
+    i64,
+    Option<String>,
+    Option<String>,
+);
+
+/// Cuts as they are stored; none as null.
+fn listed(cuts: &[Cut]) -> Option<String> {
+    (!cuts.is_empty()).then(|| cuts::encode(cuts))
 }
 
 /// The first column of an LWT's answer, `[applied]`.

@@ -10,7 +10,7 @@
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Stored};
+use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Pin, Stored};
 use crate::error::{Blame, Error, Result};
 
 use super::catalog::{self, TableReport};
@@ -275,13 +275,13 @@ impl Anchor for PostgresAnchor {
         Box::pin(self.fly(flight, ahead))
     }
 
-    fn reserve<'a>(
+    fn pin<'a>(
         &'a self,
         claim: &'a Claim,
         next: i64,
-        reserved: i64,
+        pin: Pin<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
-        Box::pin(self.raise_grant(claim, next, reserved))
+        Box::pin(self.store_pin(claim, next, pin))
     }
 
     /// Every commit stores its position: nothing is held back.

@@ -27,8 +27,8 @@ const OLDEST_SERVER: i32 = 120_000;
 const ADVANCE: &str = "SELECT wasmill.advance($1::text, $2::text, $3::text, $4::int4, $5::int8, $6::uuid, $7::int8, $8::int8, \
      $9::int8, $10::int8, $11::text)";
 
-/// Raises a grant.
-const RESERVE: &str = "UPDATE wasmill.position SET reserved = greatest(reserved, $7::int8), updated_at = pg_catalog.now() \
+/// Stores a grant and a list of cuts as they are given, whatever was there.
+const PIN: &str = "UPDATE wasmill.position SET reserved = $7::int8, cuts = $8::text::jsonb, updated_at = pg_catalog.now() \
      WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND epoch = $4::int8 \
      AND claim_id = $5::uuid AND next = $6::int8";
 
@@ -45,7 +45,7 @@ pub(super) struct RouteStatements {
 pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) advance: Statement,
-    pub(super) reserve: Statement,
+    pub(super) pin: Statement,
     pub(super) letters: Statement,
     pub(super) routes: Vec<Option<RouteStatements>>,
     /// Numbers the flights of this session.
@@ -180,17 +180,17 @@ impl Session {
     pub(super) async fn prepare(self, routes: usize) -> Result<Connection> {
         let prepared = futures_util::future::try_join3(
             self.client.prepare(ADVANCE),
-            self.client.prepare(RESERVE),
+            self.client.prepare(PIN),
             self.client.prepare(super::letters::INSERT),
         )
         .await;
-        let (advance, reserve, letters) = prepared.map_err(|error| {
+        let (advance, pin, letters) = prepared.map_err(|error| {
             failure::error("prepare the statements of wasmill's schema", &error)
         })?;
         Ok(Connection {
             client: self.client,
             advance,
-            reserve,
+            pin,
             letters,
             routes: std::iter::repeat_with(|| None).take(routes).collect(),
             flights: 0,

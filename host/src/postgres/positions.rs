@@ -1,4 +1,4 @@
-//! Positions outside a flight: read, seeded, claimed, their grants raised. The rest of [`PostgresAnchor`];
+//! Positions outside a flight: read, seeded, claimed, their grants and cuts pinned. The rest of [`PostgresAnchor`];
 //! a flight's own advance is in `anchor`.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::anchor::{Claim, CommitError, Epoch, Stored};
+use crate::anchor::{Claim, CommitError, Cut, Epoch, Pin, Stored, cuts};
 use crate::error::{Error, Result};
 
 use super::anchor::{PostgresAnchor, not_begun};
@@ -27,13 +27,14 @@ const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT partition FROM wasmill.po
        ORDER BY partition FOR UPDATE) \
      UPDATE wasmill.position AS held SET epoch = held.epoch + 1, claim_id = $4::uuid, updated_at = pg_catalog.now() \
      FROM mine WHERE held.pipeline = $1::text AND held.topic = $2::text AND held.partition = mine.partition \
-     RETURNING held.partition, held.epoch, held.next, held.reserved, held.hlc, held.topic_id";
+     RETURNING held.partition, held.epoch, held.next, held.reserved, held.hlc, held.topic_id, held.cuts::text";
 
-const STORED: &str = "SELECT partition, next, topic_id FROM wasmill.position \
+const STORED: &str = "SELECT partition, next, topic_id, cuts::text FROM wasmill.position \
      WHERE pipeline = $1::text AND topic = $2::text ORDER BY partition";
 
-const SEED: &str = "INSERT INTO wasmill.position (pipeline, topic, partition, next, topic_id) \
-     SELECT $1::text, $2::text, seed.* FROM unnest($3::int4[], $4::int8[], $5::text[]) AS seed \
+const SEED: &str = "INSERT INTO wasmill.position (pipeline, topic, partition, next, topic_id, cuts) \
+     SELECT $1::text, $2::text, seed.partition, seed.next, seed.topic_id, seed.cuts::jsonb \
+     FROM unnest($3::int4[], $4::int8[], $5::text[], $6::text[]) AS seed (partition, next, topic_id, cuts) \
      ON CONFLICT (pipeline, topic, partition) DO NOTHING";
 
 impl PostgresAnchor {
@@ -48,12 +49,33 @@ impl PostgresAnchor {
         )
         .await?;
         lease.release();
-        let stored = rows.iter().map(|row| Stored {
-            partition: row.get(0),
-            next: row.get(1),
-            topic_id: row.get(2),
+        let stored = rows.iter().map(|row| {
+            let partition = row.get(0);
+            Ok(Stored {
+                partition,
+                next: row.get(1),
+                cuts: self.cuts(partition, row.get(3))?,
+                topic_id: row.get(2),
+            })
         });
-        Ok(stored.collect())
+        stored.collect()
+    }
+
+    /// The cuts of a row; `Config`, naming it, where somebody wrote what is none.
+    fn cuts(&self, partition: i32, text: &str) -> Result<Vec<Cut>> {
+        cuts::decode(text).map_err(|detail| {
+            Error::config(
+                format!(
+                    "read the position of pipeline {:?}, {}/{partition}, in postgres",
+                    self.settings.pipeline, self.settings.topic
+                ),
+                detail,
+            )
+            .hint(
+                "which release processes which offset is not known: restore column cuts of this row in \
+                 wasmill.position, or upgrade this host if a newer one wrote it",
+            )
+        })
     }
 
     pub(super) async fn store_seeds(&self, positions: &[Stored]) -> Result<()> {
@@ -65,6 +87,10 @@ impl PostgresAnchor {
             .iter()
             .map(|stored| stored.topic_id.as_deref())
             .collect();
+        let cuts: Vec<String> = positions
+            .iter()
+            .map(|stored| cuts::encode(&stored.cuts))
+            .collect();
         let lease = self.pool.lease(&self.settings).await?;
         let client = &lease.client;
         let begin = format!("BEGIN; {DURABLE}");
@@ -73,7 +99,10 @@ impl PostgresAnchor {
         within(
             WHAT,
             limit,
-            client.execute(SEED, &[pipeline, topic, &partitions, &nexts, &topics]),
+            client.execute(
+                SEED,
+                &[pipeline, topic, &partitions, &nexts, &topics, &cuts],
+            ),
         )
         .await?;
         within(WHAT, limit, client.batch_execute("COMMIT")).await?;
@@ -106,24 +135,29 @@ impl PostgresAnchor {
                  position was lost, and a pipeline never starts from a guess: restore the row in wasmill.position",
             ));
         }
+        // before the claim is committed: one that cannot be used must not take the partition from anyone
+        let claims = partitions.iter().filter_map(find).map(|row| {
+            let partition = row.get(0);
+            Ok(Claim {
+                partition,
+                epoch: Epoch {
+                    number: row.get(1),
+                    id,
+                },
+                next: row.get(2),
+                reserved: row.get(3),
+                hlc: row.get(4),
+                cuts: self.cuts(partition, row.get(6))?,
+                topic_id: row.get(5),
+            })
+        });
+        let claims = claims.collect::<Result<Vec<Claim>>>()?;
         within(
             "commit a claim in postgres",
             limit,
             lease.client.batch_execute("COMMIT"),
         )
         .await?;
-        let claims = partitions.iter().filter_map(find).map(|row| Claim {
-            partition: row.get(0),
-            epoch: Epoch {
-                number: row.get(1),
-                id,
-            },
-            next: row.get(2),
-            reserved: row.get(3),
-            hlc: row.get(4),
-            topic_id: row.get(5),
-        });
-        let claims = claims.collect();
         lease.release();
         Ok(claims)
     }
@@ -165,16 +199,18 @@ impl PostgresAnchor {
         }
     }
 
-    pub(super) async fn raise_grant(
+    /// Stores a grant and cuts exactly, durably, in a transaction of its own.
+    pub(super) async fn store_pin(
         &self,
         claim: &Claim,
         next: i64,
-        reserved: i64,
+        pin: Pin<'_>,
     ) -> Result<(), CommitError> {
-        const WHAT: &str = "raise a grant in postgres";
+        const WHAT: &str = "pin grant and cuts in postgres";
         let lease = self.pool.lease(&self.settings).await.map_err(not_begun)?;
         let limit = self.settings.timeouts.statement + SLACK;
         let begin = format!("BEGIN; {DURABLE}");
+        let cuts = cuts::encode(pin.cuts);
         let params = [
             Param::Text(&self.settings.pipeline),
             Param::Text(&self.settings.topic),
@@ -182,21 +218,22 @@ impl PostgresAnchor {
             Param::Int8(claim.epoch.number),
             Param::Uuid(claim.epoch.id),
             Param::Int8(next),
-            Param::Int8(reserved),
+            Param::Int8(pin.reserved),
+            Param::Text(&cuts),
         ];
-        let raised = tokio::time::timeout(limit, async {
+        let pinned = tokio::time::timeout(limit, async {
             lease.client.batch_execute(&begin).await?;
-            lease.client.execute_raw(&lease.reserve, params).await
+            lease.client.execute_raw(&lease.pin, params).await
         });
-        let raised = match raised.await {
-            Ok(Ok(raised)) => raised,
+        let pinned = match pinned.await {
+            Ok(Ok(pinned)) => pinned,
             Ok(Err(error)) => return Err(failure::before_commit(WHAT, &error)),
             Err(_) => {
                 let error = Error::outside(WHAT, format!("no reply within {limit:?}"));
                 return Err(CommitError::RolledBack(error));
             }
         };
-        if raised == 0 {
+        if pinned == 0 {
             return Err(CommitError::Fenced(Error::outside(
                 WHAT,
                 format!(

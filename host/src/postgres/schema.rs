@@ -14,7 +14,8 @@ const VERSION: i32 = 1;
 /// Key of the advisory lock under which hosts create tables: "wasmill" in ASCII.
 pub(super) const LOCK: i64 = 0x77_6173_6d69_6c6c;
 
-/// `position`: one row a partition, small pages so that updates stay on theirs (HOT).
+/// `position`: one row a partition, small pages so that updates stay on theirs (HOT). `cuts` is an array of
+/// `{"at": offset, "release": "…"}` in listing order, changed by pins only; `plugin` is the digest last used.
 /// `dead_letter`: `headers` is a headers cell (s32 count, then name and value cells), kept byte by byte.
 const CREATE: &str = r#"
 CREATE TABLE wasmill.schema_version (
