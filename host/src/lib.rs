@@ -52,6 +52,7 @@ pub mod cassandra;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod decode;
 pub mod error;
 pub mod kafka;

@@ -1,0 +1,23 @@
+//! What is deployed: a log that every host follows, and the state it adds up to.
+//!
+//! ```text
+//! submit ──append──▶ ControlLog (one partition, compacted) ──follow──▶ State (pure, the same on every host)
+//! put_blob ─chunks─▶                                       └─chunks──▶ BlobStore (files by digest)
+//! ```
+//!
+//! The first record at a revision wins, on every host alike: a writer appends, then waits for its own record to come
+//! back, and learns from the state whether it won. Nothing else coordinates hosts. Knows no Kafka: see [`ControlLog`].
+
+mod deployment;
+mod entry;
+mod state;
+
+pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};
+pub use entry::{BlobHead, Change, Entry, FORMAT, MAX_ENTRY, Signature};
+pub use state::{
+    Denial, Garbage, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, PluginVersion, Revision,
+    Segment, Stat, State, Written,
+};
+
+mod log;
+pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};
