@@ -53,12 +53,16 @@ async fn upload_deploy_roll_back_and_look_from_a_shell() {
             PIPELINE,
             "--overlay",
             text(&overlay),
+            "--yes",
         ],
     );
     let records = send(&stage, 2, 500);
     processed(&stage, &records).await;
     done(&site, &["upload", text(&new.file)]);
-    done(&site, &["deploy", &new.plugin(), "--pipeline", PIPELINE]);
+    done(
+        &site,
+        &["deploy", &new.plugin(), "--pipeline", PIPELINE, "--yes"],
+    );
     let status = done(&site, &["status", PIPELINE]).to_string();
     assert!(status.contains(&new.plugin()), "{status}");
     done(&site, &["rollback", PIPELINE]);
@@ -78,12 +82,12 @@ async fn upload_deploy_roll_back_and_look_from_a_shell() {
 
     let (code, said) = run(
         &site,
-        &["deploy", "versioned@9.9.9", "--pipeline", PIPELINE],
+        &["deploy", "versioned@9.9.9", "--pipeline", PIPELINE, "--yes"],
     );
     assert_eq!(code, Some(5), "{said}");
     let (code, said) = run(&site, &["upload", text(&overlay)]);
     assert!(matches!(code, Some(3 | 4)), "{code:?}: {said}");
     let (code, said) = run(&site, &["status", "nobody"]);
     assert_eq!(code, Some(5), "{said}");
-    done(&site, &["remove", PIPELINE]);
+    done(&site, &["remove", PIPELINE, "--yes"]);
 }
