@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::connections;
 use super::pipelines;
-use super::types::{Ceilings, Config, HostConfig};
+use super::types::{Ceilings, Config, HostConfig, PipelineConfig};
 use crate::toml_check::{Problem, Problems, Report, Section, names};
 
 /// Most shards of a host; more threads than this never pay.
@@ -64,7 +64,7 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn check_in(name: &str, text: &str, around: &Surroundings<'_>) -> Result<Self, Problems> {
         let report = Report::new(name, text).with_secrets();
-        let config = checked(&report, around);
+        let config = checked(&report, text, around);
         if config.is_none() {
             report.add_if_clean("the file could not be checked");
         }
@@ -73,7 +73,40 @@ impl Config {
     }
 }
 
-fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
+impl Config {
+    /// Checks the overlay of a deployment against this config's connections and ceilings, with the environment
+    /// and folder of `around`. `plugin` is the version deployed, `name@version`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn overlay_in(
+        &self,
+        pipeline: &str,
+        plugin: &str,
+        text: &str,
+        around: &Surroundings<'_>,
+    ) -> Result<PipelineConfig, Problems> {
+        let name = format!("overlay of {pipeline}");
+        let report = Report::new(&name, text).with_secrets();
+        let checked = report.parse().map(|table| {
+            let root = Section::root(&report, table.get_ref());
+            pipelines::read_overlay(root, around, self, pipeline, plugin, &plain(text))
+        });
+        if checked.is_none() {
+            report.add_if_clean("the overlay could not be checked");
+        }
+        let checked = report.finish(checked)?;
+        Ok(checked.expect("a missing value was reported, so finish returned an error"))
+    }
+}
+
+/// The text as values, for sections that are kept as they were written; empty where it is no TOML, which is
+/// reported elsewhere.
+fn plain(text: &str) -> toml::Table {
+    text.parse().unwrap_or_default()
+}
+
+fn checked(report: &Report<'_>, text: &str, around: &Surroundings<'_>) -> Option<Config> {
     let table = report.parse()?;
     let root = Section::root(report, table.get_ref());
     let host = host(&root, around);
@@ -89,7 +122,7 @@ fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
         pipelines: Vec::new(),
         ceilings,
     };
-    config.pipelines = pipelines::read(&root, around, &config);
+    config.pipelines = pipelines::read(&root, around, &config, &plain(text));
     for later in ["http", "telemetry"] {
         if let Some(entry) = root.entry(later) {
             root.hide(&entry);

@@ -18,5 +18,5 @@ pub use check::Surroundings;
 pub use environment::{LoadError, look_of_stderr};
 pub use types::{
     CassandraConnection, Ceilings, Config, HostConfig, InputBinding, KafkaCluster, Membership,
-    PipelineConfig, PostgresConnection, RouteBinding, Secret,
+    PipelineConfig, PluginSource, PostgresConnection, RouteBinding, Secret,
 };

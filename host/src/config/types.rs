@@ -87,13 +87,25 @@ pub struct CassandraConnection {
     pub login: Option<(String, Secret<String>)>,
 }
 
+/// Where a pipeline's component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginSource {
+    /// A file beside the config.
+    File(PathBuf),
+    /// A version that was uploaded, `name@version`.
+    Version(String),
+}
+
 /// One pipeline. `Debug` shows the names of its configuration values only: any of them may be secret.
 #[derive(Clone, PartialEq)]
 pub struct PipelineConfig {
     /// Its identity in every anchor and group; never derived.
     pub name: String,
-    /// The component's file.
-    pub file: PathBuf,
+    /// Where the component comes from.
+    pub plugin: PluginSource,
+    /// The section as TOML without `file` and `plugin`, in a canonical order: what it binds, grants and sets.
+    /// Values from the environment are still references.
+    pub overlay: String,
     /// Inputs by logical name.
     pub inputs: BTreeMap<String, InputBinding>,
     /// Routes by logical name.
@@ -114,7 +126,7 @@ impl fmt::Debug for PipelineConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipelineConfig")
             .field("name", &self.name)
-            .field("file", &self.file)
+            .field("plugin", &self.plugin)
             .field("inputs", &self.inputs)
             .field("routes", &self.routes)
             .field("grants", &self.grants)
