@@ -45,6 +45,7 @@
 //! contracts only; `author cli assemble` know all, and only `assemble` picks adapters (the demo looks into tables
 //! by itself). A test holds it.
 
+pub mod admin;
 pub mod anchor;
 pub mod assemble;
 pub mod author;
