@@ -18,7 +18,7 @@ use super::lane::{Connections, LaneContext, LaneEnd, Mode};
 use super::plan::Binding;
 use super::process::Processed;
 use super::rate::DeadRate;
-use crate::anchor::{Claim, CommitError, Flight, HereRows};
+use crate::anchor::{Claim, CommitError, Flight, HereRows, Pin};
 use crate::clock::{Backoff, now_micros};
 use crate::error::{Blame, Error, Retry};
 use crate::manifest::DataPolicy;
@@ -282,7 +282,11 @@ impl Committer {
         let mut backoff = Backoff::default();
         loop {
             let anchor = &self.connections.anchor;
-            match anchor.reserve(&self.claim, self.next, reserved).await {
+            let pin = Pin {
+                reserved,
+                cuts: &self.claim.cuts,
+            };
+            match anchor.pin(&self.claim, self.next, pin).await {
                 Ok(()) => {
                     self.granted = reserved;
                     return Ok(());

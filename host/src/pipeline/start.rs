@@ -22,6 +22,7 @@ pub(super) fn seeds(
     let seed = |partition: usize, next: i64| Stored {
         partition: number(partition),
         next,
+        cuts: Vec::new(),
         topic_id: info.id.clone(),
     };
     if stored.is_empty() {
@@ -144,6 +145,7 @@ mod tests {
         Stored {
             partition,
             next,
+            cuts: Vec::new(),
             topic_id: Some("a".to_owned()),
         }
     }
@@ -176,6 +178,7 @@ mod tests {
             [Stored {
                 partition: 1,
                 next: 0,
+                cuts: Vec::new(),
                 topic_id: Some("a".into())
             }]
         );
