@@ -246,7 +246,9 @@ pub(crate) fn tables_of_an_earlier_version(world: &World) {
             CassandraAnchor::create_tables(&third),
         )
         .await;
-        (a.unwrap(), b.unwrap(), c.unwrap());
+        for created in [a, b, c] {
+            created.unwrap();
+        }
         let anchor = anchor(&session, "old").await;
         let owner = claim(&anchor).await;
         assert_eq!(
