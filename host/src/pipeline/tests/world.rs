@@ -185,6 +185,7 @@ impl World {
         let stored = Stored {
             partition,
             next,
+            cuts: Vec::new(),
             topic_id: None,
         };
         self.anchor.seed(&[stored]).await.unwrap();
