@@ -111,7 +111,10 @@ impl Host {
         }
         let declared = publish::declared(&config)?;
         let store = BlobStore::open(&config.host.cache.join("plugins"))?;
-        for (release, bytes) in declared.iter().filter_map(|declared| declared.file.as_ref()) {
+        for (release, bytes) in declared
+            .iter()
+            .filter_map(|declared| declared.file.as_ref())
+        {
             store.put(&release.digest, bytes)?;
         }
         let log: Arc<dyn ControlLog> = Arc::new(MemoryLog::default());
@@ -371,10 +374,7 @@ async fn publish_all(hub: Arc<Hub>, declared: Vec<Declared>, mut stop: watch::Re
 
 /// Writes into the control log which release processes from where. History for people: what is lost in a crash is
 /// written again by the next owner of the partition.
-async fn keep_history(
-    hub: Arc<Hub>,
-    mut begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>,
-) {
+async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>) {
     let by = format!("host:{}", hub.config.host.id);
     while let Some((pipeline, start)) = begun.recv().await {
         let change = Change::Segment {

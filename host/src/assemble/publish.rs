@@ -3,11 +3,12 @@
 //! A section is published when it says something else than the one published last; until then what was deployed
 //! by upload stands. It runs nothing.
 
+use bytes::Bytes;
+
 use super::releases;
 use crate::config::{Config, PluginSource};
 use crate::control::{Change, Control, Deployment, Origin, Outcome, Release};
 use crate::error::{Error, Result};
-use crate::manifest;
 
 /// Who a change of the config file is by, in the history.
 const BY: &str = "config";
@@ -19,7 +20,7 @@ const TRIES: usize = 5;
 pub(super) struct Declared {
     pub(super) pipeline: String,
     /// `None`: the version named by the section has to be in the control log.
-    pub(super) file: Option<(Release, Vec<u8>)>,
+    pub(super) file: Option<(Release, Bytes)>,
     plugin: Option<String>,
     overlay: String,
 }
@@ -32,7 +33,7 @@ pub(super) fn declared(config: &Config) -> Result<Vec<Declared>> {
     let read = config.pipelines.iter().map(|pipeline| {
         Ok(Declared {
             pipeline: pipeline.name.clone(),
-            file: releases::declared(pipeline)?,
+            file: releases::declared(pipeline)?.map(|(release, bytes)| (release, bytes.into())),
             plugin: match &pipeline.plugin {
                 PluginSource::File(_) => None,
                 PluginSource::Version(plugin) => Some(plugin.clone()),
@@ -51,7 +52,7 @@ impl Declared {
     pub(super) async fn publish(&self, control: &Control, shared_log: bool) -> Result<()> {
         let release = match (&self.file, &self.plugin) {
             (Some((release, bytes)), _) => {
-                control.put_blob(&release.digest, bytes).await?;
+                control.put_blob(&release.digest, bytes.clone()).await?;
                 self.register(control, release, bytes.len(), shared_log)
                     .await?;
                 release.clone()
@@ -64,9 +65,15 @@ impl Declared {
                         format!("deploy pipeline {:?} of the config", self.pipeline),
                         format!("{plugin} was never uploaded"),
                     )
-                    .hint(format!("`wasmill upload {name}.wasm`, or name one that `wasmill list` shows"))
+                    .hint(format!(
+                        "`wasmill upload {name}.wasm`, or name one that `wasmill list` shows"
+                    ))
                 })?;
-                Release::new(plugin.as_str(), known.digest.as_str(), self.overlay.as_str())
+                Release::new(
+                    plugin.as_str(),
+                    known.digest.as_str(),
+                    self.overlay.as_str(),
+                )
             }
             (None, None) => return Ok(()),
         };
@@ -130,9 +137,4 @@ impl Declared {
             Outcome::Accepted | Outcome::Rejected(_) => Ok(()),
         }
     }
-}
-
-/// The digest of a component, as releases name it.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    manifest::digest(bytes).to_string()
 }

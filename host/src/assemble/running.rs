@@ -361,8 +361,10 @@ impl Actor {
                     seen.state = PipelineState::Running;
                     drop(seen);
                     tracing::info!(
-                        pipeline = &*self.pipeline.name, revision = revision.revision,
-                        plugin = now.release.plan.plugin, "deployment followed"
+                        pipeline = &*self.pipeline.name,
+                        revision = revision.revision,
+                        plugin = now.release.plan.plugin,
+                        "deployment followed"
                     );
                     desired.send_replace(prepared.desired);
                 }

@@ -75,16 +75,12 @@ impl World {
     }
 
     fn kafka(&self) -> Result<KafkaSettings, Error> {
-        let cluster = self
-            .config
-            .kafka
-            .get(&self.input.kafka)
-            .ok_or_else(|| {
-                Error::bug(
-                    "find a kafka cluster",
-                    "the plan names one the config lacks",
-                )
-            })?;
+        let cluster = self.config.kafka.get(&self.input.kafka).ok_or_else(|| {
+            Error::bug(
+                "find a kafka cluster",
+                "the plan names one the config lacks",
+            )
+        })?;
         let client = format!("wasmill/{}/{}", self.pipeline, self.config.host.id);
         Ok(KafkaSettings::new(cluster, &client))
     }
@@ -130,11 +126,8 @@ impl World {
                 "the plan names one the config lacks",
             )
         })?;
-        let mut settings = postgres::Settings::new(
-            connection.url.clone(),
-            &self.pipeline,
-            &self.input.topic,
-        );
+        let mut settings =
+            postgres::Settings::new(connection.url.clone(), &self.pipeline, &self.input.topic);
         // A stopped host lets go of its rows before its successor, a session time-out later, claims them.
         let idle = self.session_timeout()? * 4 / 5;
         settings.timeouts.idle_in_transaction = settings.timeouts.idle_in_transaction.min(idle);
@@ -172,7 +165,10 @@ impl World {
     /// Creates or checks every table of a release, before it runs.
     pub(super) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
         if let AnchorPlan::Postgres(name) = &plan.anchor {
-            self.postgres_anchor(plan, name).await?.ensure_tables().await?;
+            self.postgres_anchor(plan, name)
+                .await?
+                .ensure_tables()
+                .await?;
         }
         for (index, bound) in plan.routes.iter().enumerate() {
             let (Binding::Ahead(name), Target::Cassandra(table)) =

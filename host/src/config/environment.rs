@@ -126,8 +126,8 @@ fn host_name() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::types::PluginSource;
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::super::types::PluginSource;
     use super::*;
     use crate::error::Blame;
 

@@ -9,9 +9,7 @@ use toml::de::DeValue;
 
 use super::check::Surroundings;
 use super::connections::from_env;
-use super::types::{
-    Config, InputBinding, Membership, PipelineConfig, PluginSource, RouteBinding,
-};
+use super::types::{Config, InputBinding, Membership, PipelineConfig, PluginSource, RouteBinding};
 use crate::toml_check::names::{self, did_you_mean};
 use crate::toml_check::{At, Entry, Problem, Section, kind_of, units};
 
@@ -96,8 +94,9 @@ fn source(section: &Section<'_>, around: &Surroundings<'_>) -> PluginSource {
 }
 
 fn is_version(text: &str) -> bool {
-    text.split_once('@')
-        .is_some_and(|(name, version)| names::PLUGIN.fits(name) && semver::Version::parse(version).is_ok())
+    text.split_once('@').is_some_and(|(name, version)| {
+        names::PLUGIN.fits(name) && semver::Version::parse(version).is_ok()
+    })
 }
 
 fn pipeline(

@@ -85,7 +85,8 @@ fn pipeline(routes: &[(&str, &str)]) -> PipelineConfig {
     };
     PipelineConfig {
         name: "web".to_owned(),
-        file: "clicks.wasm".into(),
+        plugin: crate::config::PluginSource::File("clicks.wasm".into()),
+        overlay: String::new(),
         inputs: BTreeMap::from([(
             "in".to_owned(),
             InputBinding {
