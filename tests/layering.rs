@@ -24,7 +24,9 @@ const ADAPTERS: [&str; 3] = ["kafka", "postgres", "cassandra"];
 const CORE: [&str; 2] = ["pipeline", "control"];
 
 /// Where everything meets; only `assemble` names concrete adapters.
-const EDGE: [&str; 6] = ["admin", "cli", "assemble", "author", "main", "lib"];
+const EDGE: [&str; 7] = [
+    "admin", "cli", "assemble", "author", "upload", "main", "lib",
+];
 
 /// Who may name the adapters; a folder ends in `/`. The demo plays the operator around a host: it makes topics and
 /// looks into tables by itself; `feed` produces.

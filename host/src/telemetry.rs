@@ -1,9 +1,17 @@
-//! Where logs go, set up once.
+//! Where logs go, set up once; events that programs look for, each with its fields in one place.
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::look_of_stderr;
 use crate::toml_check::Look;
+
+/// Target of the event that a plugin asked for a capability nobody granted.
+pub const DENIED: &str = "wasmill::denied";
+
+/// Says that a plugin asked for a capability it was not granted, and which key of the config grants it.
+pub fn denied(pipeline: &str, capability: &str, key: &str) {
+    tracing::warn!(target: DENIED, pipeline, capability, key, "capability denied");
+}
 
 /// Logs to standard error: text for people, or one JSON object a line. A filter that is not understood falls
 /// back to `info`. librdkafka's own chatter is kept to warnings.

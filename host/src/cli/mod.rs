@@ -3,6 +3,7 @@
 //! Every command returns an exit code of the published list (see [`exit_code`]); every error is shown with
 //! what failed, the detail and what to do. Data goes to standard output, everything else to standard error.
 
+mod compile;
 mod demo;
 mod explain;
 mod feed;
@@ -10,6 +11,7 @@ mod local;
 mod plugin;
 mod report;
 mod run;
+mod signing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +57,9 @@ enum Command {
     /// Write, build, test and look at plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Check one component within limits, for a host.
+    #[command(hide = true)]
+    CompilePlugin(compile::CompilePlugin),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
     Completions {
@@ -98,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Local(command) => command.execute(voice),
         Command::Feed(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
+        Command::CompilePlugin(command) => command.execute(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::connections;
 use super::pipelines;
+use super::signing;
 use super::types::{Ceilings, Config, HostConfig, PipelineConfig};
-use crate::toml_check::{Problem, Problems, Report, Section, names};
+use crate::toml_check::{At, Problem, Problems, Report, Section, names};
 
 /// Most shards of a host; more threads than this never pay.
 const MAX_SHARDS: i64 = 1024;
@@ -121,6 +122,7 @@ fn checked(report: &Report<'_>, text: &str, around: &Surroundings<'_>) -> Option
         cassandra,
         pipelines: Vec::new(),
         ceilings,
+        signing: signing::read(&root),
     };
     config.pipelines = pipelines::read(&root, around, &config, &plain(text));
     for later in ["http", "telemetry"] {
@@ -204,10 +206,15 @@ fn ceilings(root: &Section<'_>) -> Ceilings {
         Duration::from_millis(10)..=Duration::from_mins(10),
     );
     let output = section.size("output_bytes", 1 << 10..=1 << 30);
+    let rows = section.integer("rows_per_record", 1..=1_000_000);
+    let lines = section.integer("log_lines_per_second", 0..=100_000);
+    let count = |found: Option<At<i64>>| found.and_then(|found| u32::try_from(found.value).ok());
     section.finish();
     Ceilings {
         memory: memory.map_or(default.memory, |found| found.value),
         run_time: run_time.map_or(default.run_time, |found| found.value),
         output_bytes: output.map_or(default.output_bytes, |found| found.value),
+        rows_per_record: count(rows).unwrap_or(default.rows_per_record),
+        log_lines_per_second: count(lines).unwrap_or(default.log_lines_per_second),
     }
 }

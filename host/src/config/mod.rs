@@ -11,6 +11,7 @@ mod check;
 mod connections;
 mod environment;
 mod pipelines;
+mod signing;
 mod types;
 
 pub use bind::{Bindings, ConnectionKind};
@@ -18,5 +19,5 @@ pub use check::Surroundings;
 pub use environment::{LoadError, look_of_stderr};
 pub use types::{
     CassandraConnection, Ceilings, Config, HostConfig, InputBinding, KafkaCluster, Membership,
-    PipelineConfig, PluginSource, PostgresConnection, RouteBinding, Secret,
+    PipelineConfig, PluginSource, PostgresConnection, RouteBinding, Secret, SigningRule,
 };

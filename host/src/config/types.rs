@@ -42,6 +42,42 @@ pub struct Config {
     pub pipelines: Vec<PipelineConfig>,
     /// What no plugin may exceed.
     pub ceilings: Ceilings,
+    /// Which plugins have to be signed, and by whom, in the order of the file.
+    pub signing: Vec<SigningRule>,
+}
+
+/// Plugins whose name fits must be signed by a key of one of the rules they fit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SigningRule {
+    /// A plugin's name, where `*` stands for any characters.
+    pub plugins: String,
+    /// What the key is called in messages and in the history.
+    pub name: String,
+    /// The ed25519 public key (RFC 8032), known to be a point of the curve.
+    pub key: [u8; 32],
+}
+
+impl SigningRule {
+    /// Whether the rule speaks of a plugin of this name.
+    #[must_use]
+    pub fn covers(&self, plugin: &str) -> bool {
+        let mut parts = self.plugins.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = plugin.strip_prefix(first) else {
+            return false;
+        };
+        let parts: Vec<&str> = parts.collect();
+        let Some((last, middle)) = parts.split_last() else {
+            return rest.is_empty();
+        };
+        for part in middle {
+            let Some(at) = rest.find(part) else {
+                return false;
+            };
+            rest = &rest[at + part.len()..];
+        }
+        rest.ends_with(last)
+    }
 }
 
 /// The host itself.
@@ -179,6 +215,10 @@ pub struct Ceilings {
     pub run_time: Duration,
     /// Bytes a call returns (64 MiB).
     pub output_bytes: u64,
+    /// Rows of one record (100,000).
+    pub rows_per_record: u32,
+    /// Messages a plugin logs in one second in one pipeline on this host (1,000).
+    pub log_lines_per_second: u32,
 }
 
 impl Default for Ceilings {
@@ -187,6 +227,8 @@ impl Default for Ceilings {
             memory: 256 << 20,
             run_time: Duration::from_secs(10),
             output_bytes: 64 << 20,
+            rows_per_record: 100_000,
+            log_lines_per_second: 1000,
         }
     }
 }

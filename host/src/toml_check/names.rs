@@ -39,6 +39,12 @@ pub(crate) const CONNECTION: Rule = Rule {
     words: SNAKE,
     fits: is_snake,
 };
+/// What a signing key is called.
+pub(crate) const SIGNING_KEY: Rule = Rule {
+    what: "key name",
+    words: SNAKE,
+    fits: is_snake,
+};
 /// An input's name.
 pub(crate) const INPUT: Rule = Rule {
     what: "input name",

@@ -131,6 +131,32 @@ impl<'a> Section<'a> {
         named
     }
 
+    /// Repeated sections, `[[signing]]`, in the order of the text.
+    pub(crate) fn sections_of(&self, key: &'static str) -> Vec<Section<'a>> {
+        let Some(one) = self.entry(key) else {
+            return Vec::new();
+        };
+        let DeValue::Array(items) = one.value.value else {
+            if self.report.holds_secrets() {
+                self.hide(&one);
+            }
+            let (path, kind) = (self.path_of(key), kind_of(one.value.value));
+            self.report.add(
+                Problem::at(
+                    one.value.span.clone(),
+                    format!("[[{path}]] is a list of sections, not {kind}"),
+                )
+                .label(kind)
+                .hint(format!("write [[{path}]], once for each")),
+            );
+            return Vec::new();
+        };
+        items
+            .iter()
+            .filter_map(|item| self.open(&entry_at(&one.key, item)))
+            .collect()
+    }
+
     /// Reports a plain key where only named sections belong: most likely the name was forgotten.
     fn unnamed(&self, one: &Entry<'a>, rule: Rule) {
         if self.report.holds_secrets() {
