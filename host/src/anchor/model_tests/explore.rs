@@ -55,7 +55,7 @@ pub(super) fn explore(name: &str, rules: Rules, goals: &[Goal]) -> (Verdict, usi
         at = parents[at].0;
     }
     trace.reverse();
-    println!("{name}: {} states, {:?}, {trace:?}", states.len(), end.0);
+    eprintln!("{name}: {} states, {:?}, {trace:?}", states.len(), end.0);
     (end.0, trace.len())
 }
 
