@@ -7,9 +7,11 @@ mod demo;
 mod explain;
 mod feed;
 mod local;
+mod openapi;
 mod plugin;
 mod report;
 mod run;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +57,11 @@ enum Command {
     /// Write, build, test and look at plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Tokens of the HTTP API.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print the OpenAPI document of the HTTP API.
+    Openapi(openapi::Openapi),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
     Completions {
@@ -98,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Local(command) => command.execute(voice),
         Command::Feed(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
+        Command::Token(command) => command.execute(voice),
+        Command::Openapi(command) => command.execute(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();
