@@ -8,10 +8,12 @@ mod demo;
 mod explain;
 mod feed;
 mod local;
+mod openapi;
 mod plugin;
 mod report;
 mod run;
 mod signing;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +62,11 @@ enum Command {
     /// Check one component within limits, for a host.
     #[command(hide = true)]
     CompilePlugin(compile::CompilePlugin),
+    /// Tokens of the HTTP API.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print the OpenAPI document of the HTTP API.
+    Openapi(openapi::Openapi),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
     Completions {
@@ -104,6 +111,8 @@ pub fn main() -> ExitCode {
         Command::Feed(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
         Command::CompilePlugin(command) => command.execute(),
+        Command::Token(command) => command.execute(voice),
+        Command::Openapi(command) => command.execute(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::connections;
+use super::control;
+use super::http;
 use super::pipelines;
 use super::signing;
 use super::types::{Ceilings, Config, HostConfig, PipelineConfig};
@@ -115,6 +117,8 @@ fn checked(report: &Report<'_>, text: &str, around: &Surroundings<'_>) -> Option
     let kafka = connections::kafka(&root, around);
     let postgres = connections::postgres(&root, around);
     let cassandra = connections::cassandra(&root, around);
+    let http = http::read(&root, around);
+    let control = control::read(&root, &kafka);
     let mut config = Config {
         host,
         kafka,
@@ -123,20 +127,20 @@ fn checked(report: &Report<'_>, text: &str, around: &Surroundings<'_>) -> Option
         pipelines: Vec::new(),
         ceilings,
         signing: signing::read(&root),
+        http,
+        control,
     };
     config.pipelines = pipelines::read(&root, around, &config, &plain(text));
-    for later in ["http", "telemetry"] {
-        if let Some(entry) = root.entry(later) {
-            root.hide(&entry);
-            report.add(
-                Problem::at(
-                    entry.key.span,
-                    format!("[{later}] is not available in this version"),
-                )
-                .label("not available yet")
-                .hint("remove it"),
-            );
-        }
+    if let Some(entry) = root.entry("telemetry") {
+        root.hide(&entry);
+        report.add(
+            Problem::at(
+                entry.key.span,
+                "[telemetry] is not available in this version",
+            )
+            .label("not available yet")
+            .hint("remove it"),
+        );
     }
     root.finish();
     Some(config)

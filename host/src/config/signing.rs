@@ -15,10 +15,13 @@ const KEY_HINT: &str =
 
 /// All rules in the order of the file.
 pub(super) fn read(root: &Section<'_>) -> Vec<SigningRule> {
-    root.sections_of("signing")
-        .into_iter()
-        .filter_map(rule)
-        .collect()
+    root.tables(
+        "signing",
+        "{ plugins = \"acme-*\", key = \"ed25519:…\", name = \"ci\" }",
+    )
+    .into_iter()
+    .filter_map(rule)
+    .collect()
 }
 
 fn rule(section: Section<'_>) -> Option<SigningRule> {

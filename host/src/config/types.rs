@@ -5,6 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::control::ControlConfig;
+use super::http::HttpConfig;
+
 /// A value that is never printed: `Debug` shows that it is there, nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T>(T);
@@ -44,6 +47,10 @@ pub struct Config {
     pub ceilings: Ceilings,
     /// Which plugins have to be signed, and by whom, in the order of the file.
     pub signing: Vec<SigningRule>,
+    /// The HTTP API; none when absent.
+    pub http: Option<HttpConfig>,
+    /// Where the control log is kept; in memory when absent.
+    pub control: Option<ControlConfig>,
 }
 
 /// Plugins whose name fits must be signed by a key of one of the rules they fit.

@@ -131,8 +131,8 @@ impl<'a> Section<'a> {
         named
     }
 
-    /// Repeated sections, `[[signing]]`, in the order of the text.
-    pub(crate) fn sections_of(&self, key: &'static str) -> Vec<Section<'a>> {
+    /// An array of tables, inline or as `[[key]]`, in order; reports what is none. Empty when absent.
+    pub(crate) fn tables(&self, key: &'static str, example: &str) -> Vec<Section<'a>> {
         let Some(one) = self.entry(key) else {
             return Vec::new();
         };
@@ -140,21 +140,27 @@ impl<'a> Section<'a> {
             if self.report.holds_secrets() {
                 self.hide(&one);
             }
-            let (path, kind) = (self.path_of(key), kind_of(one.value.value));
+            let kind = kind_of(one.value.value);
             self.report.add(
                 Problem::at(
                     one.value.span.clone(),
-                    format!("[[{path}]] is a list of sections, not {kind}"),
+                    format!("{key} takes an array of tables, not {kind}"),
                 )
                 .label(kind)
-                .hint(format!("write [[{path}]], once for each")),
+                .hint(format!("{key} = [{example}]")),
             );
             return Vec::new();
         };
-        items
-            .iter()
-            .filter_map(|item| self.open(&entry_at(&one.key, item)))
-            .collect()
+        let mut all = Vec::new();
+        for item in items.iter() {
+            let mut element = entry_at(&one.key, item);
+            element.value.span = item.span();
+            if let Some(mut section) = self.open(&element) {
+                section.at = Some(item.span());
+                all.push(section);
+            }
+        }
+        all
     }
 
     /// Reports a plain key where only named sections belong: most likely the name was forgotten.

@@ -70,6 +70,8 @@ fn config() -> Config {
         pipelines: Vec::new(),
         ceilings: Ceilings::default(),
         signing: Vec::new(),
+        http: None,
+        control: None,
     }
 }
 
