@@ -1,11 +1,15 @@
-//! The composition root: the only module that names concrete adapters. It turns a checked config into
-//! running pipelines and nothing else decides which broker, engine or database stands behind a contract.
+//! The composition root: the only module that names concrete adapters. It turns a checked config and the control
+//! log into running pipelines; nothing else decides which broker, engine or database stands behind a contract.
 //!
-//! [`plans`] opens only files; [`Host::start`] runs everything a config names until it is told to stop.
+//! [`Host`] follows the control log: one `running` task a pipeline does what its deployment says. [`plans`] opens
+//! only files.
 
 mod host;
-mod load;
+mod plans;
+mod publish;
+mod releases;
+mod running;
 mod world;
 
 pub use host::Host;
-pub use load::{Loaded, load, plans};
+pub use plans::plans;

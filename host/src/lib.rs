@@ -42,9 +42,10 @@
 //!
 //! `error task clock record` ← `config manifest telemetry decode` ← contracts (`source sink anchor route plugin`) ←
 //! adapters (`kafka postgres cassandra`, the engine in `plugin`), which never import each other; `pipeline` knows
-//! contracts only; `author cli assemble` know all, and only `assemble` picks adapters (the demo looks into tables
+//! contracts only; `author upload cli assemble` know all, and only `assemble` picks adapters (the demo looks into tables
 //! by itself). A test holds it.
 
+pub mod admin;
 pub mod anchor;
 pub mod assemble;
 pub mod author;
@@ -67,3 +68,4 @@ pub mod source;
 pub mod task;
 pub mod telemetry;
 pub mod toml_check;
+pub mod upload;

@@ -6,6 +6,8 @@
 
 pub mod cuts;
 mod memory;
+#[cfg(test)]
+mod model_tests;
 
 pub use memory::MemoryAnchor;
 

@@ -1,20 +1,24 @@
-//! [`Host`]: every pipeline of a config, running until it is told to stop.
+//! [`Host`]: every pipeline that is deployed, running until it is told to stop.
 //!
-//! One control thread with a current-thread runtime supervises; shards compute; each pipeline's source has a
-//! thread of its own. A pipeline that has to stop leaves the others running.
+//! One control thread with a current-thread runtime follows the control log and supervises; shards compute; each
+//! pipeline's source has a thread of its own. A pipeline that has to stop leaves the others running.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::load::{Loaded, load};
-use super::world::World;
+use super::publish::{self, Declared};
+use super::releases::Releases;
+use super::running::{Actor, Pipeline, Shared};
 use crate::clock::Backoff;
 use crate::config::Config;
-use crate::error::{Blame, Error};
-use crate::pipeline::{self, Counters, PipelineSettings, Shards, Surroundings, Totals};
+use crate::control::{BlobStore, Change, Control, ControlLog, MemoryLog, Revision};
+use crate::error::{Blame, Error, Result};
+use crate::pipeline::{SegmentStart, Shards, Totals};
 use crate::plugin::{Engine, EngineOptions};
 use crate::task;
 
@@ -24,77 +28,158 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// A second signal during the drain aborts with this status, as shells report SIGINT.
 const ABORTED: i32 = 130;
 
-/// Everything one pipeline runs with.
-struct Ready {
-    name: String,
-    settings: PipelineSettings,
-    world: Arc<World>,
+/// What the parts of a host share.
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub(super) config: Arc<Config>,
+    pub(super) control: Control,
+    pub(super) engine: Engine,
+    pub(super) releases: Releases,
+    pub(super) started: Instant,
+    /// Whether other hosts see the control log.
+    pub(super) shared_log: bool,
+    /// The config's pipelines are in the control log.
+    published: AtomicBool,
+    // Both short: a pipeline is entered once, a failure now and then; no await crosses them.
+    pipelines: Mutex<BTreeMap<String, Arc<Pipeline>>>,
+    failures: Mutex<Vec<Error>>,
+}
+
+impl Hub {
+    /// Pipelines that were started here, by name.
+    pub(super) fn pipelines(&self) -> BTreeMap<String, Arc<Pipeline>> {
+        self.pipelines.lock().clone()
+    }
+
+    /// Why the host does not do its work yet; empty when it does.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !*self.control.caught_up().borrow() {
+            reasons.push("the control log is not read to its end yet".to_owned());
+        } else if !self.published.load(Ordering::Acquire) {
+            reasons.push("the config's pipelines are not deployed yet".to_owned());
+        }
+        let running = self.pipelines();
+        for (name, revision) in self.control.state().pipelines() {
+            if revision.deployment.removed || revision.deployment.paused {
+                continue;
+            }
+            let seen = running.get(name).map(|pipeline| pipeline.seen());
+            let waits = seen.is_none_or(|seen| seen.loaded.is_none() && seen.failure.is_none());
+            if waits {
+                reasons.push(format!("pipeline {name} is starting"));
+            }
+        }
+        reasons
+    }
+
+    fn failed(&self, error: Error) {
+        self.failures.lock().push(error);
+    }
+
+    /// The first failure that ended something.
+    fn failure(&self) -> Option<Error> {
+        if let Some(error) = self.failures.lock().first() {
+            return Some(error.clone());
+        }
+        let pipelines = self.pipelines.lock();
+        pipelines.values().find_map(|pipeline| pipeline.given_up())
+    }
 }
 
 /// A running host.
 #[derive(Debug)]
 pub struct Host {
-    control: Option<task::Thread<()>>,
+    thread: Option<task::Thread<()>>,
     stop: watch::Sender<bool>,
-    counters: Vec<(String, Arc<Counters>)>,
-    // Written once a pipeline, read by whoever waits: no await crosses it.
-    failures: Arc<Mutex<Vec<(String, Error)>>>,
+    hub: Arc<Hub>,
 }
 
 impl Host {
-    /// Loads every pipeline and starts it. Returns when all are planned; whatever is outside (brokers,
-    /// databases) is waited for as long as it takes.
+    /// Loads every pipeline of the config that names a file, then starts whatever is deployed. Returns when all
+    /// are planned; whatever is outside (brokers, databases) is waited for as long as it takes.
     ///
     /// # Errors
     /// Whatever is wrong with the config or a plugin, before anything runs.
-    pub fn start(config: &Config) -> Result<Self, Error> {
+    pub fn start(config: &Config) -> Result<Self> {
+        let config = Arc::new(config.clone());
         let engine = Engine::new(EngineOptions::default())?;
-        if config.pipelines.is_empty() {
+        let stays = false;
+        if config.pipelines.is_empty() && !stays {
             return Err(Error::config("start a host", "the config has no pipeline")
                 .hint("add a [pipeline.NAME] section"));
         }
-        let mut ready = Vec::new();
-        for pipeline in &config.pipelines {
-            let loaded = load(config, pipeline, &engine)?;
-            ready.push(prepare(&loaded, config, pipeline)?);
+        let declared = publish::declared(&config)?;
+        let store = BlobStore::open(&config.host.cache.join("plugins"))?;
+        for (release, bytes) in declared
+            .iter()
+            .filter_map(|declared| declared.file.as_ref())
+        {
+            store.put(&release.digest, bytes)?;
+        }
+        let log: Arc<dyn ControlLog> = Arc::new(MemoryLog::default());
+        let control = Control::open(log, store, config.host.id.clone())?;
+        let releases = Releases::new(Arc::clone(&config), engine.clone(), control.clone());
+        // Held until the pipelines hold them: nothing is compiled or checked twice.
+        let mut loaded = Vec::new();
+        for declared in &declared {
+            if let Some((release, _)) = &declared.file {
+                loaded.push(releases.load_here(&declared.pipeline, release)?);
+            }
         }
         let shards = Shards::start(config.host.shards)?;
         let (stop, stopped) = watch::channel(false);
-        let failures = Arc::new(Mutex::new(Vec::new()));
-        let counters = ready
-            .iter()
-            .map(|ready| (ready.name.clone(), Arc::clone(&ready.settings.counters)))
-            .collect();
-        let seen = Arc::clone(&failures);
-        let control = task::thread("control", move || control(ready, &shards, &stopped, &seen))?;
+        let (segments, begun) = mpsc::unbounded_channel();
+        let shared = Shared {
+            config: Arc::clone(&config),
+            releases: releases.clone(),
+            shards,
+            segments,
+            stays,
+        };
+        let hub = Arc::new(Hub {
+            config,
+            control,
+            engine,
+            releases,
+            started: Instant::now(),
+            shared_log: false,
+            published: AtomicBool::new(false),
+            pipelines: Mutex::default(),
+            failures: Mutex::default(),
+        });
+        let seen = Arc::clone(&hub);
+        let thread = task::thread("control", move || {
+            control_thread(&seen, shared, declared, begun, stopped);
+            drop(loaded);
+        })?;
         Ok(Self {
-            control: Some(control),
+            thread: Some(thread),
             stop,
-            counters,
-            failures,
+            hub,
         })
     }
 
     /// Committed numbers by pipeline.
     #[must_use]
     pub fn totals(&self) -> Vec<(String, Totals)> {
-        self.counters
-            .iter()
-            .map(|(name, counters)| (name.clone(), counters.totals()))
+        let all = self.hub.pipelines();
+        all.into_iter()
+            .map(|(name, pipeline)| (name, pipeline.counters.totals()))
             .collect()
     }
 
-    /// The first pipeline's failure, if one had to stop.
+    /// The first failure that ended something, if there was one.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
-        self.failures.lock().first().map(|(_, error)| error.clone())
+        self.hub.failure()
     }
 
     /// Drains every pipeline and waits for the end.
     ///
     /// # Errors
     /// The first failure of a pipeline.
-    pub fn stop(mut self) -> Result<(), Error> {
+    pub fn stop(mut self) -> Result<()> {
         self.stop.send_replace(true);
         self.join()
     }
@@ -104,7 +189,7 @@ impl Host {
     ///
     /// # Errors
     /// The first failure of a pipeline.
-    pub fn run_until_signal(&self) -> Result<(), Error> {
+    pub fn run_until_signal(&self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -151,12 +236,12 @@ impl Host {
     /// dropping it waits.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.control.as_ref().is_none_or(task::Thread::is_finished)
+        self.thread.as_ref().is_none_or(task::Thread::is_finished)
     }
 
-    fn join(&mut self) -> Result<(), Error> {
-        if let Some(control) = self.control.take() {
-            control.join()?;
+    fn join(&mut self) -> Result<()> {
+        if let Some(thread) = self.thread.take() {
+            thread.join()?;
         }
         self.failure().map_or(Ok(()), Err)
     }
@@ -168,30 +253,13 @@ impl Drop for Host {
     }
 }
 
-fn prepare(
-    loaded: &Loaded,
-    config: &Config,
-    pipeline: &crate::config::PipelineConfig,
-) -> Result<Ready, Error> {
-    let world = Arc::new(World::new(loaded, config, pipeline));
-    Ok(Ready {
-        name: pipeline.name.clone(),
-        settings: PipelineSettings {
-            plan: Arc::clone(&loaded.plan),
-            errors: loaded.manifest.errors,
-            counters: Arc::new(Counters::new(loaded.plan.routes.len())),
-            session_timeout: world.session_timeout()?,
-        },
-        world,
-    })
-}
-
-/// The control thread: supervises all pipelines to their end.
-fn control(
-    ready: Vec<Ready>,
-    shards: &Shards,
-    stop: &watch::Receiver<bool>,
-    failures: &Arc<Mutex<Vec<(String, Error)>>>,
+/// The control thread: follows the control log and supervises all pipelines to their end.
+fn control_thread(
+    hub: &Arc<Hub>,
+    shared: Shared,
+    declared: Vec<Declared>,
+    begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>,
+    stop: watch::Receiver<bool>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -199,54 +267,124 @@ fn control(
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            let error = Error::outside("start the control runtime", error);
-            failures.lock().push(("host".to_owned(), error));
+            hub.failed(Error::outside("start the control runtime", error));
             return;
         }
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let mut tasks = Vec::new();
-        for ready in ready {
-            let (shards, stop, failures) = (shards.clone(), stop.clone(), Arc::clone(failures));
-            tasks.push(task::local(async move {
-                let name = ready.name.clone();
-                if let Err(error) = supervise(ready, shards, stop).await {
-                    tracing::error!(pipeline = name, error = %error, hint = error.hint_text(), "pipeline stopped");
-                    failures.lock().push((name, error));
-                }
-            }));
-        }
-        for running in tasks {
-            if let Err(error) = running.join().await {
-                failures.lock().push(("host".to_owned(), error));
+        let history = task::local(keep_history(Arc::clone(hub), begun));
+        let mut actors: Vec<task::LocalTask<()>> = Vec::new();
+        let publishing = task::local(publish_all(Arc::clone(hub), declared, stop.clone()));
+        follow(hub, &shared, &mut actors, publishing, stop).await;
+        drop(shared);
+        for actor in actors {
+            if let Err(error) = actor.join().await {
+                hub.failed(error);
             }
+        }
+        if let Err(error) = history.join().await {
+            hub.failed(error);
         }
     });
 }
 
-/// Runs one pipeline, waiting for what is outside.
-async fn supervise(
-    ready: Ready,
-    shards: Shards,
+/// Starts a task for each pipeline and tells it what is deployed, until the host stops or nothing is left to do.
+async fn follow(
+    hub: &Arc<Hub>,
+    shared: &Shared,
+    actors: &mut Vec<task::LocalTask<()>>,
+    publishing: task::LocalTask<()>,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), Error> {
-    let mut backoff = Backoff::default();
+) {
+    let mut told: BTreeMap<String, watch::Sender<Arc<Revision>>> = BTreeMap::new();
+    let mut changed = hub.control.changed();
     loop {
-        let attempt = async {
-            ready.world.ensure().await?;
-            let world = Arc::clone(&ready.world) as Arc<dyn Surroundings>;
-            pipeline::run(ready.settings.clone(), world, shards.clone(), stop.clone()).await
-        };
-        match attempt.await {
-            Err(error) if error.blame() == Blame::Outside => {
-                tracing::warn!(pipeline = ready.name, error = %error, hint = error.hint_text(), "not running yet, trying again");
+        changed.borrow_and_update();
+        if *hub.control.caught_up().borrow() {
+            for (name, revision) in hub.control.state().pipelines() {
+                match told.get(name) {
+                    Some(told) => {
+                        told.send_if_modified(|now| {
+                            let newer = now.revision != revision.revision;
+                            if newer {
+                                *now = Arc::clone(revision);
+                            }
+                            newer
+                        });
+                    }
+                    None if revision.deployment.removed => {}
+                    None => {
+                        let (tell, deployed) = watch::channel(Arc::clone(revision));
+                        let actor = Actor::new(name, shared.clone(), deployed, stop.clone());
+                        hub.pipelines
+                            .lock()
+                            .insert(name.to_owned(), actor.pipeline());
+                        actors.push(task::local(actor.run()));
+                        told.insert(name.to_owned(), tell);
+                    }
+                }
             }
-            outcome => return outcome,
         }
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            () = tokio::time::sleep(backoff.pause()) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+            changed = changed.changed() => if changed.is_err() {
+                return;
+            },
+            // Without anybody who could deploy something, a host ends with its last pipeline.
+            () = tokio::time::sleep(Duration::from_millis(50)), if !shared.stays => {
+                if publishing.is_finished() && actors.iter().all(task::LocalTask::is_finished) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Puts the config's pipelines into the control log.
+async fn publish_all(hub: Arc<Hub>, declared: Vec<Declared>, mut stop: watch::Receiver<bool>) {
+    let mut caught_up = hub.control.caught_up();
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => return,
+        caught = caught_up.wait_for(|caught_up| *caught_up) => if caught.is_err() {
+            return;
+        },
+    }
+    for declared in declared {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match declared.publish(&hub.control, hub.shared_log).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if error.blame() != Blame::Outside {
+                tracing::error!(pipeline = declared.pipeline, error = %error, hint = error.hint_text(), "not deployed");
+                hub.failed(error);
+                break;
+            }
+            tracing::warn!(pipeline = declared.pipeline, error = %error, "not deployed yet");
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(backoff.pause()) => {}
+            }
+        }
+    }
+    hub.published.store(true, Ordering::Release);
+}
+
+/// Writes into the control log which release processes from where. History for people: what is lost in a crash is
+/// written again by the next owner of the partition.
+async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>) {
+    let by = format!("host:{}", hub.config.host.id);
+    while let Some((pipeline, start)) = begun.recv().await {
+        let change = Change::Segment {
+            pipeline: pipeline.to_string(),
+            partition: start.partition,
+            at: start.at,
+            release: start.release.to_string(),
+        };
+        if let Err(error) = hub.control.submit(&by, change).await {
+            tracing::warn!(%pipeline, error = %error, "history not written");
         }
     }
 }

@@ -8,15 +8,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::Semaphore;
 
-use super::load::Loaded;
+use super::releases::{Loaded, Releases};
 use crate::anchor::{Anchor, MemoryAnchor};
 use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
-use crate::config::{CassandraConnection, Config, Membership, PipelineConfig};
+use crate::config::{CassandraConnection, Config, Membership};
 use crate::error::Error;
 use crate::kafka::{self, KafkaSettings, KafkaSource, KafkaSourceSettings};
 use crate::manifest::Target;
-use crate::pipeline::{AnchorPlan, Binding, Plan, Surroundings};
-use crate::plugin::Plugin;
+use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings};
 use crate::postgres::{self, PostgresAnchor, PostgresRoute, TableName};
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
@@ -31,9 +30,11 @@ const ADVANCES: usize = 16;
 /// The adapters of one pipeline.
 #[derive(Debug)]
 pub(super) struct World {
-    plan: Arc<Plan>,
-    plugin: Arc<dyn Plugin>,
-    config: Config,
+    pipeline: String,
+    input: InputPlan,
+    headers: bool,
+    releases: Releases,
+    config: Arc<Config>,
     instance: String,
     membership: Membership,
     memory: MemoryAnchor,
@@ -41,30 +42,46 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(loaded: &Loaded, config: &Config, pipeline: &PipelineConfig) -> Self {
+    /// The world of a pipeline; the release tells which topic it reads and how the host joins its group.
+    /// `memory` keeps the positions of a pipeline that writes nothing.
+    pub(super) fn new(
+        loaded: &Loaded,
+        releases: &Releases,
+        config: &Arc<Config>,
+        memory: MemoryAnchor,
+    ) -> Self {
+        let plan = &loaded.release.plan;
         Self {
-            plan: Arc::clone(&loaded.plan),
-            plugin: Arc::clone(&loaded.plugin) as Arc<dyn Plugin>,
-            instance: format!("{}/{}", pipeline.name, config.host.id),
-            membership: pipeline.membership,
-            config: config.clone(),
-            memory: MemoryAnchor::new(),
+            pipeline: plan.pipeline.clone(),
+            input: plan.input.clone(),
+            headers: plan.input.input.needs_headers(),
+            instance: format!("{}/{}", plan.pipeline, config.host.id),
+            membership: loaded.pipeline.membership,
+            releases: releases.clone(),
+            config: Arc::clone(config),
+            memory,
             advances: Arc::new(Semaphore::new(ADVANCES)),
         }
     }
 
+    /// Whether another release can take over without another source: same topic, same anchor, same way to join.
+    pub(super) fn suits(&self, now: &Loaded, then: &Loaded) -> bool {
+        let (from, to) = (&now.release.plan, &then.release.plan);
+        from.anchor == to.anchor
+            && self.input.topic == to.input.topic
+            && self.input.kafka == to.input.kafka
+            && self.membership == then.pipeline.membership
+            && (self.headers || !to.input.input.needs_headers())
+    }
+
     fn kafka(&self) -> Result<KafkaSettings, Error> {
-        let cluster = self
-            .config
-            .kafka
-            .get(&self.plan.input.kafka)
-            .ok_or_else(|| {
-                Error::bug(
-                    "find a kafka cluster",
-                    "the plan names one the config lacks",
-                )
-            })?;
-        let client = format!("wasmill/{}/{}", self.plan.pipeline, self.config.host.id);
+        let cluster = self.config.kafka.get(&self.input.kafka).ok_or_else(|| {
+            Error::bug(
+                "find a kafka cluster",
+                "the plan names one the config lacks",
+            )
+        })?;
+        let client = format!("wasmill/{}/{}", self.pipeline, self.config.host.id);
         Ok(KafkaSettings::new(cluster, &client))
     }
 
@@ -82,11 +99,11 @@ impl World {
     }
 
     fn cassandra_table(
-        &self,
+        plan: &Plan,
         route: usize,
         connection: &CassandraConnection,
     ) -> Result<cassandra::RouteTable, Error> {
-        let bound = &self.plan.routes[route].route;
+        let bound = &plan.routes[route].route;
         let Target::Cassandra(declared) = &bound.target else {
             return Err(Error::bug(
                 "open a sink",
@@ -102,24 +119,21 @@ impl World {
         )
     }
 
-    async fn postgres_anchor(&self, name: &str) -> Result<PostgresAnchor, Error> {
+    async fn postgres_anchor(&self, plan: &Plan, name: &str) -> Result<PostgresAnchor, Error> {
         let connection = self.config.postgres.get(name).ok_or_else(|| {
             Error::bug(
                 "find a postgres connection",
                 "the plan names one the config lacks",
             )
         })?;
-        let mut settings = postgres::Settings::new(
-            connection.url.clone(),
-            &self.plan.pipeline,
-            &self.plan.input.topic,
-        );
+        let mut settings =
+            postgres::Settings::new(connection.url.clone(), &self.pipeline, &self.input.topic);
         // A stopped host lets go of its rows before its successor, a session time-out later, claims them.
         let idle = self.session_timeout()? * 4 / 5;
         settings.timeouts.idle_in_transaction = settings.timeouts.idle_in_transaction.min(idle);
-        settings.plugin.clone_from(&self.plan.plugin);
-        settings.digest.clone_from(&self.plan.digest);
-        for (index, bound) in self.plan.routes.iter().enumerate() {
+        settings.plugin.clone_from(&plan.plugin);
+        settings.digest.clone_from(&plan.digest);
+        for (index, bound) in plan.routes.iter().enumerate() {
             if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target)
             {
                 settings.routes.push(PostgresRoute {
@@ -137,23 +151,26 @@ impl World {
         PostgresAnchor::open(settings).await
     }
 
-    async fn cassandra_anchor(&self, name: &str) -> Result<CassandraAnchor, Error> {
+    async fn cassandra_anchor(&self, plan: &Plan, name: &str) -> Result<CassandraAnchor, Error> {
         let session = CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
         let settings = cassandra::AnchorSettings {
-            pipeline: self.plan.pipeline.clone(),
-            topic: self.plan.input.topic.clone(),
-            plugin: self.plan.plugin.clone(),
+            pipeline: self.pipeline.clone(),
+            topic: self.input.topic.clone(),
+            plugin: plan.plugin.clone(),
             advances: Arc::clone(&self.advances),
         };
         CassandraAnchor::open(&session, settings).await
     }
 
-    /// Creates or checks every table, once, before the pipeline runs.
-    pub(super) async fn ensure(&self) -> Result<(), Error> {
-        if let AnchorPlan::Postgres(name) = &self.plan.anchor {
-            self.postgres_anchor(name).await?.ensure_tables().await?;
+    /// Creates or checks every table of a release, before it runs.
+    pub(super) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
+        if let AnchorPlan::Postgres(name) = &plan.anchor {
+            self.postgres_anchor(plan, name)
+                .await?
+                .ensure_tables()
+                .await?;
         }
-        for (index, bound) in self.plan.routes.iter().enumerate() {
+        for (index, bound) in plan.routes.iter().enumerate() {
             let (Binding::Ahead(name), Target::Cassandra(table)) =
                 (&bound.binding, &bound.route.target)
             else {
@@ -162,10 +179,10 @@ impl World {
             let connection = self.cassandra(name)?;
             let session = CassandraSession::connect(connection, Patience::default()).await?;
             cassandra::ensure_keyspace(&session, connection.create_keyspace).await?;
-            let route = self.cassandra_table(index, connection)?;
+            let route = Self::cassandra_table(plan, index, connection)?;
             cassandra::ensure_table(&session, &route, table.create).await?;
         }
-        if let AnchorPlan::Cassandra(name) = &self.plan.anchor {
+        if let AnchorPlan::Cassandra(name) = &plan.anchor {
             let session =
                 CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
             CassandraAnchor::create_tables(&session).await?;
@@ -175,11 +192,11 @@ impl World {
 }
 
 impl Surroundings for World {
-    fn anchor(&self) -> LocalBoxFuture<'_, Result<Rc<dyn Anchor>, Error>> {
-        async {
-            let anchor: Rc<dyn Anchor> = match &self.plan.anchor {
-                AnchorPlan::Postgres(name) => Rc::new(self.postgres_anchor(name).await?),
-                AnchorPlan::Cassandra(name) => Rc::new(self.cassandra_anchor(name).await?),
+    fn anchor<'a>(&'a self, plan: &'a Plan) -> LocalBoxFuture<'a, Result<Rc<dyn Anchor>, Error>> {
+        async move {
+            let anchor: Rc<dyn Anchor> = match &plan.anchor {
+                AnchorPlan::Postgres(name) => Rc::new(self.postgres_anchor(plan, name).await?),
+                AnchorPlan::Cassandra(name) => Rc::new(self.cassandra_anchor(plan, name).await?),
                 AnchorPlan::Memory => Rc::new(self.memory.clone()),
             };
             Ok(anchor)
@@ -187,9 +204,13 @@ impl Surroundings for World {
         .boxed_local()
     }
 
-    fn ahead(&self, route: usize) -> LocalBoxFuture<'_, Result<Box<dyn AheadSink>, Error>> {
+    fn ahead<'a>(
+        &'a self,
+        plan: &'a Plan,
+        route: usize,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn AheadSink>, Error>> {
         async move {
-            let Binding::Ahead(name) = &self.plan.routes[route].binding else {
+            let Binding::Ahead(name) = &plan.routes[route].binding else {
                 return Err(Error::bug(
                     "open a sink",
                     "a route that is not written ahead",
@@ -197,7 +218,7 @@ impl Surroundings for World {
             };
             let connection = self.cassandra(name)?;
             let session = CassandraSession::connect(connection, Patience::default()).await?;
-            let table = self.cassandra_table(route, connection)?;
+            let table = Self::cassandra_table(plan, route, connection)?;
             let sink: Box<dyn AheadSink> = Box::new(CassandraSink::open(&session, &table).await?);
             Ok(sink)
         }
@@ -207,21 +228,26 @@ impl Surroundings for World {
     fn source(&self, topic_id: Option<String>) -> Result<Box<dyn Source>, Error> {
         let source = KafkaSource::new(KafkaSourceSettings {
             kafka: self.kafka()?,
-            topic: self.plan.input.topic.clone(),
-            group: self.plan.input.group.clone(),
+            topic: self.input.topic.clone(),
+            group: self.input.group.clone(),
             instance: self.instance.clone(),
             membership: self.membership,
-            headers: self.plan.input.input.needs_headers(),
+            headers: self.headers,
             queued_kbytes: QUEUED_KBYTES,
         });
         Ok(Box::new(source.expect_topic(topic_id)))
     }
 
     fn topic(&self) -> Result<TopicInfo, Error> {
-        kafka::topic_info(&self.kafka()?, &self.plan.input.topic, LOOK)
+        kafka::topic_info(&self.kafka()?, &self.input.topic, LOOK)
     }
 
-    fn plugin(&self) -> Arc<dyn Plugin> {
-        Arc::clone(&self.plugin)
+    fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
+        async move {
+            let loaded = self.releases.earlier(&self.pipeline, id).await?;
+            self.ensure(&loaded.release.plan).await?;
+            Ok(Arc::clone(&loaded.release))
+        }
+        .boxed_local()
     }
 }

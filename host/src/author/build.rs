@@ -1,7 +1,7 @@
 //! `wasmill plugin build`: a plugin crate becomes one component with its manifest inside.
 //!
 //! Steps: check `plugin.toml` alone → `cargo build` for wasm32-unknown-unknown → wrap the module as a
-//! component → load it and call `describe` → check the manifest against it → embed both → write `NAME.wasm`,
+//! component → load it and call `describe` → check the manifest against it → embed both and the fixtures → write `NAME.wasm`,
 //! whole or not at all. It installs nothing and changes nothing in the project but that file and `target`.
 
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use wit_component::ComponentEncoder;
 
-use super::pitfalls;
+use super::{gather_fixtures, pitfalls};
 use crate::error::{Blame, Error, Result};
 use crate::manifest::{self, Manifest};
 use crate::plugin::{Allocation, Engine, EngineOptions, Facts};
@@ -49,6 +49,10 @@ pub struct Built {
     pub facts: Facts,
     /// The checked manifest.
     pub manifest: Manifest,
+    /// Names of the fixtures it carries.
+    pub fixtures: Vec<String>,
+    /// Why other fixtures of the folder are not in it, one text each.
+    pub left_out: Vec<String>,
 }
 
 /// Builds the plugin crate in `dir`.
@@ -71,7 +75,11 @@ pub fn build(
     progress(Progress::Step("asking it what it reads and writes"));
     let describe = describe(&component)?;
     let manifest = Manifest::check(&toml, &describe)?;
-    let whole = manifest::embed(&component, &toml, &describe)?;
+    let mut whole = manifest::embed(&component, &toml, &describe)?;
+    let fixtures = gather_fixtures(&dir.join("fixtures"))?;
+    if let Some(section) = &fixtures.section {
+        whole = manifest::embed_fixtures(&whole, section)?;
+    }
     let facts = Facts::read(&whole)?;
     let path = options
         .out
@@ -83,6 +91,8 @@ pub fn build(
         size: whole.len() as u64,
         facts,
         manifest,
+        fixtures: fixtures.names,
+        left_out: fixtures.left_out,
     })
 }
 

@@ -6,7 +6,7 @@
 //! | `scaffold` | a new project from the template, SDK vendored |
 //! | `build` | crate → component with its manifest inside |
 //! | `pitfalls` | what breaks on wasm32-unknown-unknown, and the line that fixes it |
-//! | `fixtures` | records in a file through the real component, compared with golden rows |
+//! | `fixtures` | records in a file, or embedded, through the real component, compared with golden rows |
 //! | `inspect` | what a file is |
 //!
 //! Everything here blocks and is meant for the command line, never for a shard's thread. Nothing is printed:
@@ -21,6 +21,9 @@ mod scaffold;
 mod tests;
 
 pub use build::{BuildOptions, Built, Progress, build};
-pub use fixtures::{FixtureReport, Golden, Report, Verdict, run_fixtures};
+pub use fixtures::{
+    EmbeddedFixture, FixtureReport, Gathered, Golden, Report, Runner, Verdict, embedded_fixtures,
+    gather_fixtures, run_fixtures,
+};
 pub use inspect::{Inspection, inspect};
 pub use scaffold::scaffold;

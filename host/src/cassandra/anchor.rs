@@ -6,7 +6,8 @@
 //! * nothing is sent ahead above a grant that is not stored yet;
 //! * an LWT whose reply is lost is read back with SERIAL; an advance is repeated as it was (`next` lets only
 //!   one copy through), a bare grant or a pin is not;
-//! * a pin that changes nothing is not sent: read back, it could not be told from one still on the wire;
+//! * a pin that changes nothing is not sent, only its epoch checked: when its reply is lost, a row that shows
+//!   it could not be told from one that it has yet to reach;
 //! * a lane that is fenced, or does not know, drops what it held back and must claim anew.
 //!
 //! Rows of routes never travel in its flights: every table of such a pipeline is written by a
@@ -212,12 +213,12 @@ impl CassandraAnchor {
     }
 
     async fn pin_lane(&self, claim: &Claim, next: i64, pin: Pin<'_>) -> Result<(), CommitError> {
-        let (stored, head) = self.board(claim)?;
+        let (holds, head) = self.with_lane(claim, |lane| (lane.holds(), lane.head()))?;
         if head.next != next {
             let detail = format!("it stands at {}, not at {next}", head.next);
             return Err(CommitError::Fenced(self.fenced(claim, &detail)));
         }
-        if head != stored {
+        if holds {
             self.store(claim, head).await?;
         }
         let unchanged = self.with_lane(claim, |lane| {
@@ -228,10 +229,11 @@ impl CassandraAnchor {
             }
             unchanged
         })?;
-        if unchanged {
-            return Ok(());
-        }
-        let outcome = self.send_pin(claim, next, pin).await;
+        let outcome = if unchanged {
+            self.read_back(claim).await.map(drop)
+        } else {
+            self.send_pin(claim, next, pin).await
+        };
         self.landed(claim, &outcome, |lane| lane.pinned(pin));
         outcome
     }

@@ -166,7 +166,10 @@ pub(super) async fn add_column(
     // not `ADD IF NOT EXISTS`: Cassandra 4.0 does not have it
     let ddl = format!("ALTER TABLE {name} ADD {column} {ty}");
     let added = session
-        .query(&format!("add column {column} to cassandra table {name}"), &ddl)
+        .query(
+            &format!("add column {column} to cassandra table {name}"),
+            &ddl,
+        )
         .await;
     match added {
         Ok(_) => Ok(()),

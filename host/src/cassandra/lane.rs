@@ -174,7 +174,14 @@ mod tests {
         lane.pinned(pin(20));
         assert!(lane.has(pin(20)) && !lane.has(pin(10)));
         lane.pinned(pin(10));
-        assert_eq!(lane.stored(), Mark { reserved: 10, hlc: 5, next: 10 });
+        assert_eq!(
+            lane.stored(),
+            Mark {
+                reserved: 10,
+                hlc: 5,
+                next: 10
+            }
+        );
         lane.advance(mark(11, 5));
         assert_eq!(lane.head().reserved, 10);
         assert!(!lane.has(pin(10)), "something is held back");

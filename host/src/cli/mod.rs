@@ -3,13 +3,17 @@
 //! Every command returns an exit code of the published list (see [`exit_code`]); every error is shown with
 //! what failed, the detail and what to do. Data goes to standard output, everything else to standard error.
 
+mod compile;
 mod demo;
 mod explain;
 mod feed;
 mod local;
+mod openapi;
 mod plugin;
 mod report;
 mod run;
+mod signing;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +59,14 @@ enum Command {
     /// Write, build, test and look at plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Check one component within limits, for a host.
+    #[command(hide = true)]
+    CompilePlugin(compile::CompilePlugin),
+    /// Tokens of the HTTP API.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print the OpenAPI document of the HTTP API.
+    Openapi(openapi::Openapi),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
     Completions {
@@ -98,6 +110,9 @@ pub fn main() -> ExitCode {
         Command::Local(command) => command.execute(voice),
         Command::Feed(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
+        Command::CompilePlugin(command) => command.execute(),
+        Command::Token(command) => command.execute(voice),
+        Command::Openapi(command) => command.execute(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();

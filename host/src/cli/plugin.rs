@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, Voice, or_default, report};
+use super::{Failure, Voice, or_default, report, signing};
 use crate::author::{self, BuildOptions, Built, FixtureReport, Golden, Progress, Verdict};
 use crate::error::Error;
 use crate::manifest::Manifest;
@@ -47,6 +47,27 @@ pub(super) enum Plugin {
         #[arg(long)]
         offline: bool,
     },
+    /// Make a key to sign plugins with: the private half in a file, the public half printed for [[signing]].
+    #[command(after_help = "Example:\n  wasmill plugin keygen --out ci.key")]
+    Keygen {
+        /// The file for the private half; it must not exist.
+        #[arg(
+            short,
+            long,
+            value_name = "FILE",
+            default_value = "wasmill-signing.key"
+        )]
+        out: PathBuf,
+    },
+    /// Sign a component: writes FILE.sig beside it.
+    #[command(after_help = "Example:\n  wasmill plugin sign flights.wasm --key ci.key")]
+    Sign {
+        /// The component.
+        file: PathBuf,
+        /// The private key that `wasmill plugin keygen` wrote.
+        #[arg(short, long, value_name = "KEY")]
+        key: PathBuf,
+    },
     /// What a component file is: digest, manifest, imports, exports. Runs nothing.
     #[command(after_help = "Example:\n  wasmill plugin inspect flights.wasm --json | jq .digest")]
     Inspect {
@@ -78,6 +99,8 @@ impl Plugin {
                 bless,
                 offline,
             } => test(&or_default(folder, "."), bless, offline, voice),
+            Self::Keygen { out } => signing::keygen(&out, voice),
+            Self::Sign { file, key } => signing::sign(&file, &key, voice),
             Self::Inspect { file } => inspect(&file, voice),
         }
     }
@@ -112,8 +135,15 @@ fn built_report(built: &Built, voice: Voice) {
         report::json(&serde_json::json!({
             "file": built.path, "size": built.size, "digest": built.facts.digest.to_string(),
             "plugin": format!("{}@{}", built.manifest.name, built.manifest.version), "imports": built.facts.imports,
+            "fixtures": built.fixtures, "left_out": built.left_out,
         }));
         return;
+    }
+    for left_out in &built.left_out {
+        eprintln!(
+            "{:>9} not embedded: {left_out}",
+            report::paint("plugin", "1;33")
+        );
     }
     report::line(format_args!(
         "{}@{}: {} ({} KB), {}",
@@ -153,6 +183,10 @@ fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), F
         .iter()
         .filter(|fixture| !matches!(fixture.verdict, Verdict::Passed | Verdict::Blessed))
         .count();
+    if bless {
+        // The component carries its fixtures: what was blessed has to get into it.
+        self::build(folder, &options)?;
+    }
     if voice.json {
         report::json(&tested.fixtures.iter().map(fixture_document).collect());
     } else {

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::connections;
+use super::control;
+use super::http;
 use super::pipelines;
-use super::types::{Ceilings, Config, HostConfig};
-use crate::toml_check::{Problem, Problems, Report, Section, names};
+use super::signing;
+use super::types::{Ceilings, Config, HostConfig, PipelineConfig};
+use crate::toml_check::{At, Problem, Problems, Report, Section, names};
 
 /// Most shards of a host; more threads than this never pay.
 const MAX_SHARDS: i64 = 1024;
@@ -64,7 +67,7 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn check_in(name: &str, text: &str, around: &Surroundings<'_>) -> Result<Self, Problems> {
         let report = Report::new(name, text).with_secrets();
-        let config = checked(&report, around);
+        let config = checked(&report, text, around);
         if config.is_none() {
             report.add_if_clean("the file could not be checked");
         }
@@ -73,7 +76,40 @@ impl Config {
     }
 }
 
-fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
+impl Config {
+    /// Checks the overlay of a deployment against this config's connections and ceilings, with the environment
+    /// and folder of `around`. `plugin` is the version deployed, `name@version`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn overlay_in(
+        &self,
+        pipeline: &str,
+        plugin: &str,
+        text: &str,
+        around: &Surroundings<'_>,
+    ) -> Result<PipelineConfig, Problems> {
+        let name = format!("overlay of {pipeline}");
+        let report = Report::new(&name, text).with_secrets();
+        let checked = report.parse().map(|table| {
+            let root = Section::root(&report, table.get_ref());
+            pipelines::read_overlay(root, around, self, pipeline, plugin, &plain(text))
+        });
+        if checked.is_none() {
+            report.add_if_clean("the overlay could not be checked");
+        }
+        let checked = report.finish(checked)?;
+        Ok(checked.expect("a missing value was reported, so finish returned an error"))
+    }
+}
+
+/// The text as values, for sections that are kept as they were written; empty where it is no TOML, which is
+/// reported elsewhere.
+fn plain(text: &str) -> toml::Table {
+    text.parse().unwrap_or_default()
+}
+
+fn checked(report: &Report<'_>, text: &str, around: &Surroundings<'_>) -> Option<Config> {
     let table = report.parse()?;
     let root = Section::root(report, table.get_ref());
     let host = host(&root, around);
@@ -81,6 +117,8 @@ fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let kafka = connections::kafka(&root, around);
     let postgres = connections::postgres(&root, around);
     let cassandra = connections::cassandra(&root, around);
+    let http = http::read(&root, around);
+    let control = control::read(&root, &kafka);
     let mut config = Config {
         host,
         kafka,
@@ -88,20 +126,21 @@ fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
         cassandra,
         pipelines: Vec::new(),
         ceilings,
+        signing: signing::read(&root),
+        http,
+        control,
     };
-    config.pipelines = pipelines::read(&root, around, &config);
-    for later in ["http", "telemetry"] {
-        if let Some(entry) = root.entry(later) {
-            root.hide(&entry);
-            report.add(
-                Problem::at(
-                    entry.key.span,
-                    format!("[{later}] is not available in this version"),
-                )
-                .label("not available yet")
-                .hint("remove it"),
-            );
-        }
+    config.pipelines = pipelines::read(&root, around, &config, &plain(text));
+    if let Some(entry) = root.entry("telemetry") {
+        root.hide(&entry);
+        report.add(
+            Problem::at(
+                entry.key.span,
+                "[telemetry] is not available in this version",
+            )
+            .label("not available yet")
+            .hint("remove it"),
+        );
     }
     root.finish();
     Some(config)
@@ -171,10 +210,15 @@ fn ceilings(root: &Section<'_>) -> Ceilings {
         Duration::from_millis(10)..=Duration::from_mins(10),
     );
     let output = section.size("output_bytes", 1 << 10..=1 << 30);
+    let rows = section.integer("rows_per_record", 1..=1_000_000);
+    let lines = section.integer("log_lines_per_second", 0..=100_000);
+    let count = |found: Option<At<i64>>| found.and_then(|found| u32::try_from(found.value).ok());
     section.finish();
     Ceilings {
         memory: memory.map_or(default.memory, |found| found.value),
         run_time: run_time.map_or(default.run_time, |found| found.value),
         output_bytes: output.map_or(default.output_bytes, |found| found.value),
+        rows_per_record: count(rows).unwrap_or(default.rows_per_record),
+        log_lines_per_second: count(lines).unwrap_or(default.log_lines_per_second),
     }
 }

@@ -58,6 +58,27 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Checks the overlay of a deployment with this process's environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn overlay(
+        &self,
+        pipeline: &str,
+        plugin: &str,
+        text: &str,
+    ) -> Result<super::types::PipelineConfig, Problems> {
+        let around = Surroundings {
+            env: &variable,
+            base: Path::new(""),
+            host_name: Some(self.host.id.clone()),
+            cores: self.host.shards,
+        };
+        self.overlay_in(pipeline, plugin, text, &around)
+    }
+}
+
 /// How findings should be printed to standard error: colour on a terminal unless `NO_COLOR` is set
 /// (<https://no-color.org>).
 #[must_use]
@@ -106,6 +127,7 @@ fn host_name() -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::super::types::PluginSource;
     use super::*;
     use crate::error::Blame;
 
@@ -119,10 +141,13 @@ mod tests {
         fs::write(&path, CONFIG).unwrap();
         let config = Config::load(&path).unwrap();
         assert_eq!(
-            config.pipelines[0].file,
-            folder.path().join("plugins/p.wasm")
+            config.pipelines[0].plugin,
+            PluginSource::File(folder.path().join("plugins/p.wasm"))
         );
-        assert_eq!(config.pipelines[1].file, Path::new("/opt/q.wasm"));
+        assert_eq!(
+            config.pipelines[1].plugin,
+            PluginSource::File("/opt/q.wasm".into())
+        );
         let ca = config.kafka["main"].security["ssl.ca.location"].expose();
         assert_eq!(Path::new(ca), folder.path().join("ca.pem"));
         assert!(!config.host.id.is_empty() && config.host.shards > 0);

@@ -9,47 +9,104 @@ use toml::de::DeValue;
 
 use super::check::Surroundings;
 use super::connections::from_env;
-use super::types::{Config, InputBinding, Membership, PipelineConfig, RouteBinding};
+use super::types::{Config, InputBinding, Membership, PipelineConfig, PluginSource, RouteBinding};
 use crate::toml_check::names::{self, did_you_mean};
 use crate::toml_check::{At, Entry, Problem, Section, kind_of, units};
 
 /// Capabilities an operator can grant.
 const GRANTS: [&str; 1] = ["headers"];
 
-/// All pipelines in name order. `config` holds everything but the pipelines.
+/// All pipelines in name order. `config` holds everything but the pipelines; `table` is the whole file.
 pub(super) fn read(
     root: &Section<'_>,
     around: &Surroundings<'_>,
     config: &Config,
+    table: &toml::Table,
 ) -> Vec<PipelineConfig> {
     let all = root.sections("pipeline", names::PIPELINE);
-    let read = all
-        .into_iter()
-        .map(|(name, section)| pipeline(&name, section, around, config));
+    let read = all.into_iter().map(|(name, section)| {
+        let plugin = source(&section, around);
+        let written = table
+            .get("pipeline")
+            .and_then(|all| all.get(name.value)?.as_table());
+        let overlay = written.map(overlay_text).unwrap_or_default();
+        pipeline(name.value, section, around, config, plugin, overlay)
+    });
     let mut pipelines: Vec<_> = read.collect();
     pipelines.sort_by(|a, b| a.name.cmp(&b.name));
     pipelines
 }
 
+/// A pipeline whose section is the whole text: the overlay of a deployment. `plugin` is what is deployed.
+pub(super) fn read_overlay(
+    root: Section<'_>,
+    around: &Surroundings<'_>,
+    config: &Config,
+    name: &str,
+    plugin: &str,
+    table: &toml::Table,
+) -> PipelineConfig {
+    let plugin = PluginSource::Version(plugin.to_owned());
+    pipeline(name, root, around, config, plugin, overlay_text(table))
+}
+
+/// A section without what says which component runs, keys in order.
+fn overlay_text(section: &toml::Table) -> String {
+    let mut section = section.clone();
+    section.remove("file");
+    section.remove("plugin");
+    section.to_string()
+}
+
+/// `file = "…"` or `plugin = "name@version"`.
+fn source(section: &Section<'_>, around: &Surroundings<'_>) -> PluginSource {
+    let file = section.text("file");
+    let plugin = section.text("plugin");
+    match (file, plugin) {
+        (Some(_), Some(plugin)) => {
+            section.report().add(
+                Problem::at(plugin.span, "both file and plugin are given")
+                    .label("one too many")
+                    .hint("keep file for a component beside this config, plugin for one that was uploaded"),
+            );
+            PluginSource::Version(plugin.value.to_owned())
+        }
+        (None, Some(plugin)) => {
+            if !is_version(plugin.value) {
+                section.report().add(
+                    Problem::at(
+                        plugin.span.clone(),
+                        format!("{:?} is not a plugin version", plugin.value),
+                    )
+                    .label("not NAME@VERSION")
+                    .hint("write it as `wasmill list` shows it, e.g. \"quakes@1.2.0\""),
+                );
+            }
+            PluginSource::Version(plugin.value.to_owned())
+        }
+        (file, None) => {
+            if !section.has("plugin") {
+                section.need("file", "\"PLUGIN.wasm\"");
+            }
+            PluginSource::File(around.path(file.map_or("", |found| found.value)))
+        }
+    }
+}
+
+fn is_version(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(name, version)| {
+        names::PLUGIN.fits(name) && semver::Version::parse(version).is_ok()
+    })
+}
+
 fn pipeline(
-    name: &At<&str>,
+    name: &str,
     section: Section<'_>,
     around: &Surroundings<'_>,
     config: &Config,
+    plugin: PluginSource,
+    overlay: String,
 ) -> PipelineConfig {
-    let file = section.text("file");
-    if let Some(entry) = section.entry("plugin") {
-        section.report().add(
-            Problem::at(
-                entry.key.span,
-                "plugins cannot be uploaded to this version yet",
-            )
-            .label("needs an upload")
-            .hint("write file = \"PLUGIN.wasm\", the file that `wasmill plugin build` printed"),
-        );
-    } else {
-        section.need("file", "\"PLUGIN.wasm\"");
-    }
     let (inputs, routes) = bindings(&section, config);
     let (memory, run_time) = limits(&section, config);
     let membership = section.choice(
@@ -63,8 +120,9 @@ fn pipeline(
     let values = values(&section, around);
     section.finish();
     PipelineConfig {
-        name: name.value.to_owned(),
-        file: around.path(file.map_or("", |found| found.value)),
+        name: name.to_owned(),
+        plugin,
+        overlay,
         inputs,
         routes,
         grants,

@@ -5,6 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::control::ControlConfig;
+use super::http::HttpConfig;
+
 /// A value that is never printed: `Debug` shows that it is there, nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T>(T);
@@ -42,6 +45,46 @@ pub struct Config {
     pub pipelines: Vec<PipelineConfig>,
     /// What no plugin may exceed.
     pub ceilings: Ceilings,
+    /// Which plugins have to be signed, and by whom, in the order of the file.
+    pub signing: Vec<SigningRule>,
+    /// The HTTP API; none when absent.
+    pub http: Option<HttpConfig>,
+    /// Where the control log is kept; in memory when absent.
+    pub control: Option<ControlConfig>,
+}
+
+/// Plugins whose name fits must be signed by a key of one of the rules they fit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SigningRule {
+    /// A plugin's name, where `*` stands for any characters.
+    pub plugins: String,
+    /// What the key is called in messages and in the history.
+    pub name: String,
+    /// The ed25519 public key (RFC 8032), known to be a point of the curve.
+    pub key: [u8; 32],
+}
+
+impl SigningRule {
+    /// Whether the rule speaks of a plugin of this name.
+    #[must_use]
+    pub fn covers(&self, plugin: &str) -> bool {
+        let mut parts = self.plugins.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = plugin.strip_prefix(first) else {
+            return false;
+        };
+        let parts: Vec<&str> = parts.collect();
+        let Some((last, middle)) = parts.split_last() else {
+            return rest.is_empty();
+        };
+        for part in middle {
+            let Some(at) = rest.find(part) else {
+                return false;
+            };
+            rest = &rest[at + part.len()..];
+        }
+        rest.ends_with(last)
+    }
 }
 
 /// The host itself.
@@ -87,13 +130,25 @@ pub struct CassandraConnection {
     pub login: Option<(String, Secret<String>)>,
 }
 
+/// Where a pipeline's component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginSource {
+    /// A file beside the config.
+    File(PathBuf),
+    /// A version that was uploaded, `name@version`.
+    Version(String),
+}
+
 /// One pipeline. `Debug` shows the names of its configuration values only: any of them may be secret.
 #[derive(Clone, PartialEq)]
 pub struct PipelineConfig {
     /// Its identity in every anchor and group; never derived.
     pub name: String,
-    /// The component's file.
-    pub file: PathBuf,
+    /// Where the component comes from.
+    pub plugin: PluginSource,
+    /// The section as TOML without `file` and `plugin`, in a canonical order: what it binds, grants and sets.
+    /// Values from the environment are still references.
+    pub overlay: String,
     /// Inputs by logical name.
     pub inputs: BTreeMap<String, InputBinding>,
     /// Routes by logical name.
@@ -114,7 +169,7 @@ impl fmt::Debug for PipelineConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipelineConfig")
             .field("name", &self.name)
-            .field("file", &self.file)
+            .field("plugin", &self.plugin)
             .field("inputs", &self.inputs)
             .field("routes", &self.routes)
             .field("grants", &self.grants)
@@ -167,6 +222,10 @@ pub struct Ceilings {
     pub run_time: Duration,
     /// Bytes a call returns (64 MiB).
     pub output_bytes: u64,
+    /// Rows of one record (100,000).
+    pub rows_per_record: u32,
+    /// Messages a plugin logs in one second in one pipeline on this host (1,000).
+    pub log_lines_per_second: u32,
 }
 
 impl Default for Ceilings {
@@ -175,6 +234,8 @@ impl Default for Ceilings {
             memory: 256 << 20,
             run_time: Duration::from_secs(10),
             output_bytes: 64 << 20,
+            rows_per_record: 100_000,
+            log_lines_per_second: 1000,
         }
     }
 }

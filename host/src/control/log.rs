@@ -228,7 +228,7 @@ impl ControlLog for MemoryLog {
                     }
                 }
                 let Some(records) = log.wait(told) else {
-                    drop(sink(Event::Lost(Self::gone())));
+                    let _ended = sink(Event::Lost(Self::gone()));
                     return;
                 };
                 for (offset, record) in records {

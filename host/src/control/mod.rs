@@ -8,16 +8,21 @@
 //! The first record at a revision wins, on every host alike: a writer appends, then waits for its own record to come
 //! back, and learns from the state whether it won. Nothing else coordinates hosts. Knows no Kafka: see [`ControlLog`].
 
+mod apply;
 mod deployment;
 mod entry;
+mod handle;
+mod log;
 mod state;
+mod store;
 
+pub use apply::Applied;
 pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};
 pub use entry::{BlobHead, Change, Entry, FORMAT, MAX_ENTRY, Signature};
+pub use handle::{Control, Outcome};
+pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};
 pub use state::{
     Denial, Garbage, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, PluginVersion, Revision,
     Segment, Stat, State, Written,
 };
-
-mod log;
-pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};
+pub use store::{BlobStore, CHUNK, KnownLog, MAX_BLOB};

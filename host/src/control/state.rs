@@ -148,6 +148,12 @@ pub(super) struct Removable {
     pub(super) old: VecDeque<String>,
 }
 
+impl Removable {
+    pub(super) fn len(&self) -> usize {
+        self.lost.len() + self.old.len()
+    }
+}
+
 impl State {
     /// Uploaded versions, by name, then by semantic version.
     #[must_use]

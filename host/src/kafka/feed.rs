@@ -35,7 +35,7 @@ impl Feed {
         topic: &str,
         partitions: i32,
     ) -> Result<Self, Error> {
-        create_topic(settings, topic, partitions, false).await?;
+        create_topic(settings, &plain(topic, partitions), false).await?;
         Self::producer(settings, topic)
     }
 
@@ -48,7 +48,7 @@ impl Feed {
         topic: &str,
         partitions: i32,
     ) -> Result<Self, Error> {
-        create_topic(settings, topic, partitions, true).await?;
+        create_topic(settings, &plain(topic, partitions), true).await?;
         Self::producer(settings, topic)
     }
 
@@ -102,26 +102,27 @@ impl Feed {
     }
 }
 
-async fn create_topic(
+/// A topic of one replica without properties of its own.
+fn plain(topic: &str, partitions: i32) -> NewTopic<'_> {
+    NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+}
+
+/// Creates a topic; with `may_exist` one that exists is left as it is.
+pub(super) async fn create_topic(
     settings: &KafkaSettings,
-    topic: &str,
-    partitions: i32,
+    new: &NewTopic<'_>,
     may_exist: bool,
 ) -> Result<(), Error> {
-    let what = format!("create topic {topic:?} at {}", settings.brokers);
+    let what = format!("create topic {:?} at {}", new.name, settings.brokers);
     let failed = |error: KafkaError| client_error(&what, &error);
     let admin: AdminClient<Logs> = settings
         .client_config()
         .create_with_context(Logs)
         .map_err(failed)?;
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new()
         .request_timeout(Some(PATIENCE))
         .operation_timeout(Some(PATIENCE));
-    let created = admin
-        .create_topics([&new], &options)
-        .await
-        .map_err(failed)?;
+    let created = admin.create_topics([new], &options).await.map_err(failed)?;
     for outcome in created {
         match outcome {
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) if may_exist => {}

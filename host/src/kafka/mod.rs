@@ -1,6 +1,8 @@
 //! The Kafka adapter: membership, fetch and the topic catalog. `rdkafka` appears nowhere else.
 
 mod catalog;
+mod control_log;
+mod control_reader;
 mod feed;
 mod fetching;
 mod identity;
@@ -16,6 +18,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 pub use catalog::topic_info;
+pub use control_log::{ControlLogSettings, KafkaControlLog};
 pub use feed::Feed;
 pub use source::{KafkaSource, KafkaSourceSettings};
 

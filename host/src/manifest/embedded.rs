@@ -1,5 +1,6 @@
 //! The manifest inside the component: custom section `wasmill:manifest`, so that one uploaded file is the
 //! whole plugin. The section holds both texts unparsed; [`super::check`] reads them, here as anywhere.
+//! A second section, `wasmill:fixtures`, may carry the plugin's fixtures, which `author` writes and reads.
 //!
 //! Only the component's outermost sections are walked; whether the rest is a valid component is the
 //! engine's business. Bytes from strangers: every length is checked, nothing is trusted.
@@ -19,6 +20,12 @@ use crate::toml_check::Problems;
 
 /// Name of the custom section.
 pub const SECTION: &str = "wasmill:manifest";
+
+/// Name of the custom section that holds the plugin's fixtures; what is in it is `author`'s business.
+pub const FIXTURES_SECTION: &str = "wasmill:fixtures";
+
+/// Greatest size of the fixtures' section, bytes: what every upload carries and every host keeps.
+pub const MAX_FIXTURES: usize = 1 << 20;
 
 /// Greatest size of the section's content, bytes; a real one has a few KiB.
 const MAX_SECTION: usize = 4 << 20;
@@ -107,12 +114,6 @@ pub fn digest(bytes: &[u8]) -> Digest {
 /// Plugin: the bytes are no component, or the texts are too long.
 pub fn embed(component: &[u8], toml_text: &str, describe: &str) -> Result<Vec<u8>> {
     let what = "embed the manifest in the component";
-    let mut out = COMPONENT.to_vec();
-    for section in sections(component).map_err(|fault| fault.into_error(what))? {
-        if section.name != Some(SECTION) {
-            out.extend_from_slice(&component[section.whole]);
-        }
-    }
     let embedded = Embedded {
         manifest: toml_text.to_owned(),
         describe: describe.to_owned(),
@@ -125,9 +126,36 @@ pub fn embed(component: &[u8], toml_text: &str, describe: &str) -> Result<Vec<u8
         );
         return Err(Error::plugin(what, detail).hint("shorten plugin.toml"));
     }
+    with_section(component, SECTION, &data).map_err(|fault| fault.into_error(what))
+}
+
+/// The component with fixtures embedded; an earlier section of that name is replaced.
+///
+/// # Errors
+/// Plugin: the bytes are no component, or there are more than [`MAX_FIXTURES`] bytes.
+pub fn embed_fixtures(component: &[u8], fixtures: &[u8]) -> Result<Vec<u8>> {
+    let what = "embed the fixtures in the component";
+    if fixtures.len() > MAX_FIXTURES {
+        let detail = format!(
+            "they have {} bytes; at most {MAX_FIXTURES} fit",
+            fixtures.len()
+        );
+        return Err(Error::plugin(what, detail).hint("keep fewer or smaller fixtures"));
+    }
+    with_section(component, FIXTURES_SECTION, fixtures).map_err(|fault| fault.into_error(what))
+}
+
+/// The component with one custom section at its end and no other of that name.
+fn with_section(component: &[u8], name: &str, data: &[u8]) -> std::result::Result<Vec<u8>, Fault> {
+    let mut out = COMPONENT.to_vec();
+    for section in sections(component)? {
+        if section.name != Some(name) {
+            out.extend_from_slice(&component[section.whole]);
+        }
+    }
     let section = CustomSection {
-        name: Cow::Borrowed(SECTION),
-        data: Cow::Owned(data),
+        name: Cow::Borrowed(name),
+        data: Cow::Borrowed(data),
     };
     section.append_to_component(&mut out);
     Ok(out)
@@ -139,19 +167,7 @@ pub fn embed(component: &[u8], toml_text: &str, describe: &str) -> Result<Vec<u8
 /// Plugin: the bytes are no component, or it carries no readable section of that name, or several.
 pub fn extract(component: &[u8]) -> Result<Embedded> {
     let what = "read the manifest from the component";
-    let mut found = None;
-    for section in sections(component).map_err(|fault| fault.into_error(what))? {
-        if section.name != Some(SECTION) {
-            continue;
-        }
-        if found.replace(section.data).is_some() {
-            let detail = format!("section {SECTION} appears twice");
-            return Err(
-                Error::plugin(what, detail).hint("build it again with `wasmill plugin build`")
-            );
-        }
-    }
-    let Some(data) = found else {
+    let Some(data) = only(component, SECTION, what)? else {
         let detail = format!("there is no section {SECTION}");
         return Err(Error::plugin(what, detail).hint("build it with `wasmill plugin build`"));
     };
@@ -166,6 +182,37 @@ pub fn extract(component: &[u8]) -> Result<Embedded> {
         Error::plugin(what, format!("section {SECTION} does not read: {error}"))
             .hint("build it again with `wasmill plugin build`")
     })
+}
+
+/// The fixtures' section of a component, unread; `None` when it carries none.
+///
+/// # Errors
+/// Plugin: the bytes are no component, the section appears twice or is longer than [`MAX_FIXTURES`].
+pub fn extract_fixtures(component: &[u8]) -> Result<Option<&[u8]>> {
+    let what = "read the fixtures from the component";
+    let data = only(component, FIXTURES_SECTION, what)?;
+    if let Some(data) = data
+        && data.len() > MAX_FIXTURES
+    {
+        let detail = format!(
+            "section {FIXTURES_SECTION} has {} bytes; at most {MAX_FIXTURES} are read",
+            data.len()
+        );
+        return Err(Error::plugin(what, detail).hint("keep fewer or smaller fixtures"));
+    }
+    Ok(data)
+}
+
+/// The content of the one section of a name.
+fn only<'c>(component: &'c [u8], name: &str, what: &str) -> Result<Option<&'c [u8]>> {
+    let mut found = None;
+    for section in sections(component).map_err(|fault| fault.into_error(what))? {
+        if section.name == Some(name) && found.replace(section.data).is_some() {
+            return Err(Error::plugin(what, format!("section {name} appears twice"))
+                .hint("build it again with `wasmill plugin build`"));
+        }
+    }
+    Ok(found)
 }
 
 /// One outermost section.
@@ -265,6 +312,26 @@ mod tests {
         let out = embed(&component, "a", "b").unwrap();
         assert!(out.starts_with(&component));
         wasmparser::Validator::new().validate_all(&out).unwrap();
+    }
+
+    #[test]
+    fn fixtures_stand_beside_the_manifest_and_are_bounded() {
+        let plain = embed(&COMPONENT, "a", "b").unwrap();
+        assert_eq!(extract_fixtures(&plain).unwrap(), None);
+        let first = embed_fixtures(&plain, b"old").unwrap();
+        let second = embed_fixtures(&first, b"new").unwrap();
+        assert_eq!(extract_fixtures(&second).unwrap(), Some(&b"new"[..]));
+        assert_eq!(extract(&second).unwrap().manifest, "a");
+        assert_ne!(digest(&first), digest(&second));
+        let long = vec![b' '; MAX_FIXTURES + 1];
+        assert!(embed_fixtures(&plain, &long).is_err());
+        let forced = with_section(&plain, FIXTURES_SECTION, &long).unwrap();
+        let error = extract_fixtures(&forced).unwrap_err();
+        assert!(error.detail().contains("at most 1048576"), "{error}");
+        let mut twice = second.clone();
+        twice.extend_from_slice(&second[plain.len()..]);
+        let error = extract_fixtures(&twice).unwrap_err();
+        assert!(error.detail().contains("appears twice"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! * [`Manifest::check`] joins `plugin.toml` with what the component describes;
 //! * [`Manifest::check_without_describe`] reads the file alone, before anything is built;
-//! * [`embed`] and [`extract`] put both texts into the component and take them out again.
+//! * [`embed`] and [`extract`] put both texts into the component and take them out again;
+//! * [`embed_fixtures`] and [`extract_fixtures`] do so with its fixtures.
 
 mod check;
 mod describe;
@@ -18,7 +19,10 @@ mod source;
 mod types;
 
 pub use check::Outline;
-pub use embedded::{Digest, Embedded, ParseDigestError, SECTION, digest, embed, extract};
+pub use embedded::{
+    Digest, Embedded, FIXTURES_SECTION, MAX_FIXTURES, ParseDigestError, SECTION, digest, embed,
+    embed_fixtures, extract, extract_fixtures,
+};
 pub use input::PATTERN_SIZE_LIMIT;
 pub use source::ParseSourceError;
 pub use types::{

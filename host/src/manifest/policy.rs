@@ -32,6 +32,7 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
                 .hint(format!("at most {}", units::show_size(memory))),
         );
     }
+    let lines = section.integer("log_lines_per_second", 0..=100_000);
     section.finish();
     Limits {
         memory,
@@ -41,6 +42,9 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
             .unwrap_or(default.rows_per_record),
         output_bytes: output.map_or(default.output_bytes, |found| found.value),
         recycle_after: recycle.map_or(memory / 2, |found| found.value),
+        log_lines_per_second: lines
+            .and_then(|found| u32::try_from(found.value).ok())
+            .unwrap_or(default.log_lines_per_second),
     }
 }
 

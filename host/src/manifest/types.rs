@@ -262,6 +262,8 @@ pub struct Limits {
     pub output_bytes: u64,
     /// Memory past which an instance is not reused (half of `memory`).
     pub recycle_after: u64,
+    /// Messages it may log in one second, over all its instances of a host (100); the rest is counted.
+    pub log_lines_per_second: u32,
 }
 
 impl Default for Limits {
@@ -272,6 +274,7 @@ impl Default for Limits {
             rows_per_record: 10_000,
             output_bytes: 16 << 20,
             recycle_after: 32 << 20,
+            log_lines_per_second: 100,
         }
     }
 }

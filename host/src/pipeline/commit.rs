@@ -169,7 +169,8 @@ impl Committer {
                 self.owned.next = positions.end;
                 self.owned.hlc = hlc;
                 self.owned.granted = reserved;
-                self.counters.add(&totals, positions.end, processed.begun.elapsed());
+                self.counters
+                    .add(&totals, positions.end, processed.begun.elapsed());
                 self.advise(positions.end);
                 return Ok(Verdict::Committed);
             }
@@ -194,13 +195,16 @@ impl Committer {
                 tracing::warn!(partition = self.owned.claim.partition, error = %error, "outcome of a commit unknown, claiming anew");
                 self.owned.claim_anew().await?;
                 if self.owned.next == positions.end {
-                    self.counters.add(&totals, positions.end, processed.begun.elapsed());
+                    self.counters
+                        .add(&totals, positions.end, processed.begun.elapsed());
                     return Ok(Verdict::Committed);
                 }
                 if self.owned.next == positions.start {
                     return Ok(Verdict::Again);
                 }
-                Err(self.owned.moved("resolve an unknown commit", positions.start))
+                Err(self
+                    .owned
+                    .moved("resolve an unknown commit", positions.start))
             }
         }
     }
@@ -264,7 +268,10 @@ impl Committer {
         } else {
             "mend the producer, or set errors.data = \"dead-letter\" in the manifest"
         };
-        let what = format!("{verb} partition {} offset {offset}", self.owned.claim.partition);
+        let what = format!(
+            "{verb} partition {} offset {offset}",
+            self.owned.claim.partition
+        );
         LaneEnd::Stopped(Error::config(what, detail).hint(hint))
     }
 

@@ -125,7 +125,7 @@ pub struct LaneTotals {
     pub release: Arc<str>,
     /// Whether a lane runs there now.
     pub running: bool,
-    /// Committed position; `None` before the first commit of this process.
+    /// Committed position; `None` before the first lane of this process.
     pub position: Option<i64>,
     /// The numbers since the process started.
     pub totals: Totals,
@@ -165,8 +165,16 @@ impl LaneCounters {
         self.counted.lock().totals.retries += 1;
     }
 
-    pub(super) fn running(&self, running: bool) {
-        self.counted.lock().running = running;
+    /// A lane goes on here, at a committed position.
+    pub(super) fn runs_at(&self, position: i64) {
+        let mut counted = self.counted.lock();
+        counted.running = true;
+        counted.position = Some(position);
+    }
+
+    /// No lane runs here any more.
+    pub(super) fn rests(&self) {
+        self.counted.lock().running = false;
     }
 
     pub(super) fn failed(&self, error: &Error) {

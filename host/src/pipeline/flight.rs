@@ -100,7 +100,10 @@ impl FlightBuilder {
             ..Totals::default()
         };
         for dead in &self.dead {
-            *totals.dead_by_code.entry(dead.code.to_string()).or_default() += 1;
+            *totals
+                .dead_by_code
+                .entry(dead.code.to_string())
+                .or_default() += 1;
         }
         totals.filtered = totals.received - totals.dead - totals.emitted;
         for ((shape, rows), into) in self

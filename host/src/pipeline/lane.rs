@@ -48,7 +48,14 @@ pub(super) enum LaneEnd {
     Behind(Error),
     /// An operator has to act.
     Stopped(Error),
-    /// Another release takes over.
+}
+
+/// What ended a lane.
+#[derive(Debug)]
+pub(super) enum LaneOutcome {
+    /// The partition's work here.
+    Ended(LaneEnd),
+    /// Another release, which takes over.
     Cut(Box<Cutover>),
 }
 
@@ -149,22 +156,24 @@ impl Lane {
 
     /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: the anchor drops
     /// the connection of a commit that was cut short.
-    pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneEnd {
-        self.counters.running(true);
-        let end = match self.work(outlet).await {
-            Ok(None) => LaneEnd::Done,
-            Ok(Some(at)) => LaneEnd::Cut(Box::new(Cutover {
+    pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneOutcome {
+        self.counters.runs_at(self.committer.owned.next);
+        let worked = self.work(outlet).await;
+        self.counters.rests();
+        match worked {
+            Ok(None) => LaneOutcome::Ended(LaneEnd::Done),
+            Ok(Some(at)) => LaneOutcome::Cut(Box::new(Cutover {
                 owned: self.committer.owned,
                 at,
                 carried: self.carried,
             })),
-            Err(end) => end,
-        };
-        self.counters.running(false);
-        if let LaneEnd::Stopped(error) = &end {
-            self.counters.failed(error);
+            Err(end) => {
+                if let LaneEnd::Stopped(error) = &end {
+                    self.counters.failed(error);
+                }
+                LaneOutcome::Ended(end)
+            }
         }
-        end
     }
 
     /// Works to the end (`None`) or to the first offset of another release.

@@ -24,9 +24,13 @@ pub(super) async fn prepare(
     let asked = Arc::clone(surroundings);
     let info = task::blocking(move || asked.topic()).await??;
     let stored = anchor.stored().await?;
-    let seeds = start::seeds(&input.topic, &stored, &info, input.input.start, |partition| {
-        desired.of(partition).id.to_string()
-    })?;
+    let seeds = start::seeds(
+        &input.topic,
+        &stored,
+        &info,
+        input.input.start,
+        |partition| desired.of(partition).id.to_string(),
+    )?;
     let timed = plan.timed_route();
     start::refuse_growth(&input.topic, &stored, &seeds, timed)?;
     if !seeds.is_empty() {

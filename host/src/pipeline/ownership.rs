@@ -68,7 +68,10 @@ impl Ownership {
         while cuts::newest(&self.claim.cuts) != Some(release) {
             let (reserved, list) = if self.is_clean() {
                 let waiting = cuts::lower(&self.claim.cuts, self.next);
-                (self.next, cuts::add(&waiting, self.next, self.next, release))
+                (
+                    self.next,
+                    cuts::add(&waiting, self.next, self.next, release),
+                )
             } else {
                 let at = self.granted.max(self.next);
                 (at, cuts::add(&self.claim.cuts, self.next, at, release))
@@ -110,7 +113,12 @@ impl Ownership {
                 reserved,
                 cuts: &list,
             };
-            match self.connections.anchor.pin(&self.claim, self.next, pin).await {
+            match self
+                .connections
+                .anchor
+                .pin(&self.claim, self.next, pin)
+                .await
+            {
                 Ok(()) => {
                     self.granted = reserved;
                     self.claim.cuts = list;

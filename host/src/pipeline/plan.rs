@@ -192,6 +192,11 @@ impl Plan {
         }
         let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
         if input.input.headers && !pipeline.grants.iter().any(|grant| grant == "headers") {
+            crate::telemetry::denied(
+                &pipeline.name,
+                "headers",
+                &format!("pipeline.{}.grants", pipeline.name),
+            );
             return Err(Error::config(
                 what(),
                 format!("input {:?} asks for headers", input.input.name),
@@ -383,6 +388,12 @@ fn limits(
         limits.run_time = run_time;
     }
     let past = |limit: &str, asked: String, ceiling: String| {
+        // What a pipeline cannot tighten, its author has to.
+        let tighten = if matches!(limit, "memory" | "run_time") {
+            format!("tighten limits.{limit} in [pipeline.{}]", pipeline.name)
+        } else {
+            format!("lower limits.{limit} in the plugin's manifest")
+        };
         Error::config(
             what(),
             format!(
@@ -390,10 +401,7 @@ fn limits(
                 manifest.name
             ),
         )
-        .hint(format!(
-            "tighten limits in [pipeline.{}] or raise [ceilings]",
-            pipeline.name
-        ))
+        .hint(format!("{tighten}, or raise {limit} in [ceilings]"))
     };
     let ceilings = &config.ceilings;
     if limits.memory > ceilings.memory {
@@ -416,6 +424,22 @@ fn limits(
             limits.output_bytes.to_string(),
             ceilings.output_bytes.to_string(),
         ));
+    }
+    for (limit, asked, ceiling) in [
+        (
+            "rows_per_record",
+            limits.rows_per_record,
+            ceilings.rows_per_record,
+        ),
+        (
+            "log_lines_per_second",
+            limits.log_lines_per_second,
+            ceilings.log_lines_per_second,
+        ),
+    ] {
+        if asked > ceiling {
+            return Err(past(limit, asked.to_string(), ceiling.to_string()));
+        }
     }
     Ok(limits)
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Surroundings;
 use super::counters::Counters;
-use super::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, Mode};
+use super::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, LaneOutcome, Mode};
 use super::ownership::Ownership;
 use super::release::{Desired, Release, SegmentStart};
 use super::shard::Local;
@@ -66,8 +66,8 @@ impl Partition {
             let (desired, mode) = (self.desired.clone(), self.mode.clone());
             let lane = Lane::new(Arc::new(context), takes, desired, mode);
             let mut cut = match lane.map_err(LaneEnd::Stopped)?.run(outlet).await {
-                LaneEnd::Cut(cut) => *cut,
-                end => return Ok(end),
+                LaneOutcome::Cut(cut) => *cut,
+                LaneOutcome::Ended(end) => return Ok(end),
             };
             release = self.release_at(&cut.owned.claim.cuts, cut.at).await?;
             let connections = self.connections(local, &release).await?;

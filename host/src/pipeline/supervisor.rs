@@ -271,9 +271,6 @@ impl Supervisor {
         let pipeline = &*self.settings.pipeline;
         match end {
             LaneEnd::Done => {}
-            LaneEnd::Cut(cut) => {
-                return Err(Error::bug("run a lane", format!("{cut:?} was not taken over")));
-            }
             LaneEnd::Stopped(error) => return Err(error),
             LaneEnd::Behind(error) => {
                 tracing::warn!(pipeline, partition, error = %error, "read again from the stored position");

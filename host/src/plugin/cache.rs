@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -19,6 +20,10 @@ use crate::manifest::Digest;
 
 /// First bytes of an entry; the number changes when the layout does.
 const MAGIC: &[u8; 16] = b"wasmill-native-1";
+/// How a file starts that is being written.
+const PARTIAL: &str = "partial-";
+/// Age at which such a file has no writer left: no compilation may take that long.
+const ABANDONED: Duration = Duration::from_hours(1);
 /// Magic, then SHA-256 of name and code, then the code.
 const HEADER: usize = MAGIC.len() + 32;
 
@@ -69,39 +74,37 @@ impl Hasher for Sha {
 }
 
 impl Cache {
-    /// Opens `parent`/native, creating it closed to others.
+    /// Opens `parent`/native, creating it closed to others. `None`, with a warning, where there is no such
+    /// folder to be had: plugins are then compiled at every start, which costs time and nothing else.
     ///
     /// # Errors
-    /// Config: the folder cannot be made, belongs to someone else, or others may write to it.
-    pub(super) fn open(parent: &Path) -> Result<Self> {
+    /// Config: the folder belongs to someone else, or others may write to it.
+    pub(super) fn open(parent: &Path) -> Result<Option<Self>> {
         let folder = parent.join("native");
-        let refused = |detail: String| {
-            Error::config(
-                format!("open the cache of compiled plugins `{}`", folder.display()),
-                detail,
-            )
-        };
-        DirBuilder::new()
+        let made = DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&folder)
-            .map_err(|error| {
-                refused(error.to_string()).hint("give the host a cache folder it may write to")
-            })?;
-        let found = fs::symlink_metadata(&folder).map_err(|error| refused(error.to_string()))?;
-        // A file made now has our user id: it tells whether the folder is ours without asking the system.
-        let ours = tempfile::NamedTempFile::new_in(&folder)
-            .and_then(|file| file.as_file().metadata())
-            .map_err(|error| {
-                refused(error.to_string()).hint("give the host a cache folder it may write to")
-            })?;
-        if !found.is_dir() || found.uid() != ours.uid() || found.permissions().mode() & 0o077 != 0 {
-            return Err(refused(
-                "others may change it, and what lies in it is executed".to_owned(),
+            .create(&folder);
+        let found = match made.and_then(|()| fs::symlink_metadata(&folder)) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(
+                    folder = %folder.display(),
+                    %error,
+                    "no cache of compiled plugins: give the host a cache folder it may write to"
+                );
+                return Ok(None);
+            }
+        };
+        let ours = rustix::process::geteuid().as_raw();
+        if !found.is_dir() || found.uid() != ours || found.permissions().mode() & 0o077 != 0 {
+            return Err(Error::config(
+                format!("open the cache of compiled plugins `{}`", folder.display()),
+                "others may change it, and what lies in it is executed",
             )
             .hint("remove the folder, or take it over: `chown` it to the host's user and `chmod 700` it"));
         }
-        Ok(Self { folder })
+        Ok(Some(Self { folder }))
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -127,8 +130,11 @@ impl Cache {
     /// # Errors
     /// Outside: the disk refuses.
     pub(super) fn store(&self, key: &Key, code: &[u8]) -> Result<()> {
+        self.sweep();
         let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            let mut file = tempfile::Builder::new()
+                .prefix(PARTIAL)
+                .tempfile_in(&self.folder)?;
             file.write_all(MAGIC)?;
             file.write_all(&seal(key, code))?;
             file.write_all(code)?;
@@ -137,6 +143,22 @@ impl Cache {
             Ok(())
         };
         write().map_err(|error| Error::outside("write compiled code to the cache", error))
+    }
+
+    /// Removes what writers left that were killed in the middle.
+    fn sweep(&self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let partial = entry.file_name().to_string_lossy().starts_with(PARTIAL);
+            let old = entry
+                .metadata()
+                .and_then(|found| found.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
+            if partial && old {
+                // Another host may have been quicker; a file that stays is swept the next time.
+                fs::remove_file(entry.path()).ok();
+            }
+        }
     }
 }
 
@@ -194,7 +216,7 @@ mod tests {
     #[test]
     fn a_folder_open_to_others_is_refused() {
         let parent = tempfile::tempdir().unwrap();
-        Cache::open(parent.path()).unwrap();
+        Cache::open(parent.path()).unwrap().unwrap();
         let folder = parent.path().join("native");
         assert_eq!(
             fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
@@ -204,5 +226,35 @@ mod tests {
         let error = Cache::open(parent.path()).unwrap_err();
         assert!(error.detail().contains("others may change it"), "{error}");
         assert!(error.hint_text().unwrap().contains("chmod 700"));
+        fs::remove_dir(&folder).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+        assert!(Cache::open(parent.path()).is_err(), "a link was followed");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_no_cache_and_no_failure() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        fs::write(&file, b"in the way").unwrap();
+        assert!(Cache::open(&file).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_and_a_running_one_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let cache = Cache::open(parent.path()).unwrap().unwrap();
+        let [old, young] = ["partial-old", "partial-young"].map(|name| cache.folder.join(name));
+        for path in [&old, &young] {
+            fs::write(path, b"half").unwrap();
+        }
+        let then = std::time::SystemTime::now() - 2 * ABANDONED;
+        fs::File::open(&old).unwrap().set_modified(then).unwrap();
+        cache.store(&key("k"), b"code").unwrap();
+        assert!(!old.exists() && young.exists());
+        assert_eq!(
+            fs::read(cache.path(&key("k"))).unwrap(),
+            entry(&key("k"), b"code")
+        );
     }
 }

@@ -24,14 +24,25 @@ pub struct Compiled {
     pub(super) engine: Engine,
     pub(super) plugin: TransformPluginPre<HostState>,
     facts: Arc<Facts>,
-    from_cache: bool,
+    code: Code,
+}
+
+/// Where native code came from and went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Code {
+    /// Read from the cache.
+    FromCache,
+    /// Compiled, and the cache has it now.
+    Cached,
+    /// Compiled; there is no cache, or it refused.
+    Uncached,
 }
 
 impl fmt::Debug for Compiled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compiled")
             .field("digest", &self.facts.digest)
-            .field("from_cache", &self.from_cache)
+            .field("code", &self.code)
             .finish_non_exhaustive()
     }
 }
@@ -40,7 +51,7 @@ impl Compiled {
     pub(super) fn load(engine: &Engine, bytes: &[u8], cache: Option<&Path>) -> Result<Self> {
         let facts = Facts::read(bytes)?;
         facts.check()?;
-        let (component, from_cache) = native(engine, bytes, facts.digest, cache)?;
+        let (component, code) = native(engine, bytes, facts.digest, cache)?;
         let misfit = |error: wasmtime::Error| {
             Error::plugin(
                 "link the plugin",
@@ -57,7 +68,7 @@ impl Compiled {
             engine: engine.clone(),
             plugin,
             facts: Arc::new(facts),
-            from_cache,
+            code,
         })
     }
 
@@ -76,7 +87,13 @@ impl Compiled {
     /// Whether native code came from the cache.
     #[must_use]
     pub fn from_cache(&self) -> bool {
-        self.from_cache
+        self.code == Code::FromCache
+    }
+
+    /// Whether the next load finds native code in the cache.
+    #[must_use]
+    pub fn cached(&self) -> bool {
+        self.code != Code::Uncached
     }
 
     /// Configures the plugin for one pipeline. Nothing runs until an instance is asked for.
@@ -86,30 +103,41 @@ impl Compiled {
     }
 }
 
-/// Native code and whether it came from the cache.
+/// Native code and where it came from.
 fn native(
     engine: &Engine,
     bytes: &[u8],
     digest: Digest,
     cache: Option<&Path>,
-) -> Result<(Component, bool)> {
-    let Some(folder) = cache else {
-        return Ok((compile(engine, bytes)?, false));
+) -> Result<(Component, Code)> {
+    let cache = match cache {
+        Some(folder) => Cache::open(folder)?,
+        None => None,
     };
-    let cache = Cache::open(folder)?;
+    let Some(cache) = cache else {
+        return Ok((compile(engine, bytes)?, Code::Uncached));
+    };
     let key = Key::new(digest, engine.wasmtime());
     if let Some(component) = cache.load(engine.wasmtime(), &key) {
-        return Ok((component, true));
+        return Ok((component, Code::FromCache));
     }
     let component = compile(engine, bytes)?;
     let code = component
         .serialize()
         .map_err(|error| Error::bug("serialize compiled code", format!("{error:#}")))?;
     // A full disk costs a compilation at the next start, nothing else: not worth stopping for.
-    if let Err(error) = cache.store(&key, &code) {
-        tracing::warn!(%error, "compiled plugin not cached");
+    let stored = cache.store(&key, &code);
+    if let Err(error) = &stored {
+        tracing::warn!(%error, %digest, "compiled plugin not cached: it is compiled again at every start");
     }
-    Ok((component, false))
+    Ok((
+        component,
+        if stored.is_ok() {
+            Code::Cached
+        } else {
+            Code::Uncached
+        },
+    ))
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component> {

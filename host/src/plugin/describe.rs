@@ -18,6 +18,8 @@ const MEMORY: u64 = 64 << 20;
 const RUN_TIME: Duration = Duration::from_secs(1);
 /// Longest description, bytes: 256 routes of 100 columns fit many times over.
 const LONGEST: usize = 4 << 20;
+/// Messages `describe` may log in a second; it has nothing to say.
+const LINES_PER_SECOND: u32 = 10;
 
 impl Compiled {
     /// Calls the component's `describe`: canonical JSON of its inputs, routes and configuration.
@@ -27,29 +29,78 @@ impl Compiled {
     /// # Errors
     /// Blames the plugin: it trapped, went past a limit, or returned what is not a JSON object.
     pub fn describe(&self) -> Result<String> {
-        let voice = Arc::new(Voice::new("-", &self.digest().to_string(), LogLevel::Warn));
+        let mut said = self.asked(1)?;
+        Ok(said.pop().expect("asked once, answered once"))
+    }
+
+    /// Refuses a component whose `describe` says something else than `embedded`, the text its manifest was
+    /// checked against, or something else when it is asked again.
+    ///
+    /// Blocks as [`Self::describe`] does.
+    ///
+    /// # Errors
+    /// Blames the plugin, as [`Self::describe`] and for the difference.
+    pub fn check_description(&self, embedded: &str) -> Result<()> {
+        let what = "compare the plugin with its manifest";
+        let said = self.asked(2)?;
+        if said[0] != embedded {
+            return Err(Error::plugin(
+                what,
+                "the component describes something else than the manifest embedded in it",
+            )
+            .hint("build it again with `wasmill plugin build`; do not edit a built component"));
+        }
+        if said[1] != said[0] {
+            return Err(Error::plugin(
+                what,
+                "the component describes something else when it is asked a second time",
+            )
+            .hint("`describe` has to return one constant text; the SDK's macros write it"));
+        }
+        Ok(())
+    }
+
+    /// What one instance answers, asked several times.
+    fn asked(&self, times: usize) -> Result<Vec<String>> {
+        let voice = Arc::new(Voice::new(
+            "-",
+            &self.digest().to_string(),
+            LogLevel::Warn,
+            LINES_PER_SECOND,
+        ));
         let meter = Meter::new(MEMORY, RUN_TIME, OnTick::Continue);
         let engine = self.engine.wasmtime();
         let mut store = Store::new(engine, HostState::new(meter, voice));
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().meter.tick()));
         store.set_epoch_deadline(1);
-        store.set_hostcall_fuel(LONGEST);
-        let text = self
-            .call_describe(&mut store)
+        let said = self
+            .call_describe(&mut store, times)
             .map_err(|error| failure::classify(Step::Describe, error, store.data()).into_error())?;
-        match serde_json::from_str(&text) {
-            Ok(serde_json::Value::Object(_)) => Ok(text),
-            Ok(_) => Err(not_json("it is JSON, but not an object")),
-            Err(error) => Err(not_json(&error.to_string())),
+        for text in &said {
+            match serde_json::from_str(text) {
+                Ok(serde_json::Value::Object(_)) => {}
+                Ok(_) => return Err(not_json("it is JSON, but not an object")),
+                Err(error) => return Err(not_json(&error.to_string())),
+            }
         }
+        Ok(said)
     }
 
-    fn call_describe(&self, store: &mut Store<HostState>) -> wasmtime::Result<String> {
+    fn call_describe(
+        &self,
+        store: &mut Store<HostState>,
+        times: usize,
+    ) -> wasmtime::Result<Vec<String>> {
         let plugin = self.plugin.instantiate(&mut *store)?;
         let function = plugin.wasmill_plugin_describe().func_describe();
-        let (text,) = function.call(store, ())?;
-        Ok(text)
+        (0..times)
+            .map(|_| {
+                store.set_hostcall_fuel(LONGEST);
+                let (text,) = function.call(&mut *store, ())?;
+                Ok(text)
+            })
+            .collect()
     }
 }
 

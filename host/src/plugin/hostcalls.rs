@@ -15,8 +15,6 @@ use super::limits::Meter;
 
 /// Longest message written, bytes; the rest is cut (`log.wit`).
 const LONGEST_MESSAGE: usize = 4096;
-/// Messages a plugin may write in one second, over all its instances.
-const MESSAGES_A_SECOND: u32 = 100;
 /// Counter names a plugin may use (`metrics.wit`).
 const MOST_NAMES: usize = 64;
 /// Longest counter name, bytes (`metrics.wit`).
@@ -109,6 +107,8 @@ pub(super) struct Voice {
     pipeline: String,
     plugin: String,
     level: LogLevel,
+    /// Messages written in one second, at most.
+    lines_per_second: u32,
     // A lock, not atomics: start and counts move together, and messages are rare.
     window: Mutex<Window>,
     pub(super) counters: Arc<Counters>,
@@ -133,14 +133,14 @@ enum Admitted {
 }
 
 impl Window {
-    fn admit(&mut self, now: Instant) -> Admitted {
+    fn admit(&mut self, now: Instant, most: u32) -> Admitted {
         let mut dropped_before = 0;
         if now.duration_since(self.start) >= Duration::from_secs(1) {
             dropped_before = std::mem::take(&mut self.dropped);
             self.start = now;
             self.written = 0;
         }
-        if self.written >= MESSAGES_A_SECOND {
+        if self.written >= most {
             self.dropped += 1;
             return Admitted::No;
         }
@@ -150,11 +150,17 @@ impl Window {
 }
 
 impl Voice {
-    pub(super) fn new(pipeline: &str, plugin: &str, level: LogLevel) -> Self {
+    pub(super) fn new(
+        pipeline: &str,
+        plugin: &str,
+        level: LogLevel,
+        lines_per_second: u32,
+    ) -> Self {
         Self {
             pipeline: pipeline.to_owned(),
             plugin: plugin.to_owned(),
             level,
+            lines_per_second,
             window: Mutex::new(Window {
                 start: Instant::now(),
                 written: 0,
@@ -168,7 +174,11 @@ impl Voice {
         if level < self.level {
             return;
         }
-        let Admitted::Yes { dropped_before } = self.window.lock().admit(Instant::now()) else {
+        let admitted = self
+            .window
+            .lock()
+            .admit(Instant::now(), self.lines_per_second);
+        let Admitted::Yes { dropped_before } = admitted else {
             return;
         };
         let (pipeline, plugin) = (self.pipeline.as_str(), self.plugin.as_str());
@@ -282,13 +292,13 @@ mod tests {
             written: 0,
             dropped: 0,
         };
-        for _ in 0..MESSAGES_A_SECOND {
-            assert_eq!(window.admit(start), Admitted::Yes { dropped_before: 0 });
+        for _ in 0..7 {
+            assert_eq!(window.admit(start, 7), Admitted::Yes { dropped_before: 0 });
         }
-        assert_eq!(window.admit(start), Admitted::No);
-        assert_eq!(window.admit(start), Admitted::No);
+        assert_eq!(window.admit(start, 7), Admitted::No);
+        assert_eq!(window.admit(start, 7), Admitted::No);
         let later = start + Duration::from_secs(1);
-        assert_eq!(window.admit(later), Admitted::Yes { dropped_before: 2 });
+        assert_eq!(window.admit(later, 7), Admitted::Yes { dropped_before: 2 });
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl GuestPlugin {
                 &settings.pipeline,
                 &settings.plugin,
                 settings.log_level,
+                settings.limits.log_lines_per_second,
             )),
             settings: Arc::new(settings),
         }

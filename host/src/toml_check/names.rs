@@ -39,6 +39,12 @@ pub(crate) const CONNECTION: Rule = Rule {
     words: SNAKE,
     fits: is_snake,
 };
+/// What a signing key is called.
+pub(crate) const SIGNING_KEY: Rule = Rule {
+    what: "key name",
+    words: SNAKE,
+    fits: is_snake,
+};
 /// An input's name.
 pub(crate) const INPUT: Rule = Rule {
     what: "input name",
@@ -105,6 +111,13 @@ pub(crate) const HOST: Rule = Rule {
     what: "host id",
     words: "a letter or digit, then at most 62 letters, digits, '.', '_' and '-'",
     fits: is_host,
+};
+
+/// The name of a token's holder, as the audit trail shows it.
+pub(crate) const TOKEN: Rule = Rule {
+    what: "token name",
+    words: SNAKE,
+    fits: is_snake,
 };
 
 fn starts_and_goes_on(

@@ -11,6 +11,7 @@ use wasmill::error::{Blame, Error};
 use wasmill::record::{Batch, Record};
 use wasmill::route::{DeadClass, DeadLetter};
 
+use super::pin::pin;
 use super::support::World;
 
 pub(crate) async fn anchor(session: &CassandraSession, pipeline: &str) -> CassandraAnchor {
@@ -28,6 +29,7 @@ pub(crate) fn seed(partition: i32, next: i64) -> Stored {
     Stored {
         partition,
         next,
+        cuts: Vec::new(),
         topic_id: Some("id-1".to_owned()),
     }
 }
@@ -138,7 +140,7 @@ pub(crate) fn the_newer_claim_fences_the_older(world: &World) {
         assert!(matches!(fenced, CommitError::Fenced(_)), "{fenced}");
         let fenced = one.settle(&older).await.unwrap_err();
         assert!(matches!(fenced, CommitError::Fenced(_)), "{fenced}");
-        let fenced = one.reserve(&older, 0, 50).await.unwrap_err();
+        let fenced = pin(&one, &older, 0, 50, &[]).await.unwrap_err();
         assert!(matches!(fenced, CommitError::Fenced(_)), "{fenced}");
         assert_eq!(next(&two).await, 0);
         commit(&two, &newer, 0..5, &[], nothing()).await.unwrap();
@@ -165,7 +167,7 @@ pub(crate) fn positions_follow_lazily(world: &World) {
         let anchor = anchor(&session, "lazy").await;
         anchor.seed(&[seed(0, 0)]).await.unwrap();
         let claim = anchor.claim(&[0]).await.unwrap().remove(0);
-        anchor.reserve(&claim, 0, 1_000).await.unwrap();
+        pin(&anchor, &claim, 0, 1_000, &[]).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(210)).await;
         commit(&anchor, &claim, 0..5, &[], nothing()).await.unwrap();
         assert_eq!(next(&anchor).await, 5, "the first flight is stored at once");

@@ -7,6 +7,7 @@
 mod anchor;
 mod catalog;
 mod measure;
+mod pin;
 mod restart;
 mod sink;
 mod support;
@@ -44,12 +45,22 @@ fn against_a_real_cassandra() {
             anchor::nothing_moves_when_the_data_fail,
         ),
         ("anchor: dead letters", anchor::dead_letters),
+        ("pin: exactly", pin::a_pin_stores_exactly_what_it_says),
+        ("pin: what is held back", pin::what_is_held_back_goes_first),
+        ("pin: fenced", pin::a_pin_is_checked_on_epoch_and_position),
+        ("pin: late", pin::a_pin_delayed_past_a_newer_claim),
+        ("pin: seeds", pin::seeds_store_cuts),
+        ("pin: no cuts", pin::cuts_that_are_none),
+        ("pin: older tables", pin::tables_of_an_earlier_version),
+        ("anchor: handed over", pin::a_lane_handed_over_and_back),
     ] {
         eprintln!("{name}");
         case(&world);
     }
     eprintln!("restart: a stalled node");
     restart::a_change_without_an_answer(&mut world);
+    eprintln!("restart: a pin at a stalled node");
+    restart::a_pin_without_an_answer(&mut world);
     eprintln!("restart: a node killed under writes");
     restart::a_node_killed_under_writes(&mut world);
 }

@@ -8,6 +8,7 @@ use wasmill::error::Blame;
 use wasmill::record::{Op, RowBatch};
 
 use super::anchor::{anchor, commit, nothing, seed};
+use super::pin::pin;
 use super::support::{Put, World, add, declared, route, sink, write};
 
 pub(crate) fn a_change_without_an_answer(world: &mut World) {
@@ -17,7 +18,7 @@ pub(crate) fn a_change_without_an_answer(world: &mut World) {
         let anchor = anchor(&session, "stalled").await;
         anchor.seed(&[seed(0, 0)]).await.unwrap();
         let claim = anchor.claim(&[0]).await.unwrap().remove(0);
-        anchor.reserve(&claim, 0, 1_000).await.unwrap();
+        pin(&anchor, &claim, 0, 1_000, &[]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(210)).await;
         server.pause().unwrap();
         // the lane is dropped while its position is on the wire
@@ -52,6 +53,65 @@ pub(crate) fn a_change_without_an_answer(world: &mut World) {
         let (result, ()) = futures_util::future::join(flight, resumed).await;
         result.unwrap();
         assert_eq!(anchor.stored().await.unwrap()[0].next, 20);
+    });
+    world.server = Some(server);
+}
+
+pub(crate) fn a_pin_without_an_answer(world: &mut World) {
+    let mut server = world.server.take().unwrap();
+    world.block(async {
+        let session = world.session().await;
+        let anchor = anchor(&session, "stalled-pin").await;
+        anchor.seed(&[seed(0, 0)]).await.unwrap();
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        // the lane is dropped while a pin is on the wire
+        server.pause().unwrap();
+        let waited = pin(&anchor, &claim, 0, 50, &[(0, "a")]);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(300), waited)
+                .await
+                .is_err()
+        );
+        server.resume().unwrap();
+        for _ in 0..2 {
+            let unknown = pin(&anchor, &claim, 0, 60, &[]).await.unwrap_err();
+            assert!(matches!(unknown, CommitError::Unknown(_)), "{unknown}");
+            let unknown = commit(&anchor, &claim, 0..5, &[], nothing())
+                .await
+                .unwrap_err();
+            assert!(matches!(unknown, CommitError::Unknown(_)), "{unknown}");
+        }
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        assert!(
+            (claim.reserved == 50 && claim.cuts.len() == 1)
+                || (claim.reserved == 0 && claim.cuts.is_empty()),
+            "all of it or nothing: {claim:?}"
+        );
+        pin(&anchor, &claim, 0, 70, &[(0, "b")]).await.unwrap();
+
+        // an answer that comes after the time-out is read back
+        server.pause().unwrap();
+        let resumed = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            server.resume().unwrap();
+        };
+        let pinned = pin(&anchor, &claim, 0, 80, &[(0, "b"), (80, "c")]);
+        let (result, ()) = futures_util::future::join(pinned, resumed).await;
+        match result {
+            Ok(()) => {}
+            // the node reads before it applies: then only a claim tells
+            Err(CommitError::Unknown(_)) => {
+                let unknown = anchor.settle(&claim).await.unwrap_err();
+                assert!(matches!(unknown, CommitError::Unknown(_)), "{unknown}");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        assert!(
+            (claim.reserved == 80 && claim.cuts.len() == 2)
+                || (claim.reserved == 70 && claim.cuts.len() == 1),
+            "{claim:?}"
+        );
     });
     world.server = Some(server);
 }

@@ -3,7 +3,6 @@
 use wasmill::anchor::{Anchor, CommitError, Stored};
 use wasmill::error::{Blame, Error};
 use wasmill::postgres::PostgresAnchor;
-use wasmill::record::RowBatch;
 use wasmill::route::{DeadClass, DeadLetter};
 
 use crate::support::{Place, claim, commit, commit_ahead, quake_rows, quakes};
@@ -18,6 +17,7 @@ async fn seeds_keep_what_is_stored() {
     let at = |partition, next, topic: &str| Stored {
         partition,
         next,
+        cuts: Vec::new(),
         topic_id: Some(topic.to_owned()),
     };
     anchor.seed(&[at(1, 10, "a"), at(0, 0, "a")]).await.unwrap();
@@ -217,34 +217,6 @@ async fn a_failure_ahead_rolls_back_and_the_flight_may_be_repeated() {
         (100, String::new())
     );
     commit(&anchor, &owner, 100..101, &rows, &[]).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_grant_only_grows_and_is_checked() {
-    let place = Place::new().await;
-    let anchor = place.anchor(Vec::new()).await;
-    let owner = claim(&anchor, 0).await;
-    anchor.reserve(&owner, 100, 500).await.unwrap();
-    anchor.reserve(&owner, 100, 300).await.unwrap();
-    assert!(matches!(
-        anchor.reserve(&owner, 101, 600).await,
-        Err(CommitError::Fenced(_))
-    ));
-    let next = claim(&anchor, 0).await;
-    assert_eq!(next.reserved, 500);
-    assert!(matches!(
-        anchor.reserve(&owner, 100, 900).await,
-        Err(CommitError::Fenced(_))
-    ));
-    commit(&anchor, &next, 100..101, &RowBatch::default(), &[])
-        .await
-        .unwrap();
-    assert_eq!(
-        claim(&anchor, 0).await.reserved,
-        500,
-        "a flight with a lower grant does not lower it"
-    );
-    anchor.settle(&next).await.unwrap();
 }
 
 #[tokio::test]

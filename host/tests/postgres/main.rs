@@ -10,5 +10,6 @@ mod contract;
 mod cost;
 mod faults;
 mod keyed;
+mod pin;
 mod support;
 mod types;

@@ -65,6 +65,7 @@ impl Place {
             .map(|partition| Stored {
                 partition,
                 next: 100,
+                cuts: Vec::new(),
                 topic_id: None,
             })
             .collect();

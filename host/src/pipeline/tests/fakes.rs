@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 
-use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, MemoryAnchor, Stored};
+use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, MemoryAnchor, Pin, Stored};
 use crate::error::{Error, Retry};
 use crate::record::cells::{Cell, Reader};
 use crate::sink::{AheadRows, AheadSink};
@@ -388,11 +388,11 @@ impl Anchor for FakeAnchor {
         self.fly(flight, ahead).boxed_local()
     }
 
-    fn reserve<'a>(
+    fn pin<'a>(
         &'a self,
         claim: &'a Claim,
         next: i64,
-        reserved: i64,
+        pin: Pin<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
         async move {
             let fault = self.store.lock().grants.pop_front().unwrap_or(Fault::None);
@@ -402,9 +402,9 @@ impl Anchor for FakeAnchor {
                 _ => {}
             }
             if !self.lazy {
-                self.inner.reserve(claim, next, reserved).await?;
+                self.inner.pin(claim, next, pin).await?;
             }
-            self.reserved(reserved);
+            self.reserved(pin.reserved);
             match fault {
                 Fault::UnknownDone => Err(CommitError::Unknown(outside("no reply"))),
                 _ => Ok(()),

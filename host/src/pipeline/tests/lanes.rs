@@ -5,8 +5,8 @@ use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::error::Blame;
 use crate::manifest::DataPolicy;
-use crate::pipeline::commit::GRANT;
 use crate::pipeline::lane::{LaneEnd, Mode};
+use crate::pipeline::ownership::GRANT;
 
 fn emit(_: i64) -> Act {
     Act::Row

@@ -69,6 +69,9 @@ fn config() -> Config {
         cassandra: names(["c1", "c2"]).map(|name| (name, cassandra())).into(),
         pipelines: Vec::new(),
         ceilings: Ceilings::default(),
+        signing: Vec::new(),
+        http: None,
+        control: None,
     }
 }
 
@@ -85,7 +88,8 @@ fn pipeline(routes: &[(&str, &str)]) -> PipelineConfig {
     };
     PipelineConfig {
         name: "web".to_owned(),
-        file: "clicks.wasm".into(),
+        plugin: crate::config::PluginSource::File("clicks.wasm".into()),
+        overlay: String::new(),
         inputs: BTreeMap::from([(
             "in".to_owned(),
             InputBinding {

@@ -15,8 +15,7 @@ use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::anchor::{Anchor, Stored};
 use crate::error::{Blame, Error};
-use crate::pipeline::{PipelineSettings, Shards, Surroundings, run};
-use crate::plugin::Plugin;
+use crate::pipeline::{Desired, PipelineSettings, Plan, Release, Shards, Surroundings, run};
 use crate::sink::AheadSink;
 use crate::source::{Inlet, Source, SourceCommand, SourceEvent, TopicInfo};
 
@@ -105,7 +104,6 @@ struct Scripted(Script);
 
 struct Around {
     anchor: super::fakes::FakeAnchor,
-    plugin: super::guest::FakePlugin,
     script: Mutex<Option<Script>>,
 }
 
@@ -116,12 +114,16 @@ impl std::fmt::Debug for Around {
 }
 
 impl Surroundings for Around {
-    fn anchor(&self) -> LocalBoxFuture<'_, Result<Rc<dyn Anchor>, Error>> {
+    fn anchor<'a>(&'a self, _: &'a Plan) -> LocalBoxFuture<'a, Result<Rc<dyn Anchor>, Error>> {
         let anchor = self.anchor.clone();
         async move { Ok(Rc::new(anchor) as Rc<dyn Anchor>) }.boxed_local()
     }
 
-    fn ahead(&self, _: usize) -> LocalBoxFuture<'_, Result<Box<dyn AheadSink>, Error>> {
+    fn ahead<'a>(
+        &'a self,
+        _: &'a Plan,
+        _: usize,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn AheadSink>, Error>> {
         let store = Arc::clone(&self.anchor.store);
         async move { Ok(Box::new(FakeSink { store }) as Box<dyn AheadSink>) }.boxed_local()
     }
@@ -137,8 +139,14 @@ impl Surroundings for Around {
         })
     }
 
-    fn plugin(&self) -> Arc<dyn Plugin> {
-        Arc::new(self.plugin.clone())
+    fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
+        async move {
+            Err(Error::config(
+                "load a release",
+                format!("{id} is not known"),
+            ))
+        }
+        .boxed_local()
     }
 }
 
@@ -150,14 +158,14 @@ fn play(world: &World, script: impl FnOnce(&Stage) + Send + 'static) -> Result<(
         stop.send_replace(true);
     };
     let settings = PipelineSettings {
-        plan: Arc::clone(&world.plan),
-        errors: world.errors,
+        pipeline: "p".into(),
+        desired: watch::channel(Desired::only(world.release())).1,
+        segments: mpsc::unbounded_channel().0,
         counters: Arc::clone(&world.counters),
         session_timeout: Duration::from_millis(60),
     };
     let around = Arc::new(Around {
         anchor: world.anchor.clone(),
-        plugin: world.plugin.clone(),
         script: Mutex::new(Some(Box::new(script))),
     });
     on_a_shard(async {

@@ -12,18 +12,19 @@ use tokio::sync::watch;
 
 use super::fakes::{FakeAnchor, FakeSink, Shared};
 use super::guest::{Act, FakePlugin};
-use crate::anchor::{Anchor as _, Stored};
+use crate::anchor::{Anchor as _, Cut, Stored};
 use crate::decode::Decoder;
 use crate::manifest::{
     CassandraTable, Create, DataPolicy, ErrorPolicy, Field, FieldSource, Format, Input, KeyFormat,
     Limits, Mode as TableMode, PostgresTable, Route, Start, Target, Tombstones,
 };
 use crate::pipeline::counters::{Counters, Totals};
-use crate::pipeline::lane::{Connections, Lane, LaneContext, LaneEnd, Mode};
+use crate::pipeline::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, LaneOutcome, Mode};
+use crate::pipeline::ownership::Ownership;
 use crate::pipeline::plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
 use crate::pipeline::process::Processor;
+use crate::pipeline::release::{Desired, Release};
 use crate::record::{Batch, Column, Record, Type};
-use crate::route::RouteTable;
 use crate::source::{self, Inlet, Outlet, SourceCommand};
 
 /// Which sinks the plugin writes.
@@ -140,6 +141,21 @@ pub(super) fn batch(partition: i32, offsets: Range<i64>) -> Batch {
     batch
 }
 
+/// The release every test runs unless it says otherwise.
+pub(super) const RELEASE: &str = "r1";
+
+/// A lane that no other release takes over from.
+pub(super) struct OneLane(Lane);
+
+impl OneLane {
+    pub(super) async fn run(self, mut outlet: Outlet) -> LaneEnd {
+        match self.0.run(&mut outlet).await {
+            LaneOutcome::Ended(end) => end,
+            LaneOutcome::Cut(cut) => panic!("{cut:?}"),
+        }
+    }
+}
+
 pub(super) struct World {
     pub(super) plan: Arc<Plan>,
     pub(super) anchor: FakeAnchor,
@@ -168,7 +184,7 @@ impl World {
                 init: None,
                 made: Arc::new(Mutex::new((0, 0))),
             },
-            counters: Arc::new(Counters::new(plan.routes.len())),
+            counters: Arc::new(Counters::new()),
             plan: Arc::new(plan),
             store,
             errors: ErrorPolicy {
@@ -185,20 +201,31 @@ impl World {
         let stored = Stored {
             partition,
             next,
+            cuts: vec![Cut {
+                at: next,
+                release: RELEASE.to_owned(),
+            }],
             topic_id: None,
         };
         self.anchor.seed(&[stored]).await.unwrap();
     }
 
-    pub(super) fn processor(&self) -> Processor {
-        let routes = RouteTable::new(&self.plan.bound_routes(), 10).unwrap();
-        let decoder = Decoder::new(&self.plan.input.input).unwrap();
+    /// The release under test.
+    pub(super) fn release(&self) -> Arc<Release> {
         let plugin = Arc::new(self.plugin.clone());
-        Processor::new(Arc::from("t"), decoder, Arc::new(routes), plugin)
+        let release = Release::new(RELEASE, Arc::clone(&self.plan), self.errors, plugin);
+        Arc::new(release.unwrap())
+    }
+
+    pub(super) fn processor(&self) -> Processor {
+        let release = self.release();
+        let decoder = Decoder::new(&self.plan.input.input).unwrap();
+        let plugin = Arc::clone(&release.plugin);
+        Processor::new(Arc::from("t"), decoder, Arc::clone(&release.routes), plugin)
     }
 
     /// Claims partition 0 and makes its lane.
-    pub(super) async fn lane(&self) -> (Lane, Inlet, Outlet, i64) {
+    pub(super) async fn lane(&self) -> (OneLane, Inlet, Outlet, i64) {
         let claim = self.anchor.claim(&[0]).await.unwrap().remove(0);
         let next = claim.next;
         let sinks = self.plan.routes.iter().map(|route| {
@@ -212,20 +239,19 @@ impl World {
             ahead: sinks.collect(),
         };
         let context = LaneContext {
-            plan: Arc::clone(&self.plan),
-            errors: self.errors,
+            release: self.release(),
             counters: Arc::clone(&self.counters),
             source: self.commands.clone(),
         };
+        let (_, desired) = watch::channel(Desired::only(Arc::clone(&context.release)));
+        let takes = Cutover {
+            owned: Ownership::new(Rc::new(connections), claim, self.mode.subscribe()),
+            at: next,
+            carried: None,
+        };
         let (inlet, outlet) = source::channel();
-        let lane = Lane::new(
-            Arc::new(context),
-            Rc::new(connections),
-            self.processor(),
-            claim,
-            self.mode.subscribe(),
-        );
-        (lane, inlet, outlet, next)
+        let lane = Lane::new(Arc::new(context), takes, desired, self.mode.subscribe());
+        (OneLane(lane.unwrap()), inlet, outlet, next)
     }
 
     /// One lane over batches that end at `cuts`, from where the anchor stands; it ends with its input.

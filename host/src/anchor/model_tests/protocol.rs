@@ -1,0 +1,389 @@
+//! The protocol of version pinning as a state machine: row, two lanes, the wire, and what may fail. It decides
+//! which state may follow which; it explores nothing.
+
+mod steps;
+
+use std::cell::RefCell;
+
+use crate::anchor::{Cut, cuts};
+
+/// A worker whose sender died or gave up.
+const NOBODY: u8 = 2;
+
+/// How an upgrade gets into the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    /// Somebody adds a cut at the row's grant; the owner learns of it with its next change.
+    AtReserved,
+    /// The same, at the committed position.
+    AtNext,
+    /// The owner pins it, exactly: at the grant, or at the position with the grant given up in the same step.
+    Pin,
+    /// As `Pin`, but at the position without giving the grant up.
+    PinAtNext,
+}
+
+/// When the owner may give up its grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Nothing at or above the position was ever sent by this owner.
+    Never,
+    /// Nothing is being sent now: an attempt may have been given up.
+    NotNow,
+}
+
+/// One variant of the protocol; [`RULES`] is the one that is built.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) upgrade: Upgrade,
+    pub(super) sent: Sent,
+    /// Giving up the grant waits until the position is past the reservation found at the claim.
+    pub(super) past_found: bool,
+    /// Giving up the grant lowers the cuts above the position too.
+    pub(super) lower_cuts: bool,
+    /// The last listed cut decides; otherwise the greatest.
+    pub(super) last_listed: bool,
+    /// A claim fences changes of earlier ones.
+    pub(super) epoch: bool,
+    /// After an unknown outcome the owner claims anew; otherwise it reads the row again.
+    pub(super) claim_anew: bool,
+    /// The grant is given up only while no fetched record waits.
+    pub(super) idle_only: bool,
+    /// There are commits of a grant alone.
+    pub(super) grants: bool,
+    /// They count from the next record; otherwise from the position.
+    pub(super) from_record: bool,
+    pub(super) records: [i8; 3],
+    /// How far a grant reaches past what it is for.
+    pub(super) reach: i8,
+    pub(super) faults: u8,
+    pub(super) upgrades: u8,
+}
+
+pub(super) const RULES: Rules = Rules {
+    upgrade: Upgrade::AtReserved,
+    sent: Sent::Never,
+    past_found: true,
+    lower_cuts: true,
+    last_listed: true,
+    epoch: true,
+    claim_anew: true,
+    idle_only: false,
+    grants: true,
+    from_record: true,
+    records: [0, 2, 5],
+    reach: 1,
+    faults: 2,
+    upgrades: 1,
+};
+
+/// A list of cuts, by its index in [`Model::lists`].
+type List = u16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Phase {
+    Idle,
+    Data,
+    Advance,
+    Pin,
+    Unknown,
+    Reread,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Worker {
+    /// Holds the newest epoch.
+    current: bool,
+    next: i8,
+    phase: Phase,
+    to: i8,
+    grant: i8,
+    list: List,
+    /// The reservation found at the claim.
+    found: i8,
+    /// One past the greatest offset this owner ever sent.
+    high: i8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Message {
+    /// A row of the record at an offset, made by a release.
+    Data { who: u8, offset: i8, release: u8 },
+    /// A change of the row under an epoch and the position `from`.
+    Change {
+        who: u8,
+        current: bool,
+        from: i8,
+        to: i8,
+        reserved: i8,
+        kind: Kind,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Kind {
+    Advance,
+    /// Raises the row's grant, cuts stay.
+    Grant,
+    /// Lowers the row's grant and what the row lists.
+    Lower,
+    /// Sets both.
+    Pin(List),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct State {
+    next: i8,
+    reserved: i8,
+    list: List,
+    target: u8,
+    /// Bit `4 × record + release`.
+    landed: u16,
+    arrived: u8,
+    wire: Vec<Message>,
+    workers: [Option<Worker>; 2],
+    faults: u8,
+    crashed: bool,
+}
+
+/// What leads to a state: a name, who, and up to two numbers.
+pub(super) type Label = (&'static str, u8, i8, i8);
+
+/// Steps that are not faults and no new input.
+pub(super) const NORMAL: u8 = 0;
+const FAULT: u8 = 1;
+const INPUT: u8 = 2;
+
+pub(super) struct Model {
+    rules: Rules,
+    lists: RefCell<Vec<Vec<Cut>>>,
+}
+
+impl Message {
+    fn who(&self) -> u8 {
+        match self {
+            Self::Data { who, .. } | Self::Change { who, .. } => *who,
+        }
+    }
+
+    fn who_mut(&mut self) -> &mut u8 {
+        match self {
+            Self::Data { who, .. } | Self::Change { who, .. } => who,
+        }
+    }
+}
+
+impl State {
+    fn send(&mut self, message: Message) {
+        if let Err(at) = self.wire.binary_search(&message) {
+            self.wire.insert(at, message);
+        }
+    }
+
+    /// Changes all messages, which stay a set.
+    fn rewrite(&mut self, change: impl FnMut(&mut Message)) {
+        self.wire.iter_mut().for_each(change);
+        self.wire.sort_unstable();
+        self.wire.dedup();
+    }
+
+    fn orphan(&mut self, worker: u8) {
+        self.rewrite(|message| {
+            if message.who() == worker {
+                *message.who_mut() = NOBODY;
+            }
+        });
+    }
+
+    fn worker(&mut self, worker: u8) -> &mut Worker {
+        self.workers[usize::from(worker)]
+            .as_mut()
+            .expect("only live workers act")
+    }
+
+    fn fault(mut self) -> Self {
+        self.faults += 1;
+        self.crashed = true;
+        self
+    }
+
+    fn has(&self, record: usize, release: u8) -> bool {
+        self.landed & (1 << (4 * record + usize::from(release))) != 0
+    }
+}
+
+impl Model {
+    pub(super) fn new(rules: Rules) -> Self {
+        let first = vec![Cut {
+            at: 0,
+            release: "1".to_owned(),
+        }];
+        Self {
+            rules,
+            lists: RefCell::new(vec![first]),
+        }
+    }
+
+    fn list(&self, make: impl FnOnce(&[Vec<Cut>]) -> Vec<Cut>) -> List {
+        let mut lists = self.lists.borrow_mut();
+        let made = make(&lists);
+        let known = lists.iter().position(|list| *list == made);
+        let at = known.unwrap_or_else(|| {
+            lists.push(made);
+            lists.len() - 1
+        });
+        List::try_from(at).expect("few lists exist")
+    }
+
+    fn added(&self, list: List, next: i8, at: i8, release: u8) -> List {
+        self.list(|lists| {
+            let cut = release.to_string();
+            let list = &lists[usize::from(list)];
+            if self.rules.last_listed {
+                return cuts::add(list, next.into(), at.into(), &cut);
+            }
+            // nothing is dropped where another cut than the last listed one may decide
+            let mut list = list.clone();
+            list.push(Cut {
+                at: at.into(),
+                release: cut,
+            });
+            list
+        })
+    }
+
+    fn lowered(&self, list: List, next: i8) -> List {
+        if !self.rules.lower_cuts {
+            return list;
+        }
+        self.list(|lists| cuts::lower(&lists[usize::from(list)], next.into()))
+    }
+
+    fn release(&self, list: List, offset: i8) -> u8 {
+        let lists = self.lists.borrow();
+        let list = &lists[usize::from(list)];
+        let release = if self.rules.last_listed {
+            cuts::release_at(list, offset.into())
+        } else {
+            let below = list.iter().filter(|cut| cut.at <= i64::from(offset));
+            let greatest = below.max_by_key(|cut| (cut.at, cut.release.clone()));
+            greatest.map(|cut| cut.release.as_str())
+        };
+        release.map_or(1, number)
+    }
+
+    fn newest(&self, list: List) -> u8 {
+        let lists = self.lists.borrow();
+        cuts::newest(&lists[usize::from(list)]).map_or(1, number)
+    }
+
+    pub(super) fn start() -> State {
+        State {
+            next: 0,
+            reserved: 0,
+            list: 0,
+            target: 1,
+            landed: 0,
+            arrived: 0,
+            wire: Vec::new(),
+            workers: [None, None],
+            faults: 0,
+            crashed: false,
+        }
+    }
+
+    fn claim(&self, mut state: State, worker: u8) -> State {
+        if self.rules.epoch {
+            for other in state.workers.iter_mut().flatten() {
+                other.current = false;
+            }
+            state.rewrite(|message| {
+                if let Message::Change { current, .. } = message {
+                    *current = false;
+                }
+            });
+        }
+        state.workers[usize::from(worker)] = Some(Worker {
+            current: true,
+            next: state.next,
+            phase: Phase::Idle,
+            to: 0,
+            grant: state.reserved,
+            list: state.list,
+            found: state.reserved,
+            high: state.next,
+        });
+        state
+    }
+
+    fn unknown(&self, mut state: State, worker: u8) -> State {
+        state.orphan(worker);
+        let phase = if self.rules.claim_anew {
+            Phase::Unknown
+        } else {
+            Phase::Reread
+        };
+        let worker = state.worker(worker);
+        (worker.phase, worker.to) = (phase, 0);
+        state
+    }
+
+    pub(super) fn bad(&self, state: &State) -> Option<Bad> {
+        let records = self.rules.records;
+        for (record, offset) in records.iter().enumerate() {
+            let releases = (state.landed >> (4 * record) & 0xf).count_ones();
+            if releases > 1 {
+                return Some(Bad::Ghost);
+            }
+            if releases == 0 && *offset < state.next {
+                return Some(Bad::Lost);
+            }
+            let newest = (1..=3).rev().find(|release| state.has(record, *release));
+            let newest = newest.unwrap_or(0);
+            if (record + 1..3).any(|later| (1..newest).any(|older| state.has(later, older))) {
+                return Some(Bad::Back);
+            }
+        }
+        let arrived = usize::from(state.arrived);
+        let end = records[..arrived].last().map_or(0, |record| record + 1);
+        (state.reserved > state.next.max(end) + self.rules.reach).then_some(Bad::Reserved)
+    }
+
+    pub(super) fn reached(&self, goal: Goal, state: &State) -> bool {
+        let newest = self.release(state.list, state.next) == state.target;
+        let arrived = &self.rules.records[..usize::from(state.arrived)];
+        match goal {
+            Goal::Drained => arrived.last().is_none_or(|last| state.next > *last),
+            Goal::Idle => newest || state.crashed,
+            Goal::IdleAlways => newest,
+        }
+    }
+}
+
+fn number(release: &str) -> u8 {
+    release.parse().expect("releases are numbers here")
+}
+
+/// What must never be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// Two releases wrote one offset.
+    Ghost,
+    /// The position passed a record that was not written.
+    Lost,
+    /// An older release wrote after a newer one.
+    Back,
+    /// The grant lies further past the last record than it reaches.
+    Reserved,
+}
+
+/// What must always be within reach by normal steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Every record that arrived is processed.
+    Drained,
+    /// Without a fault ever, the next record is the newest release's.
+    Idle,
+    /// The same, whatever failed before.
+    IdleAlways,
+}

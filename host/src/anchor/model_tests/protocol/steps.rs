@@ -1,0 +1,267 @@
+//! Every step out of a state: what the world does, what fails, what a lane may do, what arrives. Each is one
+//! atomic change of the row, of a lane or of the wire.
+
+use super::{
+    FAULT, INPUT, Kind, Label, List, Message, Model, NOBODY, NORMAL, Phase, Sent, State, Upgrade,
+    Worker,
+};
+
+impl Model {
+    pub(in super::super) fn successors(&self, state: &State, to: &mut Vec<(Label, State, u8)>) {
+        self.world(state, to);
+        for worker in [0, 1] {
+            let index = usize::from(worker);
+            let Some(now) = state.workers[index] else {
+                let doubled = state.workers[1 - index].is_some();
+                let faults = state.faults + u8::from(doubled);
+                if faults <= self.rules.faults {
+                    let mut next = self.claim(state.clone(), worker);
+                    next.faults = faults;
+                    next.crashed |= doubled;
+                    to.push((("claim", worker, 0, 0), next, u8::from(doubled)));
+                }
+                continue;
+            };
+            self.fails(state, worker, now, to);
+            match now.phase {
+                Phase::Idle => self.idle(state, worker, now, to),
+                Phase::Data => self.acknowledged(state, worker, now, to),
+                Phase::Unknown | Phase::Reread if !now.current => {
+                    let mut next = state.clone();
+                    next.workers[index] = None;
+                    to.push((("fenced", worker, 0, 0), next, NORMAL));
+                }
+                Phase::Unknown => {
+                    let next = self.claim(state.clone(), worker);
+                    to.push((("claim anew", worker, 0, 0), next, NORMAL));
+                }
+                Phase::Reread => {
+                    let mut next = state.clone();
+                    self.learn(&mut next, worker);
+                    to.push((("read again", worker, 0, 0), next, NORMAL));
+                }
+                Phase::Advance | Phase::Pin => {}
+            }
+        }
+        for at in 0..state.wire.len() {
+            self.arrives(state, at, to);
+        }
+    }
+
+    /// Records arrive, releases are asked for.
+    fn world(&self, state: &State, to: &mut Vec<(Label, State, u8)>) {
+        if state.target <= self.rules.upgrades {
+            let mut next = state.clone();
+            next.target += 1;
+            let at = match self.rules.upgrade {
+                Upgrade::AtReserved => Some(state.reserved),
+                Upgrade::AtNext => Some(state.next),
+                Upgrade::Pin | Upgrade::PinAtNext => None,
+            };
+            if let Some(at) = at {
+                next.list = self.added(state.list, state.next, at, next.target);
+            }
+            let target = i8::try_from(next.target).expect("few upgrades");
+            to.push((("upgrade", NOBODY, target, 0), next, NORMAL));
+        }
+        if let Some(record) = self.rules.records.get(usize::from(state.arrived)) {
+            let mut next = state.clone();
+            next.arrived += 1;
+            to.push((("record", NOBODY, *record, 0), next, INPUT));
+        }
+    }
+
+    fn fails(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, u8)>) {
+        if state.faults >= self.rules.faults {
+            return;
+        }
+        let mut crashed = state.clone().fault();
+        crashed.orphan(worker);
+        let mut given_up = crashed.clone();
+        crashed.workers[usize::from(worker)] = None;
+        to.push((("crash", worker, 0, 0), crashed, FAULT));
+        let label = ("time-out", worker, 0, 0);
+        match now.phase {
+            Phase::Data => {
+                let lane = given_up.worker(worker);
+                (lane.phase, lane.to) = (Phase::Idle, 0);
+                to.push((label, given_up, FAULT));
+            }
+            Phase::Advance | Phase::Pin => {
+                to.push((label, self.unknown(given_up, worker), FAULT));
+            }
+            Phase::Idle | Phase::Unknown | Phase::Reread => {}
+        }
+    }
+
+    /// All rows of a flight are acknowledged: the position may move.
+    fn acknowledged(
+        &self,
+        state: &State,
+        worker: u8,
+        now: Worker,
+        to: &mut Vec<(Label, State, u8)>,
+    ) {
+        if state.wire.iter().any(|message| message.who() == worker) {
+            return;
+        }
+        let reserved = now.grant.max(now.to + self.rules.reach);
+        let mut next = state.clone();
+        next.worker(worker).phase = Phase::Advance;
+        next.send(Message::Change {
+            who: worker,
+            current: now.current,
+            from: now.next,
+            to: now.to,
+            reserved,
+            kind: Kind::Advance,
+        });
+        to.push((("advance", worker, now.next, now.to), next, NORMAL));
+    }
+
+    /// What an owner may do that waits for nothing.
+    fn idle(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, u8)>) {
+        let arrived = &self.rules.records[..usize::from(state.arrived)];
+        let mut waiting = arrived.iter().copied().filter(|record| *record >= now.next);
+        let (first, second) = (waiting.next(), waiting.next());
+        for last in [first, second].into_iter().flatten() {
+            if last >= now.grant {
+                continue;
+            }
+            let mut next = state.clone();
+            for offset in arrived.iter().filter(|o| (now.next..=last).contains(*o)) {
+                next.send(Message::Data {
+                    who: worker,
+                    offset: *offset,
+                    release: self.release(now.list, *offset),
+                });
+            }
+            let lane = next.worker(worker);
+            (lane.phase, lane.to) = (Phase::Data, last + 1);
+            lane.high = lane.high.max(last + 1);
+            to.push((("send", worker, now.next, last), next, NORMAL));
+        }
+        let pins = matches!(self.rules.upgrade, Upgrade::Pin | Upgrade::PinAtNext);
+        let change = |label: &'static str, reserved: i8, kind: Kind| {
+            let mut next = state.clone();
+            let lane = next.worker(worker);
+            lane.phase = Phase::Pin;
+            // given up before it is lowered
+            lane.grant = lane.grant.min(reserved);
+            next.send(Message::Change {
+                who: worker,
+                current: now.current,
+                from: now.next,
+                to: now.next,
+                reserved,
+                kind,
+            });
+            ((label, worker, reserved, 0), next, NORMAL)
+        };
+        if let Some(first) = first.filter(|first| *first >= now.grant && self.rules.grants) {
+            let from = if self.rules.from_record {
+                first
+            } else {
+                now.next
+            };
+            let kind = if pins {
+                Kind::Pin(now.list)
+            } else {
+                Kind::Grant
+            };
+            to.push(change("grant", from + 1 + self.rules.reach, kind));
+        }
+        let unsent = match self.rules.sent {
+            Sent::Never => now.next >= now.high,
+            Sent::NotNow => true,
+        };
+        let free = unsent
+            && (!self.rules.past_found || now.next >= now.found)
+            && !(self.rules.idle_only && first.is_some());
+        if free && now.grant > now.next {
+            let kind = if pins {
+                Kind::Pin(self.lowered(now.list, now.next))
+            } else {
+                Kind::Lower
+            };
+            to.push(change("lower", now.next, kind));
+        }
+        if !pins || self.newest(now.list) == state.target {
+            return;
+        }
+        let cut = |list: List, at: i8| Kind::Pin(self.added(list, now.next, at, state.target));
+        if self.rules.upgrade == Upgrade::PinAtNext {
+            to.push(change("cut at next", now.grant, cut(now.list, now.next)));
+            return;
+        }
+        to.push(change(
+            "cut at the grant",
+            now.grant,
+            cut(now.list, now.grant),
+        ));
+        if free {
+            let list = self.lowered(now.list, now.next);
+            to.push(change("lower and cut", now.next, cut(list, now.next)));
+        }
+    }
+
+    /// A lane takes over what the row holds.
+    fn learn(&self, state: &mut State, worker: u8) {
+        let (next, reserved, list) = (state.next, state.reserved, state.list);
+        let lane = state.worker(worker);
+        (lane.phase, lane.to) = (Phase::Idle, 0);
+        (lane.next, lane.grant, lane.list) = (next, reserved, list);
+    }
+
+    /// A message gets where it goes, or is lost with its sender.
+    fn arrives(&self, state: &State, at: usize, to: &mut Vec<(Label, State, u8)>) {
+        let mut next = state.clone();
+        let message = next.wire.remove(at);
+        let who = message.who();
+        if who == NOBODY {
+            to.push((("lost", who, 0, 0), next.clone(), NORMAL));
+        }
+        match message {
+            Message::Data {
+                offset, release, ..
+            } => {
+                let record = self.rules.records.iter().position(|o| *o == offset);
+                let record = record.expect("only records are sent");
+                next.landed |= 1 << (4 * record + usize::from(release));
+                let release = i8::try_from(release).expect("few releases");
+                to.push((("applied", who, offset, release), next, NORMAL));
+            }
+            Message::Change {
+                current,
+                from,
+                to: moved,
+                reserved,
+                kind,
+                ..
+            } => {
+                let holds = current && state.next == from;
+                if holds {
+                    next.next = moved;
+                    (next.reserved, next.list) = match kind {
+                        Kind::Advance | Kind::Grant => (state.reserved.max(reserved), state.list),
+                        Kind::Lower => (reserved, self.lowered(state.list, moved)),
+                        Kind::Pin(list) => (reserved, list),
+                    };
+                }
+                if who != NOBODY {
+                    if state.faults < self.rules.faults {
+                        let lost = self.unknown(next.clone().fault(), who);
+                        to.push((("reply lost", who, moved, reserved), lost, FAULT));
+                    }
+                    if holds || current {
+                        self.learn(&mut next, who);
+                    } else {
+                        next.workers[usize::from(who)] = None;
+                    }
+                }
+                let label = if holds { "changed" } else { "refused" };
+                to.push(((label, who, moved, reserved), next, NORMAL));
+            }
+        }
+    }
+}

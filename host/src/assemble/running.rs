@@ -1,0 +1,410 @@
+//! One pipeline of a host: it does what the deployment in force says, and follows the next one.
+//!
+//! [`Pipeline`] is what others may look at; [`Actor::run`] is its task on the control runtime. A deployment that
+//! the running source and anchor suit is handed to the lanes, which swap at a batch boundary; any other restarts
+//! the pipeline. One that cannot be loaded leaves what runs running. It never writes to the control log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use super::releases::{Loaded, Releases};
+use super::world::World;
+use crate::admin::types::PipelineState;
+use crate::anchor::MemoryAnchor;
+use crate::clock::Backoff;
+use crate::config::Config;
+use crate::control::{Deployment, Revision};
+use crate::error::{Blame, Error, Result};
+use crate::pipeline::{
+    self, Counters, Desired, PipelineSettings, SegmentStart, Shards, Surroundings,
+};
+
+/// Starts in a row that the plugin fails before its pipeline is parked.
+const CRASHES: u32 = 4;
+/// A run of this length was no crash.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// What others may know of a pipeline.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) name: Arc<str>,
+    pub(super) counters: Arc<Counters>,
+    // Short: written when something changes, read by whoever asks; no await crosses it.
+    seen: Mutex<Seen>,
+}
+
+/// What a pipeline does now.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) state: PipelineState,
+    /// The revision that is in force here; 0 before the first.
+    pub(super) revision: u64,
+    /// What runs, or ran last.
+    pub(super) loaded: Option<Arc<Loaded>>,
+    /// The last failure and when, milliseconds since 1970.
+    pub(super) failure: Option<(i64, Error)>,
+    /// Failures by class since the host started.
+    pub(super) failures: BTreeMap<&'static str, u64>,
+}
+
+impl Pipeline {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            counters: Arc::new(Counters::new()),
+            seen: Mutex::new(Seen {
+                state: PipelineState::Starting,
+                revision: 0,
+                loaded: None,
+                failure: None,
+                failures: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// A look at it.
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.lock().clone()
+    }
+
+    /// Whether it waits for an operator, with what it waits for.
+    pub(super) fn given_up(&self) -> Option<Error> {
+        let seen = self.seen.lock();
+        let waits = matches!(seen.state, PipelineState::Parked | PipelineState::Stopped);
+        let failure = seen.failure.as_ref().filter(|_| waits);
+        failure.map(|(_, error)| error.clone())
+    }
+
+    fn is(&self, state: PipelineState) {
+        self.seen.lock().state = state;
+    }
+
+    fn failed(&self, error: &Error) {
+        let mut seen = self.seen.lock();
+        *seen.failures.entry(class(error.blame())).or_default() += 1;
+        seen.failure = Some((crate::clock::now_micros() / 1000, error.clone()));
+    }
+}
+
+/// The word for a class of failures.
+pub(super) fn class(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Plugin => "plugin",
+        Blame::Data => "data",
+        Blame::Config => "config",
+        Blame::Outside => "outside",
+        Blame::Bug => "bug",
+    }
+}
+
+/// What all pipelines of a host share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) releases: Releases,
+    pub(super) shards: Shards,
+    /// Told which release begins where, by pipeline.
+    pub(super) segments: mpsc::UnboundedSender<(Arc<str>, SegmentStart)>,
+    /// Whether a pipeline that gave up waits for an operator, or ends: nobody could reach the host.
+    pub(super) stays: bool,
+}
+
+/// A deployment, loaded.
+struct Prepared {
+    main: Arc<Loaded>,
+    desired: Desired,
+}
+
+/// How a run ended.
+enum Ended {
+    /// The host stops.
+    Stopped,
+    /// Something else is deployed.
+    Changed,
+    /// By itself.
+    Failed(Error),
+}
+
+/// The task of one pipeline.
+pub(super) struct Actor {
+    shared: Shared,
+    pipeline: Arc<Pipeline>,
+    deployed: watch::Receiver<Arc<Revision>>,
+    stop: watch::Receiver<bool>,
+    /// Positions of a pipeline that writes nothing: they outlive a pause.
+    memory: MemoryAnchor,
+}
+
+impl Actor {
+    pub(super) fn new(
+        name: &str,
+        shared: Shared,
+        deployed: watch::Receiver<Arc<Revision>>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            shared,
+            pipeline: Arc::new(Pipeline::new(name)),
+            deployed,
+            stop,
+            memory: MemoryAnchor::new(),
+        }
+    }
+
+    pub(super) fn pipeline(&self) -> Arc<Pipeline> {
+        Arc::clone(&self.pipeline)
+    }
+
+    /// Runs until the host stops, or the pipeline gave up and nobody could wake it.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let mut crashes = 0;
+        loop {
+            if *self.stop.borrow() {
+                return;
+            }
+            let revision = Arc::clone(&self.deployed.borrow_and_update());
+            let deployment = &revision.deployment;
+            if deployment.removed || deployment.paused {
+                self.pipeline.is(if deployment.removed {
+                    PipelineState::Removed
+                } else {
+                    PipelineState::Paused
+                });
+                self.pipeline.seen.lock().revision = revision.revision;
+                self.changed_or_stopped().await;
+                continue;
+            }
+            self.pipeline.is(PipelineState::Starting);
+            let began = std::time::Instant::now();
+            let error = match self.attempt(&revision).await {
+                Ended::Stopped => return,
+                Ended::Changed => {
+                    crashes = 0;
+                    backoff = Backoff::default();
+                    continue;
+                }
+                Ended::Failed(error) => error,
+            };
+            self.pipeline.failed(&error);
+            if began.elapsed() > STEADY {
+                crashes = 0;
+                backoff = Backoff::default();
+            }
+            let name = &*self.pipeline.name;
+            let again = match error.blame() {
+                Blame::Outside => true,
+                Blame::Plugin => {
+                    crashes += 1;
+                    crashes < CRASHES
+                }
+                Blame::Config | Blame::Data | Blame::Bug => false,
+            };
+            if again {
+                tracing::warn!(pipeline = name, error = %error, hint = error.hint_text(), "not running, trying again");
+                self.pipeline.is(PipelineState::Starting);
+                tokio::select! {
+                    () = self.changed_or_stopped() => crashes = 0,
+                    () = tokio::time::sleep(backoff.pause()) => {}
+                }
+                continue;
+            }
+            let state = if error.blame() == Blame::Plugin {
+                PipelineState::Parked
+            } else {
+                PipelineState::Stopped
+            };
+            tracing::error!(pipeline = name, error = %error, hint = error.hint_text(), "pipeline stopped");
+            self.pipeline.is(state);
+            if !self.shared.stays {
+                return;
+            }
+            self.changed_or_stopped().await;
+            crashes = 0;
+        }
+    }
+
+    /// Waits for another deployment or the end of the host.
+    async fn changed_or_stopped(&self) {
+        let (mut deployed, mut stop) = (self.deployed.clone(), self.stop.clone());
+        tokio::select! {
+            changed = deployed.changed() => if changed.is_err() { std::future::pending().await },
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    /// Loads and runs one deployment and those that may follow it without a restart.
+    async fn attempt(&mut self, revision: &Revision) -> Ended {
+        let prepared = tokio::select! {
+            prepared = self.prepare(&revision.deployment) => prepared,
+            () = self.changed_or_stopped() => return self.why(),
+        };
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Ended::Failed(error),
+        };
+        let shared = self.shared.clone();
+        let memory = self.memory.clone();
+        let world = World::new(&prepared.main, &shared.releases, &shared.config, memory);
+        let world = Arc::new(world);
+        let ready = async {
+            for release in std::iter::once(&prepared.desired.release)
+                .chain(prepared.desired.canary.iter().map(|(release, _)| release))
+            {
+                world.ensure(&release.plan).await?;
+            }
+            world.session_timeout()
+        };
+        let session_timeout = tokio::select! {
+            ready = ready => ready,
+            () = self.changed_or_stopped() => return self.why(),
+        };
+        let session_timeout = match session_timeout {
+            Ok(session_timeout) => session_timeout,
+            Err(error) => return Ended::Failed(error),
+        };
+        let (desired, follows) = watch::channel(prepared.desired);
+        let (segments, started) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let settings = PipelineSettings {
+            pipeline: Arc::clone(&self.pipeline.name),
+            desired: follows,
+            counters: Arc::clone(&self.pipeline.counters),
+            segments,
+            session_timeout,
+        };
+        {
+            let mut seen = self.pipeline.seen.lock();
+            seen.state = PipelineState::Running;
+            seen.revision = revision.revision;
+            seen.loaded = Some(Arc::clone(&prepared.main));
+        }
+        let around = Arc::clone(&world) as Arc<dyn Surroundings>;
+        let run = pipeline::run(settings, around, shared.shards.clone(), stopped);
+        let follow = self.follow(&world, prepared.main, &desired, started);
+        tokio::pin!(run);
+        let ended = tokio::select! {
+            // Biased: an end by itself is told as such.
+            biased;
+            outcome = &mut run => {
+                return match outcome {
+                    Ok(()) => Ended::Stopped,
+                    Err(error) => Ended::Failed(error),
+                };
+            }
+            ended = follow => ended,
+        };
+        stop.send_replace(true);
+        match run.await {
+            Ok(()) => ended,
+            Err(error) => Ended::Failed(error),
+        }
+    }
+
+    fn why(&self) -> Ended {
+        if *self.stop.borrow() {
+            Ended::Stopped
+        } else {
+            Ended::Changed
+        }
+    }
+
+    /// Hands deployments that suit to the running lanes, until one does not or the host stops.
+    async fn follow(
+        &mut self,
+        world: &World,
+        mut now: Arc<Loaded>,
+        desired: &watch::Sender<Desired>,
+        mut started: mpsc::UnboundedReceiver<SegmentStart>,
+    ) -> Ended {
+        let mut backoff = Backoff::default();
+        let mut again = false;
+        loop {
+            tokio::select! {
+                _ = self.stop.wait_for(|stop| *stop) => return Ended::Stopped,
+                Some(segment) = started.recv() => {
+                    self.shared.segments.send((Arc::clone(&self.pipeline.name), segment)).ok();
+                    continue;
+                }
+                changed = self.deployed.changed() => if changed.is_err() {
+                    return Ended::Stopped;
+                },
+                () = tokio::time::sleep(backoff.pause()), if again => {}
+            }
+            let revision = Arc::clone(&self.deployed.borrow_and_update());
+            let deployment = &revision.deployment;
+            if deployment.paused || deployment.removed {
+                return Ended::Changed;
+            }
+            let prepared = async {
+                let prepared = self.prepare(deployment).await?;
+                if world.suits(&now, &prepared.main) {
+                    world.ensure(&prepared.desired.release.plan).await?;
+                    if let Some((canary, _)) = &prepared.desired.canary {
+                        world.ensure(&canary.plan).await?;
+                    }
+                }
+                Ok::<_, Error>(prepared)
+            };
+            match prepared.await {
+                Ok(prepared) if world.suits(&now, &prepared.main) => {
+                    again = false;
+                    backoff = Backoff::default();
+                    now = Arc::clone(&prepared.main);
+                    let mut seen = self.pipeline.seen.lock();
+                    seen.revision = revision.revision;
+                    seen.loaded = Some(Arc::clone(&now));
+                    seen.state = PipelineState::Running;
+                    drop(seen);
+                    tracing::info!(
+                        pipeline = &*self.pipeline.name,
+                        revision = revision.revision,
+                        plugin = now.release.plan.plugin,
+                        "deployment followed"
+                    );
+                    desired.send_replace(prepared.desired);
+                }
+                Ok(_) => return Ended::Changed,
+                Err(error) => {
+                    again = error.blame() == Blame::Outside;
+                    tracing::warn!(
+                        pipeline = &*self.pipeline.name, revision = revision.revision,
+                        error = %error, hint = error.hint_text(),
+                        "deployment not followed, what runs goes on"
+                    );
+                    self.pipeline.failed(&error);
+                }
+            }
+        }
+    }
+
+    /// Loads every release of a deployment.
+    async fn prepare(&self, deployment: &Deployment) -> Result<Prepared> {
+        let (releases, name) = (&self.shared.releases, &*self.pipeline.name);
+        let main = releases.load(name, &deployment.release).await?;
+        let canary = match &deployment.canary {
+            Some(canary) => {
+                let loaded = releases.load(name, &canary.release).await?;
+                let partitions = canary.partitions.iter().copied().collect();
+                Some((Arc::clone(&loaded.release), partitions))
+            }
+            None => None,
+        };
+        let shadow = match &deployment.shadow {
+            Some(shadow) => Some(Arc::clone(&releases.load(name, shadow).await?.release)),
+            None => None,
+        };
+        Ok(Prepared {
+            desired: Desired {
+                release: Arc::clone(&main.release),
+                canary,
+                shadow,
+            },
+            main,
+        })
+    }
+}
