@@ -12,6 +12,7 @@ mod apply;
 mod deployment;
 mod entry;
 mod handle;
+mod judge;
 mod log;
 mod state;
 mod store;
@@ -20,6 +21,7 @@ pub use apply::Applied;
 pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};
 pub use entry::{BlobHead, Change, Entry, FORMAT, MAX_ENTRY, Signature};
 pub use handle::{Control, Outcome};
+pub use judge::{Numbers, Verdict, against, judge};
 pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};
 pub use state::{
     Denial, Garbage, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, PluginVersion, Revision,

@@ -3,6 +3,8 @@
 //!
 //! It decides yes or no; `failure` decides what a no means.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -32,6 +34,14 @@ pub(super) struct Meter {
     ticks: u32,
     out_of_time: bool,
     on_tick: OnTick,
+    /// Memory of all stores of the plugin, which this one's is part of while it lives.
+    gauge: Arc<AtomicU64>,
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.gauge.fetch_sub(self.memory as u64, Ordering::Relaxed);
+    }
 }
 
 impl Meter {
@@ -44,7 +54,14 @@ impl Meter {
             ticks: 0,
             out_of_time: false,
             on_tick,
+            gauge: Arc::default(),
         }
+    }
+
+    /// Counts its memory in a gauge of the plugin too; before the store holds any.
+    pub(super) fn counted_in(mut self, gauge: &Arc<AtomicU64>) -> Self {
+        self.gauge = Arc::clone(gauge);
+        self
     }
 
     /// Starts the account of a new call; memory stays.
@@ -100,6 +117,8 @@ impl ResourceLimiter for Meter {
             self.refused_memory = Some(after);
             return Ok(false);
         }
+        self.gauge
+            .fetch_add((after - self.memory) as u64, Ordering::Relaxed);
         self.memory = after;
         Ok(true)
     }
