@@ -51,6 +51,8 @@ pub struct Control {
 struct Inner {
     log: Arc<dyn ControlLog>,
     host: String,
+    /// How long a write may take to come back.
+    patience: Duration,
     shared: Arc<Shared>,
     /// One at a time reads the log again for a blob.
     restoring: Mutex<()>,
@@ -77,6 +79,15 @@ impl Control {
     /// # Errors
     /// `Config`: this host has seen another log under that name. `Outside`: no thread, or the disk refuses.
     pub fn open(log: Arc<dyn ControlLog>, store: BlobStore, host_id: String) -> Result<Self> {
+        Self::open_with(log, store, host_id, PATIENCE)
+    }
+
+    pub(super) fn open_with(
+        log: Arc<dyn ControlLog>,
+        store: BlobStore,
+        host_id: String,
+        patience: Duration,
+    ) -> Result<Self> {
         if let Some(identity) = log.identity() {
             let name = log.name();
             match store.known_log(&host_id, &name)? {
@@ -104,6 +115,7 @@ impl Control {
         let inner = Inner {
             log,
             host: host_id,
+            patience,
             shared,
             restoring: Mutex::default(),
             _follower: follower,
@@ -174,7 +186,7 @@ impl Control {
     /// is gone. `Outside`: not known within 10 s whether it was written.
     pub async fn submit(&self, by: &str, change: Change) -> Result<Outcome> {
         let what = format!("write about {} to the control log", change.subject());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.inner.patience;
         timeout_at(deadline, self.ready()).await.map_err(|_| {
             Error::outside(
                 what.clone(),
@@ -311,7 +323,7 @@ impl Control {
                 Some(value),
             )])
             .await?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.inner.patience;
         let seen =
             changed.wait_for(|_| self.state().blob(digest).is_some() || self.lost().is_some());
         match timeout_at(deadline, seen).await {
@@ -413,7 +425,7 @@ fn outcome(what: &str, applied: Applied) -> Result<Option<Outcome>> {
 fn unknown(what: &str) -> Error {
     Error::outside(
         what,
-        "not known whether it was stored: it did not come back within 10 s",
+        "not known whether it was stored: it did not come back in time",
     )
     .hint("look at `wasmill history` before trying again")
 }

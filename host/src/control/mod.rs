@@ -15,6 +15,8 @@ mod handle;
 mod log;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use apply::Applied;
 pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};
