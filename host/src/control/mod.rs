@@ -11,8 +11,10 @@
 mod apply;
 mod deployment;
 mod entry;
+mod fault;
 mod handle;
 mod log;
+mod reader;
 mod state;
 mod store;
 #[cfg(test)]

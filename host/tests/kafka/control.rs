@@ -17,6 +17,9 @@ use crate::harness::{
     PATIENCE, block_on, create_topic, delete_topic, fresh, kafka, producer, real, send,
 };
 
+/// Key and value.
+type Pair<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// A host with a cache folder of its own.
 struct Host {
     control: Control,
@@ -243,7 +246,7 @@ fn garbage_in_the_topic_stops_nobody() {
     let host = Host::start(&brokers, &topic, "h1");
     let garbage = producer(&brokers, &[]);
     let large = vec![b'{'; 900_000];
-    let records: [(Option<&[u8]>, Option<&[u8]>); 5] = [
+    let records: [Pair<'_>; 5] = [
         (None, None),
         (None, Some(b"no key")),
         (Some(b"deploy/orders/1/x"), Some(b"{\"format\":")),
