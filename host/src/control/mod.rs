@@ -11,11 +11,15 @@
 mod apply;
 mod deployment;
 mod entry;
+mod fault;
 mod handle;
 mod judge;
 mod log;
+mod reader;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use apply::Applied;
 pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};
