@@ -26,6 +26,8 @@ pub const MAX_COMPONENT: u64 = 32 << 20;
 const LONGEST_ANSWER: u64 = 64 << 20;
 /// How much of its messages is kept, bytes.
 const LONGEST_MESSAGES: u64 = 64 << 10;
+/// How much of what it said last is shown, bytes.
+const LONGEST_MESSAGE: usize = 500;
 /// How a line of its messages starts that says what begins.
 pub(crate) const STAGE: &str = "wasmill-check: ";
 /// `SIGABRT`: Rust's allocator ends a process that gets no memory so.
@@ -195,7 +197,8 @@ impl Checker {
         };
         let last = ended.last_message();
         match status.signal() {
-            _ if last.contains("memory allocation of") => self.out_of_memory(&what),
+            // Rust's allocator says so before it ends the process.
+            _ if ended.messages.contains("memory allocation of") => self.out_of_memory(&what),
             Some(SIGXCPU) => self.out_of_time(&what),
             // The hard limit follows the soft one; anything else that kills is the machine itself.
             Some(SIGKILL) => Error::plugin(
@@ -262,13 +265,18 @@ impl Ended {
             .unwrap_or("starting")
     }
 
-    /// What it said last, beside its stages.
-    fn last_message(&self) -> &str {
-        self.messages
-            .lines()
-            .rev()
-            .find(|line| !line.starts_with(STAGE) && !line.trim().is_empty())
-            .unwrap_or("it said nothing")
+    /// What it said last, beside its stages: a panic has its place and its message on two lines.
+    fn last_message(&self) -> String {
+        let plain = |line: &&str| {
+            !line.starts_with(STAGE) && !line.starts_with("note:") && !line.trim().is_empty()
+        };
+        let lines: Vec<&str> = self.messages.lines().filter(plain).collect();
+        if lines.is_empty() {
+            return "it said nothing".to_owned();
+        }
+        let mut text = lines[lines.len().saturating_sub(2)..].join(" ");
+        text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+        text
     }
 }
 
@@ -280,6 +288,8 @@ async fn run(exe: &Path, request: &Request, wall: Duration) -> Result<Ended> {
         .arg(&request.file)
         .arg("--request")
         .arg(text)
+        // It needs nothing of the host's environment, which may hold secrets.
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -163,7 +163,11 @@ pub(crate) fn core_module() -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([], []);
     let mut imports = ImportSection::new();
-    imports.import("wasi_snapshot_preview1", "proc_exit", EntityType::Function(0));
+    imports.import(
+        "wasi_snapshot_preview1",
+        "proc_exit",
+        EntityType::Function(0),
+    );
     let mut module = Module::new();
     module.section(&types).section(&imports);
     module.finish()
@@ -177,9 +181,48 @@ pub(crate) fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let places: Vec<usize> = (0..=out.len() - from.len())
         .filter(|at| out[*at..].starts_with(from))
         .collect();
-    assert!(!places.is_empty(), "{:?} is not in it", String::from_utf8_lossy(from));
+    assert!(
+        !places.is_empty(),
+        "{:?} is not in it",
+        String::from_utf8_lossy(from)
+    );
     for at in places {
         out[at..at + to.len()].copy_from_slice(to);
     }
     out
+}
+
+/// A plugin that describes itself as it is told and emits nothing.
+pub(crate) fn written(toml: &str, describe: &str) -> Vec<u8> {
+    let text = describe.replace('\\', "\\\\").replace('"', "\\\"");
+    let length = describe.len();
+    let mut module = wat::parse_str(format!(
+        r#"(module
+  (memory (export "memory") 16)
+  (global $free (mut i32) (i32.const 65536))
+  (data (i32.const 2048) "{text}")
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (global.get $free)
+    (global.set $free (i32.and (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 7)) (i32.const -8))))
+  (func (export "wasmill:plugin/describe@0.1.0#describe") (result i32)
+    (i32.store (i32.const 16) (i32.const 2048))
+    (i32.store offset=4 (i32.const 16) (i32.const {length}))
+    (i32.const 16))
+  (func (export "wasmill:plugin/transform@0.1.0#init") (param i32 i32) (result i32) (i32.const 32))
+  (func (export "wasmill:plugin/transform@0.1.0#run") (param i32) (result i32) (i32.const 64)))"#
+    ))
+    .unwrap();
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_path("../wit/since-v0.1").unwrap();
+    let world = resolve
+        .select_world(&[package], Some("transform-plugin"))
+        .unwrap();
+    let encoding = wit_component::StringEncoding::UTF8;
+    wit_component::embed_component_metadata(&mut module, &resolve, world, encoding, false).unwrap();
+    let component = wit_component::ComponentEncoder::default()
+        .module(&module)
+        .unwrap()
+        .encode()
+        .unwrap();
+    wasmill::manifest::embed(&component, toml, describe).unwrap()
 }

@@ -2,11 +2,11 @@
 //! compiler; fixtures, the cache, and what a host keeps of it.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-
-
-
-
+mod cache;
+mod fixtures;
+mod hostile;
+mod limits;
 mod made;
 mod measure;
-
-
+mod refused;
+mod signed;
