@@ -151,9 +151,14 @@ impl<'a> Section<'a> {
             );
             return Vec::new();
         };
+        // Each stands where it was written, not where the first was.
+        let at = |item: &toml::Spanned<DeValue<'a>>| At {
+            value: one.key.value,
+            span: item.span(),
+        };
         items
             .iter()
-            .filter_map(|item| self.open(&entry_at(&one.key, item)))
+            .filter_map(|item| self.open(&entry_at(&at(item), item)))
             .collect()
     }
 

@@ -10,11 +10,14 @@ use wasmill::upload::UploadReport;
 
 use crate::made::{Host, build, guest, written};
 
-/// A component with one fixture of two records.
+/// A component with one fixture of three records.
 fn with_fixture(name: &'static str, golden: &Value) -> Vec<u8> {
-    let records =
-        "{\"key\":\"a\",\"value\":\"x\",\"timestamp\":1000}\n{\"key\":\"b\",\"timestamp\":2000}\n";
-    let section = json!({"fixtures": [{"name": "two", "records": records, "golden": golden}]});
+    let records = concat!(
+        "{\"key\":\"a\",\"value\":{\"mark\":\"spin\"},\"timestamp\":1000}\n",
+        "{\"key\":\"b\",\"timestamp\":2000}\n",
+        "{\"key\":\"c\",\"value\":{},\"timestamp\":3000}\n",
+    );
+    let section = json!({"fixtures": [{"name": "three", "records": records, "golden": golden}]});
     embed_fixtures(&guest(name), section.to_string().as_bytes()).unwrap()
 }
 
@@ -25,7 +28,8 @@ fn check(component: &[u8]) -> Result<UploadReport, Error> {
 /// What `identity` makes of the records; the second is a tombstone, which dead-letters by default.
 fn golden() -> Value {
     json!({
-        "rows": {"copied": [{"key": "a", "value": "eA==", "at": "1970-01-01T00:00:01.000000Z"}]},
+        "rows": {"copied": [{"key": "a", "value": "eyJtYXJrIjoic3BpbiJ9", "at": "1970-01-01T00:00:01.000000Z"},
+                            {"key": "c", "value": "e30=", "at": "1970-01-01T00:00:03.000000Z"}]},
         "dead": [{"index": 1, "code": "tombstone"}],
     })
 }
@@ -36,7 +40,7 @@ fn fixtures_that_pass_are_counted() {
     assert_eq!(report.fixtures.len(), 1);
     assert_eq!(
         (report.fixtures[0].name.as_str(), report.fixtures[0].records),
-        ("two", 2)
+        ("three", 3)
     );
 }
 
@@ -47,7 +51,7 @@ fn a_fixture_that_fails_refuses_the_upload_with_the_place() {
     let error = check(&with_fixture("identity", &wrong)).unwrap_err();
     assert_eq!(error.blame(), Blame::Plugin);
     assert!(
-        error.what().contains("fixture \"two\" of identity@0.1.0"),
+        error.what().contains("fixture \"three\" of identity@0.1.0"),
         "{error}"
     );
     assert_eq!(
@@ -58,7 +62,8 @@ fn a_fixture_that_fails_refuses_the_upload_with_the_place() {
 }
 
 #[test]
-fn a_plugin_that_traps_spins_or_remembers_fails_its_fixture() {
+fn a_plugin_that_spins_or_remembers_fails_its_fixture() {
+    // It numbers records, so that the first split numbers them otherwise.
     let nothing = json!({"rows": {}, "dead": []});
     for (name, says) in [
         ("spin-forever", "ran longer"),
@@ -66,7 +71,10 @@ fn a_plugin_that_traps_spins_or_remembers_fails_its_fixture() {
     ] {
         let error = check(&with_fixture(name, &nothing)).unwrap_err();
         assert_eq!(error.blame(), Blame::Plugin, "{name}: {error}");
-        assert!(error.what().contains("fixture \"two\""), "{name}: {error}");
+        assert!(
+            error.what().contains("fixture \"three\""),
+            "{name}: {error}"
+        );
         assert!(error.detail().contains(says), "{name}: {error}");
     }
 }
