@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 
 use super::examine::{examine, too_large};
 use super::report::UploadReport;
@@ -36,6 +37,9 @@ const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 /// `SIGXCPU`: processor time is up.
 const SIGXCPU: i32 = 24;
+
+/// Checks at a time: each may take its memory and every core, and a slow one should not hold up the rest.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// What one check may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +81,8 @@ pub struct Checker {
     pub signing: Vec<SigningRule>,
 }
 
-/// Checks the component in `file` off the current runtime; see [`Checker::check`].
+/// Checks the component in `file` off the current runtime, when fewer than two others are being checked; see
+/// [`Checker::check`]. Dropping the future does not end a check that has begun: its limits do.
 ///
 /// # Errors
 /// As [`Checker::check`].
@@ -87,7 +92,13 @@ pub async fn check(
     signature: Option<String>,
 ) -> Result<UploadReport> {
     let checker = checker.clone();
-    task::blocking(move || checker.check(&file, signature.as_deref())).await?
+    let turn = TURNS.acquire().await.expect("it is never closed");
+    task::blocking(move || {
+        // Held to the end, also when nobody waits for the answer any more.
+        let _turn = turn;
+        checker.check(&file, signature.as_deref())
+    })
+    .await?
 }
 
 impl Checker {

@@ -186,3 +186,16 @@ fn limits_past_a_ceiling_are_told() {
         report.warnings
     );
 }
+
+#[tokio::test]
+async fn checks_run_beside_an_async_runtime() {
+    let host = Host::new();
+    let file = host.folder.path().join("plugin.wasm");
+    std::fs::write(&file, guest("identity")).unwrap();
+    let check = || wasmill::upload::check(&host.checker, file.clone(), None);
+    let (a, b, c) = tokio::join!(check(), check(), check());
+    for report in [a, b, c] {
+        assert!(report.unwrap().cached);
+    }
+    assert_eq!(host.entries().len(), 1);
+}
