@@ -15,6 +15,9 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Most instances, tables and memories of one store: a component has a handful, a hostile one thousands.
 const MOST_ITEMS: usize = 64;
 
+/// Most elements of a table: what a slot of the pool holds (wasmtime's default), the same without a pool.
+const MOST_ELEMENTS: usize = 20_000;
+
 /// What the epoch check does when the guest may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnTick {
@@ -132,11 +135,10 @@ impl ResourceLimiter for Meter {
     fn table_growing(
         &mut self,
         _current: usize,
-        _desired: usize,
+        desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // The pool bounds the elements of every table.
-        Ok(true)
+        Ok(desired <= MOST_ELEMENTS)
     }
 
     fn instances(&self) -> usize {
@@ -167,6 +169,13 @@ mod tests {
         assert_eq!(meter.memory(), 100);
         meter.begin();
         assert_eq!((meter.refused_memory(), meter.memory()), (None, 100));
+    }
+
+    #[test]
+    fn tables_are_bounded_whatever_allocates_them() {
+        let mut meter = Meter::new(1 << 30, Duration::from_secs(1), OnTick::Yield);
+        assert!(meter.table_growing(0, MOST_ELEMENTS, None).unwrap());
+        assert!(!meter.table_growing(5, MOST_ELEMENTS + 1, None).unwrap());
     }
 
     #[test]
