@@ -21,6 +21,8 @@ mod scaffold;
 mod tests;
 
 pub use build::{BuildOptions, Built, Progress, build};
-pub use fixtures::{FixtureReport, Golden, Report, Verdict, run_fixtures};
+pub use fixtures::{
+    DEAD, FixtureReport, Golden, Place, Report, Rerun, Rows, Verdict, run_fixtures,
+};
 pub use inspect::{Inspection, inspect};
 pub use scaffold::scaffold;

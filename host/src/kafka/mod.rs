@@ -8,6 +8,7 @@ mod logs;
 mod membership;
 mod native;
 mod source;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub use catalog::topic_info;
 pub use feed::Feed;
 pub use source::{KafkaSource, KafkaSourceSettings};
+pub use tail::tail;
 
 use crate::config::{KafkaCluster, Secret};
 use crate::error::Error;
