@@ -1,4 +1,4 @@
-//! Where logs go, set up once.
+//! Where logs go, set up once, and the names of all metrics.
 
 use tracing_subscriber::EnvFilter;
 
@@ -20,4 +20,71 @@ pub fn log_to_stderr(filter: &str, json: bool) {
         let colour = look_of_stderr() == Look::Colour;
         builder.with_ansi(colour).with_target(false).try_init().ok();
     }
+}
+
+/// Every metric's name and help text. Counters get `_total` when they are written.
+pub mod metric {
+    /// A name and what it means.
+    pub type Name = (&'static str, &'static str);
+
+    /// The host's id and version, always 1.
+    pub const HOST_INFO: Name = ("wasmill_host_info", "The host's id and version");
+    /// 1 when the host does its work.
+    pub const HOST_READY: Name = ("wasmill_host_ready", "Whether the host does its work");
+    /// Since the start.
+    pub const HOST_UPTIME: Name = ("wasmill_host_uptime_seconds", "Time since the start");
+    /// Of the process.
+    pub const HOST_MEMORY: Name = ("wasmill_host_memory_bytes", "Memory of the process");
+    /// By route, method and status.
+    pub const HTTP_REQUESTS: Name = ("wasmill_http_requests", "Requests to the API");
+    /// By pipeline.
+    pub const RECORDS_RECEIVED: Name = ("wasmill_records_received", "Records read and settled");
+    /// By pipeline.
+    pub const RECORDS_EMITTED: Name = ("wasmill_records_emitted", "Records that became rows");
+    /// By pipeline.
+    pub const RECORDS_FILTERED: Name = (
+        "wasmill_records_filtered",
+        "Records the plugin dropped on purpose",
+    );
+    /// By pipeline.
+    pub const RECORDS_DEAD: Name = ("wasmill_records_dead_lettered", "Records set aside");
+    /// By pipeline.
+    pub const ROWS: Name = ("wasmill_rows", "Rows made by the plugin");
+    /// By pipeline.
+    pub const FLIGHTS: Name = ("wasmill_flights", "Commits of the anchor");
+    /// By pipeline.
+    pub const RETRIES: Name = ("wasmill_retries", "Attempts that had to be repeated");
+    /// By pipeline.
+    pub const GUEST_SECONDS: Name = ("wasmill_guest_seconds", "Time spent in the plugin");
+    /// By pipeline and class.
+    pub const ERRORS: Name = ("wasmill_errors", "Failures by class");
+    /// By pipeline and code.
+    pub const DEAD_LETTERS: Name = ("wasmill_dead_letters", "Dead letters by code");
+    /// By pipeline.
+    pub const LAG: Name = (
+        "wasmill_lag_records",
+        "Records between the positions and the ends of the partitions",
+    );
+    /// By pipeline and partition.
+    pub const PARTITION_LAG: Name = (
+        "wasmill_partition_lag_records",
+        "Records between the position and the end of a partition",
+    );
+    /// By pipeline.
+    pub const MEMORY: Name = (
+        "wasmill_plugin_memory_bytes",
+        "Linear memory of the plugin's instances",
+    );
+    /// By pipeline.
+    pub const REVISION: Name = (
+        "wasmill_deployment_revision",
+        "Revision of the pipeline's deployment",
+    );
+    /// By pipeline and state: 1 in one state, 0 in the others.
+    pub const STATE: Name = ("wasmill_pipeline_state", "What the pipeline does");
+    /// By pipeline and quantile, over the last ten seconds.
+    pub const LATENCY: Name = (
+        "wasmill_flight_latency_seconds",
+        "Time from the start of a flight to its commit",
+    );
 }

@@ -1,7 +1,33 @@
 //! The HTTP API of a running host: upload, deploy, watch. It owns requests, answers, access and the OpenAPI
 //! document; what is asked for is done by an [`Operator`]. It never touches the control log or a pipeline.
+//!
+//! ```text
+//! server      accepts, stops ── connection   TLS, HTTP/1.1, time-outs
+//!                                 │
+//!                                app   guard ▶ who (access) ▶ how often (rate) ▶ route + role ▶ form of the answer
+//!                                 │
+//!             document: routes ── plugins   pipelines   probes (+ metrics)    body: caps and clocks   problem: RFC 9457
+//!                                 │
+//!                              operator   the seam: `assemble` implements it
+//! ```
 
+mod access;
+mod app;
+mod body;
+mod connection;
+mod document;
+mod metrics;
 pub mod operator;
+mod pipelines;
+mod plugins;
+mod probes;
+mod problem;
+mod rate;
+mod server;
+mod tls;
 pub mod types;
 
+pub use access::{hash_token, is_token_name, new_token};
+pub use document::document;
 pub use operator::{Answer, Kind, NewUpload, Operator, Refusal};
+pub use server::{Server, serve};

@@ -16,6 +16,7 @@ mod follow;
 mod history;
 mod list;
 mod local;
+mod openapi;
 mod plan;
 mod plugin;
 mod report;
@@ -23,6 +24,7 @@ mod run;
 mod show;
 mod signals;
 mod status;
+mod token;
 mod upload;
 
 use std::path::PathBuf;
@@ -99,6 +101,11 @@ enum Command {
     /// Write, build, test and look at plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Tokens of the HTTP API.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print the OpenAPI document of the HTTP API.
+    Openapi(openapi::Openapi),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
     Completions {
@@ -154,6 +161,8 @@ pub fn main() -> ExitCode {
         Command::History(command) => command.execute(voice),
         Command::Audit(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
+        Command::Token(command) => command.execute(voice),
+        Command::Openapi(command) => command.execute(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();

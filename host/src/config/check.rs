@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::connections;
+use super::control;
+use super::http;
 use super::pipelines;
 use super::types::{Ceilings, Config, HostConfig};
 use crate::toml_check::{Problem, Problems, Report, Section, names};
@@ -81,6 +83,8 @@ fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let kafka = connections::kafka(&root, around);
     let postgres = connections::postgres(&root, around);
     let cassandra = connections::cassandra(&root, around);
+    let http = http::read(&root, around);
+    let control = control::read(&root, &kafka);
     let mut config = Config {
         host,
         kafka,
@@ -88,20 +92,20 @@ fn checked(report: &Report<'_>, around: &Surroundings<'_>) -> Option<Config> {
         cassandra,
         pipelines: Vec::new(),
         ceilings,
+        http,
+        control,
     };
     config.pipelines = pipelines::read(&root, around, &config);
-    for later in ["http", "telemetry"] {
-        if let Some(entry) = root.entry(later) {
-            root.hide(&entry);
-            report.add(
-                Problem::at(
-                    entry.key.span,
-                    format!("[{later}] is not available in this version"),
-                )
-                .label("not available yet")
-                .hint("remove it"),
-            );
-        }
+    if let Some(entry) = root.entry("telemetry") {
+        root.hide(&entry);
+        report.add(
+            Problem::at(
+                entry.key.span,
+                "[telemetry] is not available in this version",
+            )
+            .label("not available yet")
+            .hint("remove it"),
+        );
     }
     root.finish();
     Some(config)

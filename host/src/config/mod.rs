@@ -9,13 +9,17 @@
 mod bind;
 mod check;
 mod connections;
+mod control;
 mod environment;
+mod http;
 mod pipelines;
 mod types;
 
 pub use bind::{Bindings, ConnectionKind};
 pub use check::Surroundings;
+pub use control::ControlConfig;
 pub use environment::{LoadError, look_of_stderr};
+pub use http::{HttpConfig, HttpLimits, Role, TlsFiles, TokenConfig, TokenHash};
 pub use types::{
     CassandraConnection, Ceilings, Config, HostConfig, InputBinding, KafkaCluster, Membership,
     PipelineConfig, PostgresConnection, RouteBinding, Secret,

@@ -5,6 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::control::ControlConfig;
+use super::http::HttpConfig;
+
 /// A value that is never printed: `Debug` shows that it is there, nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T>(T);
@@ -42,6 +45,10 @@ pub struct Config {
     pub pipelines: Vec<PipelineConfig>,
     /// What no plugin may exceed.
     pub ceilings: Ceilings,
+    /// The HTTP API; none when absent.
+    pub http: Option<HttpConfig>,
+    /// Where the control log is kept; in memory when absent.
+    pub control: Option<ControlConfig>,
 }
 
 /// The host itself.

@@ -121,19 +121,25 @@ impl<'a> Section<'a> {
         let text = self.text(key)?;
         let found = words.iter().find(|(word, _)| *word == text.value);
         if found.is_none() {
-            self.report().add(
-                Problem::at(
-                    text.span.clone(),
-                    format!("{key} = {:?} is not known", text.value),
-                )
-                .label("not a value of this key")
-                .maybe_hint(did_you_mean(
-                    text.value,
-                    words.iter().map(|(word, _)| *word),
-                )),
-            );
+            self.unknown_word(key, &text, words);
         }
         found.map(|(_, value)| text.map(|_| *value))
+    }
+
+    /// Several of a few words, without repeats; empty when absent.
+    pub(crate) fn choices<T: Copy>(
+        &self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Vec<At<T>> {
+        let mut found = Vec::new();
+        for text in self.texts(key) {
+            match words.iter().find(|(word, _)| *word == text.value) {
+                Some((_, value)) => found.push(text.map(|_| *value)),
+                None => self.unknown_word(key, &text, words),
+            }
+        }
+        found
     }
 
     /// An array of strings, without repeats; empty when absent.
@@ -251,6 +257,18 @@ impl<'a> Section<'a> {
             )
             .label(kind_of(found))
             .maybe_hint(hint.map(str::to_owned)),
+        );
+    }
+
+    fn unknown_word<T>(&self, key: &str, text: &At<&str>, words: &[(&'static str, T)]) {
+        let known = words.iter().map(|(word, _)| *word);
+        self.report().add(
+            Problem::at(
+                text.span.clone(),
+                format!("{key} = {:?} is not known", text.value),
+            )
+            .label("not a value of this key")
+            .maybe_hint(did_you_mean(text.value, known)),
         );
     }
 

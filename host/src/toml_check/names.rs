@@ -107,6 +107,13 @@ pub(crate) const HOST: Rule = Rule {
     fits: is_host,
 };
 
+/// The name of a token's holder, as the audit trail shows it.
+pub(crate) const TOKEN: Rule = Rule {
+    what: "token name",
+    words: SNAKE,
+    fits: is_snake,
+};
+
 fn starts_and_goes_on(
     text: &str,
     first: fn(u8) -> bool,

@@ -131,6 +131,38 @@ impl<'a> Section<'a> {
         named
     }
 
+    /// An array of tables, inline or as `[[key]]`, in order; reports what is none. Empty when absent.
+    pub(crate) fn tables(&self, key: &'static str, example: &str) -> Vec<Section<'a>> {
+        let Some(one) = self.entry(key) else {
+            return Vec::new();
+        };
+        let DeValue::Array(items) = one.value.value else {
+            if self.report.holds_secrets() {
+                self.hide(&one);
+            }
+            let kind = kind_of(one.value.value);
+            self.report.add(
+                Problem::at(
+                    one.value.span.clone(),
+                    format!("{key} takes an array of tables, not {kind}"),
+                )
+                .label(kind)
+                .hint(format!("{key} = [{example}]")),
+            );
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for item in items.iter() {
+            let mut element = entry_at(&one.key, item);
+            element.value.span = item.span();
+            if let Some(mut section) = self.open(&element) {
+                section.at = Some(item.span());
+                all.push(section);
+            }
+        }
+        all
+    }
+
     /// Reports a plain key where only named sections belong: most likely the name was forgotten.
     fn unnamed(&self, one: &Entry<'a>, rule: Rule) {
         if self.report.holds_secrets() {

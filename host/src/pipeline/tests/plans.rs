@@ -69,6 +69,8 @@ fn config() -> Config {
         cassandra: names(["c1", "c2"]).map(|name| (name, cassandra())).into(),
         pipelines: Vec::new(),
         ceilings: Ceilings::default(),
+        http: None,
+        control: None,
     }
 }
 

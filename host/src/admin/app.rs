@@ -1,0 +1,239 @@
+//! What every request goes through, in this order: the guard against web pages, who is calling, how often, the
+//! router with the role each route needs, and at the end the form of the answer. A panic ends one request.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use http::header::{ALLOW, CACHE_CONTROL, HeaderName};
+use http::{HeaderValue, StatusCode};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
+use super::access::{Access, Caller};
+use super::document;
+use super::metrics::Requests;
+use super::operator::Operator;
+use super::problem::Trouble;
+use super::rate::{Client, Rates};
+use crate::config::{HttpConfig, HttpLimits, Role};
+
+/// Uploads received at once; further ones wait.
+const UPLOADS: usize = 4;
+/// Denials a second that are put into the audit trail; a stranger must not be able to fill it.
+const AUDITED_DENIALS: f64 = 1.0;
+
+/// What the handlers share.
+pub(super) struct App {
+    pub(super) operator: Arc<dyn Operator>,
+    pub(super) limits: HttpLimits,
+    /// The folder of uploads under way.
+    pub(super) folder: PathBuf,
+    pub(super) uploads: Semaphore,
+    pub(super) requests: Requests,
+    access: Access,
+    // Both are taken for a few instructions, never across an await.
+    rates: Mutex<Rates>,
+    denials: Mutex<Rates>,
+}
+
+/// The API of a host, ready to answer.
+#[derive(Clone)]
+pub(super) struct Service {
+    app: Arc<App>,
+    router: Router,
+}
+
+/// Who is calling, as far as the request says; a route decides whether that is enough.
+#[derive(Clone)]
+struct Known(Result<Caller, Trouble>);
+
+impl Service {
+    pub(super) fn new(config: &HttpConfig, folder: PathBuf, operator: Arc<dyn Operator>) -> Self {
+        let per_second = f64::from(config.limits.requests_per_second);
+        let app = Arc::new(App {
+            operator,
+            limits: config.limits,
+            folder,
+            uploads: Semaphore::new(UPLOADS),
+            requests: Requests::default(),
+            access: Access::new(config),
+            rates: Mutex::new(Rates::new(per_second)),
+            denials: Mutex::new(Rates::new(AUDITED_DENIALS)),
+        });
+        let (router, _) = document::routes(&app);
+        let router = router
+            .fallback(no_such_path)
+            .method_not_allowed_fallback(no_such_method)
+            .with_state(app.clone());
+        Self { app, router }
+    }
+
+    /// Answers a request of the client at `peer`.
+    pub(super) async fn answer(
+        self,
+        peer: IpAddr,
+        request: Request,
+    ) -> Result<Response, Infallible> {
+        let path = request.uri().path().to_owned();
+        let method = request.method().clone();
+        let app = self.app.clone();
+        let outcome = AssertUnwindSafe(self.route(peer, request))
+            .catch_unwind()
+            .await;
+        let response = outcome.unwrap_or_else(|_| {
+            // The panic's text and place were printed by the panic hook.
+            tracing::error!(%method, path, "a request panicked");
+            Trouble::bug().into_response()
+        });
+        let response = finished(response, &path);
+        let route = response.extensions().get::<MatchedPath>();
+        app.requests.count(&method, route, response.status());
+        tracing::debug!(%method, path, status = response.status().as_u16(), client = %peer, "answered");
+        Ok(response)
+    }
+
+    async fn route(self, peer: IpAddr, mut request: Request) -> Response {
+        let app = &self.app;
+        if let Err(trouble) = app.access.guard(request.uri(), request.headers()) {
+            let what = asked(&request);
+            app.denied(&peer.to_string(), what, &trouble).await;
+            return trouble.into_response();
+        }
+        let caller = app.access.caller(request.headers());
+        let client = match &caller {
+            Ok(caller) if caller.name != "local" => Client::Token(caller.name.clone()),
+            _ => Client::at(peer),
+        };
+        let is_probe = matches!(request.uri().path(), "/live" | "/ready");
+        if !is_probe && let Err(wait) = app.rate(client) {
+            let detail = "more requests than limits.requests_per_second of [http] allows a client";
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            let seconds = wait.as_secs() + 1;
+            return Trouble::later(status, "too-many", "take the request", detail, seconds)
+                .into_response();
+        }
+        request.extensions_mut().insert(Known(caller));
+        request.extensions_mut().insert(Peer(peer));
+        match self.router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// The client's address.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
+
+impl App {
+    fn rate(&self, client: Client) -> Result<(), Duration> {
+        self.rates.lock().take(client, Instant::now())
+    }
+
+    /// Tells the audit trail about a denial, unless there were too many of this one's.
+    async fn denied(&self, by: &str, what: String, why: &Trouble) {
+        tracing::warn!(by, what, why = why.detail(), "request denied");
+        let all = Client::Token(String::new());
+        let kept = self.denials.lock().take(all, Instant::now());
+        if kept.is_ok() {
+            self.operator.denied(by, &what, why.detail()).await;
+        }
+    }
+}
+
+/// A request in the words of the audit trail.
+fn asked(request: &Request) -> String {
+    format!("{} {}", request.method(), request.uri().path())
+}
+
+/// Lets a request through to a route that needs no role.
+pub(super) async fn open(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    labelled(next.run(request).await, route)
+}
+
+/// Lets a request through whose caller has the role, and leaves the caller for the handler.
+pub(super) async fn need(
+    State((app, role)): State<(Arc<App>, Role)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let known = request.extensions_mut().remove::<Known>();
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map(|peer| peer.0.to_string());
+    let refused = match known {
+        Some(Known(Ok(caller))) if caller.role >= role => {
+            request.extensions_mut().insert(caller);
+            return labelled(next.run(request).await, route);
+        }
+        Some(Known(Ok(caller))) => {
+            let detail = format!(
+                "the token {:?} has the role {}, this needs {role}",
+                caller.name, caller.role
+            );
+            let hint = format!("use a token whose role is {role}");
+            (caller.name, Trouble::forbidden("role", detail).hint(hint))
+        }
+        Some(Known(Err(trouble))) => (peer.unwrap_or_default(), trouble),
+        None => (String::new(), Trouble::bug()),
+    };
+    let (by, trouble) = refused;
+    app.denied(&by, asked(&request), &trouble).await;
+    labelled(trouble.into_response(), route)
+}
+
+/// Remembers the route for the request counter.
+fn labelled(mut response: Response, route: Option<MatchedPath>) -> Response {
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
+async fn no_such_path(request: Request) -> Trouble {
+    let detail = format!("there is nothing at {:?}", request.uri().path());
+    Trouble::not_found("find the path", detail).hint("/openapi.json lists every path")
+}
+
+/// The router adds `Allow` to the answer after this.
+async fn no_such_method() -> Trouble {
+    Trouble::method(None)
+}
+
+/// Gives an answer its last form: the body of a trouble, and the headers that all answers have.
+fn finished(mut response: Response, path: &str) -> Response {
+    if let Some(trouble) = response.extensions_mut().remove::<Trouble>() {
+        let route = response.extensions_mut().remove::<MatchedPath>();
+        let allow = response.headers().get(ALLOW);
+        let trouble = if trouble.status() == StatusCode::METHOD_NOT_ALLOWED {
+            Trouble::method(allow)
+        } else {
+            trouble
+        };
+        response = labelled(trouble.response(path), route);
+    }
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let nosniff = HeaderName::from_static("x-content-type-options");
+    headers.insert(nosniff, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A request as the router takes it.
+pub(super) fn incoming(request: http::Request<hyper::body::Incoming>) -> Request {
+    request.map(Body::new)
+}

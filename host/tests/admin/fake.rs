@@ -1,0 +1,426 @@
+//! A host in memory behind the API: it keeps versions and revisions as a real one does, and runs nothing. A
+//! component is any text whose first line is `name@version`; a second line `panic` or `slow` does what it says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use wasmill::admin::types::{
+    AuditEntry, Change, ChangeRequest, DeadLetterCount, DeployRequest, Deployed, ErrorCount,
+    History, HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus, PipelineState,
+    PipelineStatus, Plan, Rates, Readiness, Revision, RouteGuarantee, Segment, Totals,
+    UploadReport, Uploaded, VersionInfo,
+};
+use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal};
+use wasmill::error::Error;
+
+const NOW: &str = "2026-01-02T03:04:05Z";
+
+/// What the host in memory holds.
+#[derive(Debug, Default)]
+pub struct Fake {
+    state: Mutex<State>,
+    /// Denials it was told: who, what, why.
+    pub denied: Mutex<Vec<[String; 3]>>,
+    /// Why it is not ready.
+    pub reasons: Mutex<Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    versions: BTreeMap<String, VersionInfo>,
+    pipelines: BTreeMap<String, Vec<Revision>>,
+    audit: Vec<AuditEntry>,
+}
+
+impl Fake {
+    /// An empty host.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Digests and sizes of what was stored.
+    pub fn stored(&self) -> Vec<(String, u64)> {
+        let state = self.state.lock();
+        let all = state.versions.values();
+        all.map(|version| (version.digest.clone(), version.size))
+            .collect()
+    }
+
+    fn change(
+        &self,
+        by: &str,
+        pipeline: &str,
+        action: &str,
+        request: &ChangeRequest,
+    ) -> Result<Deployed, Refusal> {
+        let mut state = self.state.lock();
+        let revisions = state
+            .pipelines
+            .get(pipeline)
+            .ok_or_else(|| missing(pipeline))?;
+        let last = revisions.last().ok_or_else(|| missing(pipeline))?.clone();
+        seen(request.seen, last.revision)?;
+        let next = Revision {
+            revision: last.revision + 1,
+            action: action.to_owned(),
+            by: by.to_owned(),
+            note: request.note.clone(),
+            ..last
+        };
+        Ok(state.push(pipeline, next))
+    }
+}
+
+impl State {
+    fn push(&mut self, pipeline: &str, revision: Revision) -> Deployed {
+        let deployed = Deployed {
+            pipeline: pipeline.to_owned(),
+            revision: revision.revision,
+            changed: true,
+        };
+        self.note(&revision.by.clone(), &revision.action.clone(), pipeline);
+        self.pipelines
+            .entry(pipeline.to_owned())
+            .or_default()
+            .push(revision);
+        deployed
+    }
+
+    fn note(&mut self, by: &str, action: &str, subject: &str) {
+        self.audit.push(AuditEntry {
+            at: NOW.to_owned(),
+            by: by.to_owned(),
+            host: "fake".to_owned(),
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            outcome: "done".to_owned(),
+        });
+    }
+
+    fn planned(&self, pipeline: &str, request: &DeployRequest) -> Result<Plan, Refusal> {
+        let Some(version) = self.versions.get(&request.plugin) else {
+            let error = Error::config(
+                "find the plugin",
+                format!("there is no {:?}", request.plugin),
+            );
+            return Err(Refusal::new(Kind::NotFound, error.hint("upload it")));
+        };
+        let overlay = request.overlay.as_deref().unwrap_or_default();
+        if let Err(error) = overlay.parse::<toml::Table>() {
+            return Err(Error::config("read the overlay", error.message()).into());
+        }
+        let last = self.pipelines.get(pipeline).and_then(|all| all.last());
+        Ok(Plan {
+            pipeline: pipeline.to_owned(),
+            seen: last.map_or(0, |last| last.revision),
+            hash: format!("plan-{}-{}", version.digest, overlay.len()),
+            changes: vec![Change {
+                what: "plugin".to_owned(),
+                from: last.map(|last| last.plugin.clone()),
+                to: Some(request.plugin.clone()),
+            }],
+            warnings: Vec::new(),
+            guarantees: vec![RouteGuarantee {
+                route: "rows".to_owned(),
+                sink: "postgres.main rows".to_owned(),
+                guarantee: "exactly once".to_owned(),
+                why: "rows and position commit together".to_owned(),
+            }],
+            ddl: Vec::new(),
+            problems: Vec::new(),
+        })
+    }
+}
+
+fn missing(pipeline: &str) -> Refusal {
+    let error = Error::config("find the pipeline", format!("there is no {pipeline:?}"));
+    Refusal::new(Kind::NotFound, error)
+}
+
+fn seen(seen: Option<u64>, standing: u64) -> Result<(), Refusal> {
+    match seen {
+        Some(seen) if seen != standing => {
+            let detail = format!("revision {seen} was seen, {standing} stands");
+            Err(Refusal::new(
+                Kind::Conflict,
+                Error::config("change the deployment", detail),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
+    let last = revisions.last()?;
+    Some(PipelineStatus {
+        name: name.to_owned(),
+        state: PipelineState::Running,
+        revision: last.revision,
+        origin: "upload".to_owned(),
+        plugin: last.plugin.clone(),
+        release: last.release.clone(),
+        canary: None,
+        shadow: None,
+        lag: Lag { records: 7 },
+        rates: Rates {
+            records_per_second: 12.5,
+            rows_per_second: 2.5,
+        },
+        totals: Totals {
+            received: 10,
+            emitted: 5,
+            filtered: 3,
+            dead: 2,
+            rows: 6,
+            flights: 4,
+            retries: 1,
+            guest_seconds: 0.25,
+        },
+        latency: Some(Latency {
+            p50_ms: 2.0,
+            p99_ms: 8.0,
+        }),
+        errors: vec![ErrorCount {
+            class: "data".to_owned(),
+            count: 2,
+        }],
+        dead_letters: vec![DeadLetterCount {
+            code: "row-refused".to_owned(),
+            count: 2,
+        }],
+        memory_bytes: 1 << 20,
+        last_error: Some(LastError {
+            at: NOW.to_owned(),
+            class: "outside".to_owned(),
+            what: "connect".to_owned(),
+            detail: "refused".to_owned(),
+            hint: None,
+        }),
+        partitions: vec![PartitionStatus {
+            partition: 0,
+            host: Some("fake".to_owned()),
+            position: Some(42),
+            lag: Some(7),
+            release: Some(last.release.clone()),
+        }],
+    })
+}
+
+impl Operator for Fake {
+    fn ready(&self) -> BoxFuture<'_, Readiness> {
+        let reasons = self.reasons.lock().clone();
+        Box::pin(async move {
+            Readiness {
+                ready: reasons.is_empty(),
+                reasons,
+            }
+        })
+    }
+
+    fn host_status(&self) -> BoxFuture<'_, HostStatus> {
+        Box::pin(async {
+            let state = self.state.lock();
+            let pipelines = state.pipelines.keys();
+            HostStatus {
+                id: "fake".to_owned(),
+                version: "0".to_owned(),
+                ready: true,
+                pipelines: pipelines
+                    .map(|name| HostPipeline {
+                        name: name.clone(),
+                        state: PipelineState::Running,
+                        partitions: 1,
+                    })
+                    .collect(),
+                ..HostStatus::default()
+            }
+        })
+    }
+
+    fn list_versions(&self) -> Answer<'_, Vec<VersionInfo>> {
+        Box::pin(async { Ok(self.state.lock().versions.values().cloned().collect()) })
+    }
+
+    fn upload(&self, upload: NewUpload) -> Answer<'_, Uploaded> {
+        Box::pin(async move {
+            let bytes = std::fs::read(&upload.file).expect("the upload's file is there");
+            let text = String::from_utf8_lossy(&bytes);
+            let mut lines = text.lines();
+            let plugin = lines.next().unwrap_or_default().to_owned();
+            let order = lines.next().unwrap_or_default().to_owned();
+            if !plugin.contains('@') {
+                let error = Error::plugin("read the component", "it is not WebAssembly");
+                return Err(error.hint("upload what `wasmill plugin build` made").into());
+            }
+            assert_ne!(order, "panic", "as ordered");
+            if order == "slow" {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            let mut state = self.state.lock();
+            let known = state
+                .versions
+                .get(&plugin)
+                .map(|known| known.digest.clone());
+            if known
+                .as_ref()
+                .is_some_and(|digest| *digest != upload.digest)
+            {
+                let error = Error::config(
+                    "store the version",
+                    format!("{plugin} exists with other bytes"),
+                );
+                return Err(Refusal::new(
+                    Kind::Conflict,
+                    error.hint("give it another version"),
+                ));
+            }
+            let info = VersionInfo {
+                plugin: plugin.clone(),
+                digest: upload.digest.clone(),
+                size: upload.size,
+                track: "since-v0.1".to_owned(),
+                at: NOW.to_owned(),
+                by: upload.by.clone(),
+                signed_by: upload.signature,
+                description: None,
+                pipelines: Vec::new(),
+            };
+            state.versions.insert(plugin.clone(), info);
+            state.note(&upload.by, "upload", &plugin);
+            Ok(Uploaded {
+                plugin,
+                digest: upload.digest,
+                size: upload.size,
+                created: known.is_none(),
+                report: UploadReport::default(),
+            })
+        })
+    }
+
+    fn plan<'a>(&'a self, pipeline: &'a str, request: DeployRequest) -> Answer<'a, Plan> {
+        Box::pin(async move { self.state.lock().planned(pipeline, &request) })
+    }
+
+    fn deploy<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: DeployRequest,
+    ) -> Answer<'a, Deployed> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            let plan = state.planned(pipeline, &request)?;
+            seen(request.seen, plan.seen)?;
+            if request.plan.is_some_and(|hash| hash != plan.hash) {
+                let error = Error::config("apply the plan", "it would be another one now");
+                return Err(Refusal::new(Kind::Conflict, error.hint("plan again")));
+            }
+            let revision = Revision {
+                revision: plan.seen + 1,
+                at: NOW.to_owned(),
+                by: by.to_owned(),
+                action: "deploy".to_owned(),
+                plugin: request.plugin,
+                release: "0123456789abcdef".to_owned(),
+                note: request.note,
+            };
+            Ok(state.push(pipeline, revision))
+        })
+    }
+
+    fn promote<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: ChangeRequest,
+    ) -> Answer<'a, Deployed> {
+        Box::pin(async move { self.change(by, pipeline, "promote", &request) })
+    }
+
+    fn rollback<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: ChangeRequest,
+    ) -> Answer<'a, Deployed> {
+        Box::pin(async move { self.change(by, pipeline, "rollback", &request) })
+    }
+
+    fn pause<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: ChangeRequest,
+    ) -> Answer<'a, Deployed> {
+        Box::pin(async move { self.change(by, pipeline, "pause", &request) })
+    }
+
+    fn resume<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: ChangeRequest,
+    ) -> Answer<'a, Deployed> {
+        Box::pin(async move { self.change(by, pipeline, "resume", &request) })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: ChangeRequest,
+    ) -> Answer<'a, Deployed> {
+        Box::pin(async move { self.change(by, pipeline, "remove", &request) })
+    }
+
+    fn status<'a>(&'a self, pipeline: Option<&'a str>) -> Answer<'a, Vec<PipelineStatus>> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let Some(name) = pipeline else {
+                let all = state.pipelines.iter();
+                return Ok(all
+                    .filter_map(|(name, revisions)| status(name, revisions))
+                    .collect());
+            };
+            let revisions = state.pipelines.get(name).ok_or_else(|| missing(name))?;
+            Ok(status(name, revisions).into_iter().collect())
+        })
+    }
+
+    fn history<'a>(&'a self, pipeline: &'a str) -> Answer<'a, History> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            let revisions = state
+                .pipelines
+                .get(pipeline)
+                .ok_or_else(|| missing(pipeline))?;
+            let segment = Segment {
+                partition: 0,
+                from: 0,
+                to: None,
+                release: "0123456789abcdef".to_owned(),
+                plugin: "a@1.0.0".to_owned(),
+            };
+            Ok(History {
+                pipeline: pipeline.to_owned(),
+                revisions: revisions.iter().rev().cloned().collect(),
+                segments: vec![segment],
+            })
+        })
+    }
+
+    fn audit(&self, most: usize) -> Answer<'_, Vec<AuditEntry>> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            Ok(state.audit.iter().rev().take(most).cloned().collect())
+        })
+    }
+
+    fn denied<'a>(&'a self, by: &'a str, what: &'a str, why: &'a str) -> BoxFuture<'a, ()> {
+        self.denied.lock().push([by, what, why].map(str::to_owned));
+        Box::pin(async {})
+    }
+}
