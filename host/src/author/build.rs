@@ -287,9 +287,14 @@ mod tests {
             let toml = toml.replace("1.0.0' #", &format!("{version}' #"));
             with_pre_release(&toml, &version.parse().unwrap(), suffix)
         };
-        let wanted = "# version = \"1.0.0\"\n[plugin]\nname = \"a\" # é\nversion = \"1.0.0-dev.3\" # mine\n";
+        let wanted =
+            "# version = \"1.0.0\"\n[plugin]\nname = \"a\" # é\nversion = \"1.0.0-dev.3\" # mine\n";
         assert_eq!(changed("1.0.0", "dev.3").unwrap(), wanted);
-        assert!(changed("1.0.0-rc.1", "dev.3").unwrap().contains("\"1.0.0-rc.1.dev.3\""));
+        assert!(
+            changed("1.0.0-rc.1", "dev.3")
+                .unwrap()
+                .contains("\"1.0.0-rc.1.dev.3\"")
+        );
         assert!(changed("1.0.0", "no spaces").is_err());
     }
 }

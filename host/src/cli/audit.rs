@@ -30,9 +30,16 @@ impl Audit {
         report::line(show::table(
             ["at", "by", "host", "action", "subject", "outcome"],
             &[],
-            entries
-                .into_iter()
-                .map(|entry| [entry.at, entry.by, entry.host, entry.action, entry.subject, entry.outcome]),
+            entries.into_iter().map(|entry| {
+                [
+                    entry.at,
+                    entry.by,
+                    entry.host,
+                    entry.action,
+                    entry.subject,
+                    entry.outcome,
+                ]
+            }),
         ));
         Ok(())
     }

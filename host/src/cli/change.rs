@@ -96,8 +96,13 @@ impl Remove {
         let pipeline = &self.target.pipeline;
         if !self.yes {
             if !std::io::stdin().is_terminal() {
-                let error = Error::config(format!("remove pipeline {pipeline:?}"), "nobody can be asked: there is no terminal");
-                return Err(Failure::Refused(error.hint("give --yes; positions and history stay either way")));
+                let error = Error::config(
+                    format!("remove pipeline {pipeline:?}"),
+                    "nobody can be asked: there is no terminal",
+                );
+                return Err(Failure::Refused(
+                    error.hint("give --yes; positions and history stay either way"),
+                ));
             }
             deploy::confirm(&format!("remove pipeline {pipeline} from every host?"))?;
         }
@@ -112,15 +117,29 @@ impl Target {
         self.execute(&client, change, None, voice)
     }
 
-    fn execute(&self, client: &Client, change: Change, waiting: Option<&Waiting>, voice: Voice) -> Result<(), Failure> {
+    fn execute(
+        &self,
+        client: &Client,
+        change: Change,
+        waiting: Option<&Waiting>,
+        voice: Voice,
+    ) -> Result<(), Failure> {
         let pipeline = &self.pipeline;
-        let request = ChangeRequest { seen: self.seen, note: self.note.clone() };
+        let request = ChangeRequest {
+            seen: self.seen,
+            note: self.note.clone(),
+        };
         let (method, path) = match change {
             Change::Remove => (Method::Delete, path::pipeline(pipeline)),
             _ => (Method::Post, path::of_pipeline(pipeline, change.word())),
         };
         let answer = client
-            .send(method, &path, &request, &format!("{} pipeline {pipeline:?}", change.word()))
+            .send(
+                method,
+                &path,
+                &request,
+                &format!("{} pipeline {pipeline:?}", change.word()),
+            )
             .map_err(|failure| match self.seen {
                 Some(seen) => deploy::explained(client, pipeline, seen, failure),
                 None => failure,
@@ -140,10 +159,17 @@ impl Target {
 }
 
 fn said(change: Change, deployed: &Deployed) -> String {
-    let Deployed { pipeline, revision, changed } = deployed;
+    let Deployed {
+        pipeline,
+        revision,
+        changed,
+    } = deployed;
     if *changed {
         format!("{} pipeline {pipeline}: revision {revision}", change.done())
     } else {
-        format!("nothing to {} in pipeline {pipeline}: revision {revision} stands", change.word())
+        format!(
+            "nothing to {} in pipeline {pipeline}: revision {revision} stands",
+            change.word()
+        )
     }
 }

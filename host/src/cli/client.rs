@@ -117,7 +117,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub(super) fn send(&self, method: Method, path: &str, body: &impl Serialize, what: &str) -> Result<Answer, Failure> {
+    pub(super) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        what: &str,
+    ) -> Result<Answer, Failure> {
         let url = self.url(path);
         let mut request = match method {
             Method::Post => self.agent.post(url),
@@ -134,7 +140,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub(super) fn upload(&self, head: &UploadHead, reader: &mut dyn Read, what: &str) -> Result<Answer, Failure> {
+    pub(super) fn upload(
+        &self,
+        head: &UploadHead,
+        reader: &mut dyn Read,
+        what: &str,
+    ) -> Result<Answer, Failure> {
         let mut request = self
             .agent
             .put(self.url(path::PLUGINS))
@@ -158,10 +169,17 @@ impl Client {
     }
 
     fn bearer(&self) -> Option<String> {
-        self.endpoint.token.as_ref().map(|token| format!("Bearer {}", token.expose()))
+        self.endpoint
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {}", token.expose()))
     }
 
-    fn answer(&self, sent: Result<Response<Body>, ureq::Error>, what: &str) -> Result<Answer, Failure> {
+    fn answer(
+        &self,
+        sent: Result<Response<Body>, ureq::Error>,
+        what: &str,
+    ) -> Result<Answer, Failure> {
         let mut response = sent.map_err(|error| self.unreached(&error, what))?;
         let status = response.status().as_u16();
         let text = response
@@ -195,7 +213,10 @@ impl Client {
             .unwrap_or_default();
         Error::outside(
             what.to_owned(),
-            format!("{} answered with status {status}{to}, not as a Wasmill host does", self.endpoint.base),
+            format!(
+                "{} answered with status {status}{to}, not as a Wasmill host does",
+                self.endpoint.base
+            ),
         )
         .hint("name a host's own address with --host; a proxy before it may have answered")
         .into()
@@ -224,7 +245,8 @@ pub(super) fn problem_failure(problem: Problem) -> Failure {
     let mut error = Error::new(blame, problem.title, problem.detail);
     if problem.status == 401 {
         // The host's hint is about headers.
-        error = error.hint("put a token of the host into WASMILL_TOKEN, or name its file with --token-file");
+        error = error
+            .hint("put a token of the host into WASMILL_TOKEN, or name its file with --token-file");
     } else if let Some(hint) = problem.hint {
         error = error.hint(hint);
     }
@@ -299,7 +321,10 @@ pub(super) mod path {
         #[test]
         fn a_name_stays_one_segment() {
             assert_eq!(super::pipeline("quakes-2_x"), "/v1/pipelines/quakes-2_x");
-            assert_eq!(super::of_pipeline("../a b", "plan"), "/v1/pipelines/%2E%2E%2Fa%20b/plan");
+            assert_eq!(
+                super::of_pipeline("../a b", "plan"),
+                "/v1/pipelines/%2E%2E%2Fa%20b/plan"
+            );
         }
     }
 }

@@ -94,8 +94,12 @@ impl Connection {
         let (text, from) = match &self.token_file {
             Some(path) => {
                 let bytes = read(path, "the token")?;
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| Error::config(format!("read the token in {}", path.display()), "it is no text"))?;
+                let text = String::from_utf8(bytes).map_err(|_| {
+                    Error::config(
+                        format!("read the token in {}", path.display()),
+                        "it is no text",
+                    )
+                })?;
                 (text, path.display().to_string())
             }
             None => match std::env::var(TOKEN) {
@@ -105,12 +109,16 @@ impl Connection {
             },
         };
         let token = text.trim();
-        if token.is_empty() || token.len() > MAX_TOKEN || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        if token.is_empty()
+            || token.len() > MAX_TOKEN
+            || !token.bytes().all(|b| b.is_ascii_graphic())
+        {
             // Never the text itself: it may be a token with one wrong character.
-            return Err(
-                Error::config(format!("read the token in {from}"), "it is not one line of visible characters")
-                    .hint("put only the token there, as `wasmill token new` printed it"),
-            );
+            return Err(Error::config(
+                format!("read the token in {from}"),
+                "it is not one line of visible characters",
+            )
+            .hint("put only the token there, as `wasmill token new` printed it"));
         }
         Ok(Some(Secret::new(token.to_owned())))
     }
@@ -139,14 +147,23 @@ fn address(text: &str) -> Result<(String, String, bool), Failure> {
         _ => return Err(wrong("only http:// and https:// are spoken")),
     };
     if rest.contains('@') {
-        return Err(wrong("it holds a name or password; tokens come from WASMILL_TOKEN or --token-file"));
+        return Err(wrong(
+            "it holds a name or password; tokens come from WASMILL_TOKEN or --token-file",
+        ));
     }
     if rest.contains(['?', '#']) {
         return Err(wrong("a query or fragment has no meaning here"));
     }
     let uri: http::Uri = text.parse().map_err(|_| wrong("it is no address"))?;
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
-    Ok((text.trim_end_matches('/').to_owned(), host.to_owned(), plain))
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| wrong("it names no host"))?;
+    Ok((
+        text.trim_end_matches('/').to_owned(),
+        host.to_owned(),
+        plain,
+    ))
 }
 
 /// What may be shown of an address that somebody put a password into.
@@ -159,7 +176,10 @@ fn without_login(text: &str) -> String {
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    bare.eq_ignore_ascii_case("localhost")
+        || bare
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -181,20 +201,39 @@ mod tests {
 
     #[test]
     fn a_token_never_travels_in_the_open_by_itself() {
-        for host in ["http://127.0.0.1:8650", "http://[::1]:1", "http://localhost:8650/", "https://far.example/x/"] {
+        for host in [
+            "http://127.0.0.1:8650",
+            "http://[::1]:1",
+            "http://localhost:8650/",
+            "https://far.example/x/",
+        ] {
             let endpoint = with_token(host, false).unwrap();
             assert_eq!(endpoint.token.unwrap().expose(), "wm_secret");
             assert!(!endpoint.base.ends_with('/'));
         }
-        for host in ["http://far.example:8650", "http://10.0.0.1:8650", "http://127.0.0.1.far.example"] {
-            assert!(matches!(with_token(host, false), Err(Failure::Refused(_))), "{host}");
+        for host in [
+            "http://far.example:8650",
+            "http://10.0.0.1:8650",
+            "http://127.0.0.1.far.example",
+        ] {
+            assert!(
+                matches!(with_token(host, false), Err(Failure::Refused(_))),
+                "{host}"
+            );
             assert!(with_token(host, true).is_ok(), "{host}");
         }
     }
 
     #[test]
     fn addresses_that_are_none_are_usage_errors_that_hide_passwords() {
-        for host in ["far.example", "ftp://x", "http://", "http://me:hunter2@x", "http://x?y=1", "http://a b"] {
+        for host in [
+            "far.example",
+            "ftp://x",
+            "http://",
+            "http://me:hunter2@x",
+            "http://x?y=1",
+            "http://a b",
+        ] {
             let Err(Failure::Usage(error)) = with_token(host, false) else {
                 panic!("{host} was taken");
             };

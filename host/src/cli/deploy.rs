@@ -129,7 +129,11 @@ impl Deploy {
             partitions,
             for_seconds: self.canary_for,
             min_records: self.canary_min_records,
-            then: if self.canary_hold { CanaryEnd::Hold } else { CanaryEnd::Promote },
+            then: if self.canary_hold {
+                CanaryEnd::Hold
+            } else {
+                CanaryEnd::Promote
+            },
             tolerance: None,
         });
         Ok(DeployRequest {
@@ -149,13 +153,19 @@ impl Deploy {
             return Ok(());
         }
         if std::io::stdin().is_terminal() {
-            return confirm(&format!("deploy {} in pipeline {}?", self.plugin, plan.pipeline));
+            return confirm(&format!(
+                "deploy {} in pipeline {}?",
+                self.plugin, plan.pipeline
+            ));
         }
         match plan.warnings.as_slice() {
             [] => Ok(()),
             warnings => Err(Failure::Refused(
-                Error::config(format!("deploy pipeline {:?}", plan.pipeline), format!("the plan has warnings: {}", warnings.join("; ")))
-                    .hint("look at them, then deploy with --yes"),
+                Error::config(
+                    format!("deploy pipeline {:?}", plan.pipeline),
+                    format!("the plan has warnings: {}", warnings.join("; ")),
+                )
+                .hint("look at them, then deploy with --yes"),
             )),
         }
     }
@@ -173,7 +183,11 @@ pub(super) fn confirm(question: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Refused(
-        Error::config(question.trim_end_matches('?').to_owned(), "not confirmed, nothing was changed").hint("answer y, or give --yes"),
+        Error::config(
+            question.trim_end_matches('?').to_owned(),
+            "not confirmed, nothing was changed",
+        )
+        .hint("answer y, or give --yes"),
     ))
 }
 
@@ -198,7 +212,10 @@ pub(super) fn explained(client: &Client, pipeline: &str, seen: u64, failure: Fai
         .iter()
         .filter(|revision| revision.revision > seen)
         .map(|revision| {
-            format!("revision {}: {} {} by {} at {}", revision.revision, revision.action, revision.plugin, revision.by, revision.at)
+            format!(
+                "revision {}: {} {} by {} at {}",
+                revision.revision, revision.action, revision.plugin, revision.by, revision.at
+            )
         })
         .collect();
     if since.is_empty() {
@@ -220,18 +237,27 @@ fn overlay(file: &std::path::Path) -> Result<String, Error> {
     };
     let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
     if bytes.len() as u64 > MAX_OVERLAY {
-        return Err(wrong(format!("it has {} bytes; at most {MAX_OVERLAY} are taken", bytes.len())));
+        return Err(wrong(format!(
+            "it has {} bytes; at most {MAX_OVERLAY} are taken",
+            bytes.len()
+        )));
     }
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
-    text.parse::<toml::Table>().map_err(|error| wrong(error.to_string()))?;
+    text.parse::<toml::Table>()
+        .map_err(|error| wrong(error.to_string()))?;
     Ok(text)
 }
 
 /// `NAME@VERSION`, as far as that is seen here.
 fn version(text: &str) -> Result<String, String> {
     match text.split_once('@') {
-        Some((name, version)) if !name.is_empty() && semver::Version::parse(version).is_ok() => Ok(text.to_owned()),
-        _ => Err("write NAME@VERSION, e.g. quakes@1.2.0; `wasmill list` shows what was uploaded".to_owned()),
+        Some((name, version)) if !name.is_empty() && semver::Version::parse(version).is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err(
+            "write NAME@VERSION, e.g. quakes@1.2.0; `wasmill list` shows what was uploaded"
+                .to_owned(),
+        ),
     }
 }
 

@@ -36,7 +36,11 @@ fn patience(text: &str) -> Result<Duration, String> {
 impl Waiting {
     /// Waits at most so long.
     pub(super) fn at_most(wait_for: Duration) -> Self {
-        Self { no_wait: false, wait: true, wait_for }
+        Self {
+            no_wait: false,
+            wait: true,
+            wait_for,
+        }
     }
 }
 
@@ -66,7 +70,11 @@ enum Seen {
 
 /// What a change came to, in one line: the command's word for it, on what.
 pub(super) fn said(word: &str, what: &str, deployed: &Deployed) -> String {
-    let Deployed { pipeline, revision, changed } = deployed;
+    let Deployed {
+        pipeline,
+        revision,
+        changed,
+    } = deployed;
     if *changed {
         format!("{word} {what} in pipeline {pipeline}: revision {revision}")
     } else {
@@ -78,7 +86,13 @@ pub(super) fn said(word: &str, what: &str, deployed: &Deployed) -> String {
 ///
 /// # Errors
 /// The pipeline stopped or was parked, another change came first, or it takes longer than was allowed.
-pub(super) fn until(client: &Client, deployed: &Deployed, goal: Goal, waiting: &Waiting, voice: Voice) -> Result<(), Failure> {
+pub(super) fn until(
+    client: &Client,
+    deployed: &Deployed,
+    goal: Goal,
+    waiting: &Waiting,
+    voice: Voice,
+) -> Result<(), Failure> {
     let started = Instant::now();
     let bar = if voice.json || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
@@ -92,12 +106,21 @@ pub(super) fn until(client: &Client, deployed: &Deployed, goal: Goal, waiting: &
     bar.finish_and_clear();
     let words = outcome?;
     if !voice.json {
-        report::line(format_args!("{words} after {:.1} s", started.elapsed().as_secs_f64()));
+        report::line(format_args!(
+            "{words} after {:.1} s",
+            started.elapsed().as_secs_f64()
+        ));
     }
     Ok(())
 }
 
-fn look(client: &Client, deployed: &Deployed, goal: Goal, waiting: &Waiting, bar: &ProgressBar) -> Result<String, Failure> {
+fn look(
+    client: &Client,
+    deployed: &Deployed,
+    goal: Goal,
+    waiting: &Waiting,
+    bar: &ProgressBar,
+) -> Result<String, Failure> {
     let name = &deployed.pipeline;
     let deadline = Instant::now() + waiting.wait_for;
     loop {
@@ -108,7 +131,9 @@ fn look(client: &Client, deployed: &Deployed, goal: Goal, waiting: &Waiting, bar
         let why = match status {
             Ok(status) => match seen(&status, deployed.revision, goal) {
                 Seen::Done(words) => return Ok(words),
-                Seen::Overtaken(revision) => return Err(overtaken(name, deployed.revision, revision)),
+                Seen::Overtaken(revision) => {
+                    return Err(overtaken(name, deployed.revision, revision));
+                }
                 Seen::Failed => return Err(failed(&status)),
                 Seen::Under { done, of, why } => {
                     bar.set_length(of as u64);
@@ -119,7 +144,9 @@ fn look(client: &Client, deployed: &Deployed, goal: Goal, waiting: &Waiting, bar
             },
             // The host restarts, or is not as far in the control log as the one that took the change.
             Err(Failure::Error(error)) if error.blame() == Blame::Outside => error.to_string(),
-            Err(Failure::Remote(remote)) if matches!(remote.status, 404 | 429 | 503) => remote.error.to_string(),
+            Err(Failure::Remote(remote)) if matches!(remote.status, 404 | 429 | 503) => {
+                remote.error.to_string()
+            }
             Err(other) => return Err(other),
         };
         if Instant::now() >= deadline {
@@ -135,7 +162,11 @@ fn seen(status: &PipelineStatus, revision: u64, goal: Goal) -> Seen {
     if status.revision > revision {
         return Seen::Overtaken(status.revision);
     }
-    let under = |done, of, why: &str| Seen::Under { done, of, why: why.to_owned() };
+    let under = |done, of, why: &str| Seen::Under {
+        done,
+        of,
+        why: why.to_owned(),
+    };
     if status.revision < revision {
         return under(0, status.partitions.len(), "not as far yet");
     }
@@ -153,23 +184,40 @@ fn seen(status: &PipelineStatus, revision: u64, goal: Goal) -> Seen {
             .filter(|partition| only.is_none_or(|only| only.contains(&partition.partition)))
             .collect();
         let of = only.map_or(wanted.len(), <[i32]>::len);
-        let done = wanted.iter().filter(|partition| partition.release.as_deref() == Some(release)).count();
+        let done = wanted
+            .iter()
+            .filter(|partition| partition.release.as_deref() == Some(release))
+            .count();
         (done, of)
     };
     let (done, of, words) = match (goal, &status.canary, &status.shadow) {
-        (Goal::Shadow, _, Some(shadow)) => return Seen::Done(format!("{} runs as a shadow", shadow.plugin)),
+        (Goal::Shadow, _, Some(shadow)) => {
+            return Seen::Done(format!("{} runs as a shadow", shadow.plugin));
+        }
         (Goal::Shadow, _, None) => return under(0, status.partitions.len(), "starting the shadow"),
         (Goal::Canary, Some(canary), _) => {
             let (done, of) = runs(&canary.release, Some(&canary.partitions));
-            (done, of, format!("{} runs as a canary on {of} partitions", canary.plugin))
+            (
+                done,
+                of,
+                format!("{} runs as a canary on {of} partitions", canary.plugin),
+            )
         }
         (Goal::Canary, None, _) => return under(0, 0, "choosing the canary's partitions"),
         (Goal::Everywhere, ..) => {
             let (done, of) = runs(&status.release, None);
-            (done, of, format!("{} runs on all {of} partitions", status.plugin))
+            (
+                done,
+                of,
+                format!("{} runs on all {of} partitions", status.plugin),
+            )
         }
     };
-    if of > 0 && done == of { Seen::Done(words) } else { under(done, of, "swapping") }
+    if of > 0 && done == of {
+        Seen::Done(words)
+    } else {
+        under(done, of, "swapping")
+    }
 }
 
 fn overtaken(pipeline: &str, ours: u64, theirs: u64) -> Failure {
@@ -177,7 +225,9 @@ fn overtaken(pipeline: &str, ours: u64, theirs: u64) -> Failure {
         format!("wait for revision {ours} of pipeline {pipeline:?}"),
         format!("revision {theirs} came after it"),
     )
-    .hint(format!("see who made it and why with `wasmill history {pipeline}`"));
+    .hint(format!(
+        "see who made it and why with `wasmill history {pipeline}`"
+    ));
     Failure::Refused(error)
 }
 
@@ -196,9 +246,21 @@ fn failed(status: &PipelineStatus) -> Failure {
         "bug" => (Blame::Bug, 70),
         _ => (Blame::Outside, 1),
     };
-    let error = Error::new(blame, format!("run pipeline {name:?}"), format!("it is {state}: {}: {}", last.what, last.detail));
-    let hint = last.hint.clone().unwrap_or_else(|| format!("go back with `wasmill rollback {name}`"));
-    Failure::Remote(Remote { error: error.hint(hint), exit, status: 200, code: last.class.clone() })
+    let error = Error::new(
+        blame,
+        format!("run pipeline {name:?}"),
+        format!("it is {state}: {}: {}", last.what, last.detail),
+    );
+    let hint = last
+        .hint
+        .clone()
+        .unwrap_or_else(|| format!("go back with `wasmill rollback {name}`"));
+    Failure::Remote(Remote {
+        error: error.hint(hint),
+        exit,
+        status: 200,
+        code: last.class.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -225,26 +287,61 @@ mod tests {
     fn it_runs_when_every_partition_does_and_not_before() {
         let everywhere = |status: &PipelineStatus| seen(status, 3, Goal::Everywhere);
         let swapping = everywhere(&status("running", 3, &[Some("new"), Some("old"), None]));
-        assert_eq!(swapping, Seen::Under { done: 1, of: 3, why: "swapping".to_owned() });
-        assert!(matches!(everywhere(&status("running", 3, &[])), Seen::Under { .. }));
-        assert!(matches!(everywhere(&status("running", 2, &[Some("new")])), Seen::Under { .. }));
-        assert!(matches!(everywhere(&status("starting", 3, &[Some("new")])), Seen::Under { .. }));
-        assert_eq!(everywhere(&status("running", 3, &[Some("new")])), Seen::Done("q@2.0.0 runs on all 1 partitions".to_owned()));
-        assert_eq!(everywhere(&status("running", 4, &[Some("new")])), Seen::Overtaken(4));
+        assert_eq!(
+            swapping,
+            Seen::Under {
+                done: 1,
+                of: 3,
+                why: "swapping".to_owned()
+            }
+        );
+        assert!(matches!(
+            everywhere(&status("running", 3, &[])),
+            Seen::Under { .. }
+        ));
+        assert!(matches!(
+            everywhere(&status("running", 2, &[Some("new")])),
+            Seen::Under { .. }
+        ));
+        assert!(matches!(
+            everywhere(&status("starting", 3, &[Some("new")])),
+            Seen::Under { .. }
+        ));
+        assert_eq!(
+            everywhere(&status("running", 3, &[Some("new")])),
+            Seen::Done("q@2.0.0 runs on all 1 partitions".to_owned())
+        );
+        assert_eq!(
+            everywhere(&status("running", 4, &[Some("new")])),
+            Seen::Overtaken(4)
+        );
         assert_eq!(everywhere(&status("parked", 3, &[])), Seen::Failed);
-        assert_eq!(everywhere(&status("parked", 2, &[])), Seen::Under { done: 0, of: 0, why: "not as far yet".to_owned() });
+        assert_eq!(
+            everywhere(&status("parked", 2, &[])),
+            Seen::Under {
+                done: 0,
+                of: 0,
+                why: "not as far yet".to_owned()
+            }
+        );
     }
 
     #[test]
     fn a_canary_runs_when_its_partitions_do() {
         let mut status = status("running", 3, &[Some("old"), Some("old")]);
-        assert!(matches!(seen(&status, 3, Goal::Canary), Seen::Under { of: 0, .. }));
+        assert!(matches!(
+            seen(&status, 3, Goal::Canary),
+            Seen::Under { of: 0, .. }
+        ));
         status.canary = serde_json::from_value(serde_json::json!({
             "plugin": "q@3.0.0", "release": "next", "partitions": [1], "since": "2026-01-01T00:00:00Z", "for_seconds": 60,
             "evidence": {"canary": crate::admin::types::Evidence::default(), "others": crate::admin::types::Evidence::default(), "against": []},
         }))
         .unwrap();
-        assert!(matches!(seen(&status, 3, Goal::Canary), Seen::Under { done: 0, of: 1, .. }));
+        assert!(matches!(
+            seen(&status, 3, Goal::Canary),
+            Seen::Under { done: 0, of: 1, .. }
+        ));
         status.partitions[1].release = Some("next".to_owned());
         assert!(matches!(seen(&status, 3, Goal::Canary), Seen::Done(_)));
     }

@@ -35,7 +35,9 @@ impl History {
 
 fn lines(history: &Told) -> Vec<String> {
     let mut lines = vec![show::table(
-        ["revision", "at", "by", "action", "plugin", "release", "note"],
+        [
+            "revision", "at", "by", "action", "plugin", "release", "note",
+        ],
         &["revision"],
         history.revisions.iter().map(|revision| {
             [
@@ -58,7 +60,9 @@ fn lines(history: &Told) -> Vec<String> {
                 [
                     segment.partition.to_string(),
                     segment.from.to_string(),
-                    segment.to.map_or_else(|| "…".to_owned(), |to| to.to_string()),
+                    segment
+                        .to
+                        .map_or_else(|| "…".to_owned(), |to| to.to_string()),
                     segment.plugin.clone(),
                     segment.release.clone(),
                 ]

@@ -50,7 +50,16 @@ fn drawn(versions: &[VersionInfo]) -> String {
         return "no versions: `wasmill upload FILE` brings one".to_owned();
     }
     show::table(
-        ["plugin", "pipelines", "size", "digest", "uploaded", "by", "signed by", "about"],
+        [
+            "plugin",
+            "pipelines",
+            "size",
+            "digest",
+            "uploaded",
+            "by",
+            "signed by",
+            "about",
+        ],
         &["size"],
         versions.iter().map(|version| {
             [

@@ -18,14 +18,21 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
         lines.push(changes(&plan.changes));
     }
     for route in &plan.guarantees {
-        lines.push(format!("route {} → {}: {}", route.route, route.sink, route.guarantee));
+        lines.push(format!(
+            "route {} → {}: {}",
+            route.route, route.sink, route.guarantee
+        ));
         lines.push(format!("  {}", route.why));
     }
     if !plan.ddl.is_empty() {
         lines.push("to run first, by the tables' owner:".to_owned());
         lines.extend(plan.ddl.iter().map(|statement| format!("  {statement}")));
     }
-    lines.extend(plan.warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.extend(
+        plan.warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
     for problem in &plan.problems {
         lines.push(format!("problem: {}: {}", problem.what, problem.detail));
         lines.extend(problem.hint.iter().map(|hint| format!("  hint: {hint}")));

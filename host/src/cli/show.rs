@@ -3,7 +3,11 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 /// A table with plain lines; columns named in `right` are numbers.
-pub(super) fn table<const N: usize>(header: [&str; N], right: &[&str], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(
+    header: [&str; N],
+    right: &[&str],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     // Never wrapped to a terminal's width: what is shown is the same in a pipe.
@@ -66,7 +70,11 @@ pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
 
 /// A list of texts, or a dash.
 pub(super) fn list(texts: &[String]) -> String {
-    if texts.is_empty() { "–".to_owned() } else { texts.join(", ") }
+    if texts.is_empty() {
+        "–".to_owned()
+    } else {
+        texts.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -75,16 +83,32 @@ mod tests {
 
     #[test]
     fn numbers_as_a_person_reads_them() {
-        assert_eq!([count(0), count(999), count(1000), count(12_345_678)].join(" "), "0 999 1,000 12,345,678");
-        assert_eq!([size(1023), size(1024), size(1_600_000), size(u64::MAX)].join(" | "), "1023 B | 1.0 KiB | 1.5 MiB | 17179869183.9 GiB");
-        assert_eq!([rate(0.0), rate(99.94), rate(1234.5)].join(" "), "0.0 99.9 1234");
+        assert_eq!(
+            [count(0), count(999), count(1000), count(12_345_678)].join(" "),
+            "0 999 1,000 12,345,678"
+        );
+        assert_eq!(
+            [size(1023), size(1024), size(1_600_000), size(u64::MAX)].join(" | "),
+            "1023 B | 1.0 KiB | 1.5 MiB | 17179869183.9 GiB"
+        );
+        assert_eq!(
+            [rate(0.0), rate(99.94), rate(1234.5)].join(" "),
+            "0.0 99.9 1234"
+        );
         assert_eq!(or_dash(None::<u8>), "–");
         assert_eq!(or_dash(Some(3)), "3");
     }
 
     #[test]
     fn a_table_is_the_same_everywhere() {
-        let drawn = table(["name", "n"], &["n"], [["a".to_owned(), "5".to_owned()], ["long name".to_owned(), "12".to_owned()]]);
+        let drawn = table(
+            ["name", "n"],
+            &["n"],
+            [
+                ["a".to_owned(), "5".to_owned()],
+                ["long name".to_owned(), "12".to_owned()],
+            ],
+        );
         let lines: Vec<_> = drawn.lines().collect();
         assert!(lines.iter().any(|line| line.ends_with("  5")), "{drawn}");
         assert!(lines.iter().all(|line| *line == line.trim_end()), "{drawn}");

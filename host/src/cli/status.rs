@@ -35,7 +35,9 @@ impl Status {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
         let client = Client::open(&self.connection)?;
         if !self.watch {
-            return self.look(&client, voice).map(|text| report::line(text.trim_end()));
+            return self
+                .look(&client, voice)
+                .map(|text| report::line(text.trim_end()));
         }
         let terminal = std::io::stdout().is_terminal() && !voice.json;
         loop {
@@ -73,7 +75,10 @@ impl Status {
 
     fn ask(&self, client: &Client) -> Result<Answer, Failure> {
         match &self.pipeline {
-            Some(name) => client.get(&path::pipeline(name), &format!("ask how pipeline {name:?} is")),
+            Some(name) => client.get(
+                &path::pipeline(name),
+                &format!("ask how pipeline {name:?} is"),
+            ),
             None => client.get(path::PIPELINES, "ask how the pipelines are"),
         }
     }
@@ -93,7 +98,11 @@ fn word(state: PipelineState) -> &'static str {
 
 /// The host in a line, its pipelines in a table.
 fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
-    let ready = if host.ready { "ready".to_owned() } else { format!("NOT READY: {}", show::list(&host.reasons)) };
+    let ready = if host.ready {
+        "ready".to_owned()
+    } else {
+        format!("NOT READY: {}", show::list(&host.reasons))
+    };
     let mut lines = vec![format!(
         "host {} (wasmill {}): {ready}, up {} s, {} shards, {}",
         host.id,
@@ -107,8 +116,29 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
         return lines;
     }
     lines.push(show::table(
-        ["pipeline", "state", "plugin", "rev", "lag", "records/s", "rows/s", "dead", "errors", "p99 ms", "memory"],
-        &["rev", "lag", "records/s", "rows/s", "dead", "errors", "p99 ms", "memory"],
+        [
+            "pipeline",
+            "state",
+            "plugin",
+            "rev",
+            "lag",
+            "records/s",
+            "rows/s",
+            "dead",
+            "errors",
+            "p99 ms",
+            "memory",
+        ],
+        &[
+            "rev",
+            "lag",
+            "records/s",
+            "rows/s",
+            "dead",
+            "errors",
+            "p99 ms",
+            "memory",
+        ],
         pipelines.iter().map(|pipeline| {
             let under_way = match (&pipeline.canary, &pipeline.shadow) {
                 (Some(canary), _) => format!(" (canary {})", canary.plugin),
@@ -125,14 +155,22 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
                 show::rate(pipeline.rates.rows_per_second),
                 show::count(pipeline.totals.dead),
                 show::count(pipeline.errors.iter().map(|error| error.count).sum()),
-                show::or_dash(pipeline.latency.as_ref().map(|latency| format!("{:.1}", latency.p99_ms))),
+                show::or_dash(
+                    pipeline
+                        .latency
+                        .as_ref()
+                        .map(|latency| format!("{:.1}", latency.p99_ms)),
+                ),
                 show::size(pipeline.memory_bytes),
             ]
         }),
     ));
     for pipeline in pipelines {
         if let Some(last) = &pipeline.last_error {
-            lines.push(format!("{}: {} error at {}: {}: {}", pipeline.name, last.class, last.at, last.what, last.detail));
+            lines.push(format!(
+                "{}: {} error at {}: {}: {}",
+                pipeline.name, last.class, last.at, last.what, last.detail
+            ));
             lines.extend(last.hint.iter().map(|hint| format!("  hint: {hint}")));
         }
     }

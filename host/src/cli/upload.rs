@@ -48,10 +48,20 @@ impl Upload {
 }
 
 /// Sends a component: its digest first, then its bytes, with a bar on a terminal.
-pub(super) fn send(client: &Client, path: &Path, signature: Option<String>, voice: Voice) -> Result<client::Answer, Failure> {
+pub(super) fn send(
+    client: &Client,
+    path: &Path,
+    signature: Option<String>,
+    voice: Voice,
+) -> Result<client::Answer, Failure> {
     let (mut file, size) = client::open(path)?;
-    let digest = digest(&mut file).map_err(|error| Error::outside(format!("read {}", path.display()), error))?;
-    let head = UploadHead { digest, size, signature };
+    let digest = digest(&mut file)
+        .map_err(|error| Error::outside(format!("read {}", path.display()), error))?;
+    let head = UploadHead {
+        digest,
+        size,
+        signature,
+    };
     let bar = if voice.json || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {
@@ -81,7 +91,10 @@ impl<R: Read> Read for Watched<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(into)?;
         if count == 0 && !into.is_empty() && self.left > 0 {
-            return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "the file became shorter while it was sent"));
+            return Err(std::io::Error::new(
+                ErrorKind::UnexpectedEof,
+                "the file became shorter while it was sent",
+            ));
         }
         self.left = self.left.saturating_sub(count as u64);
         if self.left == 0 {
@@ -102,7 +115,11 @@ fn digest(file: &mut File) -> std::io::Result<String> {
         hasher.update(&buffer[..count]);
     }
     file.rewind()?;
-    let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Ok(format!("sha256:{hex}"))
 }
 
@@ -125,14 +142,23 @@ fn signature(component: &Path, named: Option<&Path>) -> Result<Option<String>, E
     };
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is no text".to_owned()))?;
     let text = text.trim();
-    if text.is_empty() || text.len() > MAX_SIGNATURE || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if text.is_empty()
+        || text.len() > MAX_SIGNATURE
+        || !text.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Err(wrong("it is not one line KEY:BASE64".to_owned()));
     }
     Ok(Some(text.to_owned()))
 }
 
 fn lines(uploaded: &Uploaded) -> Vec<String> {
-    let Uploaded { plugin, digest, size, created, report } = uploaded;
+    let Uploaded {
+        plugin,
+        digest,
+        size,
+        created,
+        report,
+    } = uploaded;
     let mut lines = vec![if *created {
         format!("uploaded {plugin}: {}, {digest}", show::size(*size))
     } else {
@@ -142,13 +168,19 @@ fn lines(uploaded: &Uploaded) -> Vec<String> {
         lines.push(format!("  checked   {}", report.checks.join(", ")));
     }
     if report.fixtures > 0 {
-        lines.push(format!("  fixtures  {} ran, all with the expected rows", report.fixtures));
+        lines.push(format!(
+            "  fixtures  {} ran, all with the expected rows",
+            report.fixtures
+        ));
     }
     if let Some(key) = &report.signed_by {
         lines.push(format!("  signed by {key}"));
     }
     if !report.asks.is_empty() {
-        lines.push(format!("  asks for  {} (grants = [\"…\"] in the overlay)", report.asks.join(", ")));
+        lines.push(format!(
+            "  asks for  {} (grants = [\"…\"] in the overlay)",
+            report.asks.join(", ")
+        ));
     }
     for warning in &report.warnings {
         lines.push(format!("  warning   {warning}"));
@@ -168,7 +200,10 @@ mod tests {
         let component = dir.path().join("a.wasm");
         assert_eq!(signature(&component, None).unwrap(), None);
         std::fs::write(dir.path().join("a.wasm.sig"), "ops:QUJD\n").unwrap();
-        assert_eq!(signature(&component, None).unwrap().as_deref(), Some("ops:QUJD"));
+        assert_eq!(
+            signature(&component, None).unwrap().as_deref(),
+            Some("ops:QUJD")
+        );
         assert!(signature(&component, Some(&dir.path().join("b"))).is_err());
         std::fs::write(dir.path().join("b"), "two lines\nhere").unwrap();
         assert!(signature(&component, Some(&dir.path().join("b"))).is_err());
@@ -180,7 +215,10 @@ mod tests {
         std::io::Write::write_all(&mut file, b"abc").unwrap();
         file.rewind().unwrap();
         let found = digest(&mut file).unwrap();
-        assert_eq!(found, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            found,
+            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc");

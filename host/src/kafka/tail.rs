@@ -34,24 +34,38 @@ pub fn tail(settings: &KafkaSettings, topic: &str, most: i64) -> Result<Vec<Batc
         .create_with_context(Logs)
         .map_err(|error| client_error(&what, &error))?;
     let failed = |error| client_error(&what, &error);
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(failed)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(failed)?;
+    let partitions = metadata
+        .topics()
+        .first()
+        .map_or(0, |topic| topic.partitions().len());
     let mut lanes = Vec::new();
     let mut wanted = TopicPartitionList::new();
     for partition in 0..partitions {
         let partition = i32::try_from(partition).expect("Kafka counts partitions in i32");
-        let (low, end) = consumer.fetch_watermarks(topic, partition, PATIENCE).map_err(failed)?;
+        let (low, end) = consumer
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .map_err(failed)?;
         let from = low.max(end.saturating_sub(most.max(0)));
         if from < end {
-            wanted.add_partition_offset(topic, partition, Offset::Offset(from)).map_err(failed)?;
+            wanted
+                .add_partition_offset(topic, partition, Offset::Offset(from))
+                .map_err(failed)?;
         }
-        lanes.push(Lane { batch: Batch::new(partition, from), end });
+        lanes.push(Lane {
+            batch: Batch::new(partition, from),
+            end,
+        });
     }
     consumer.assign(&wanted).map_err(failed)?;
     let deadline = Instant::now() + PATIENCE;
     while lanes.iter().any(Lane::waits) {
         if Instant::now() > deadline {
-            return Err(Error::outside(what, "not all of them came in time").hint("is the broker up?"));
+            return Err(
+                Error::outside(what, "not all of them came in time").hint("is the broker up?")
+            );
         }
         let Some(message) = consumer.poll(POLL) else {
             // Offsets at the end may hold no record (compacted, or the marks of a transaction).
@@ -61,12 +75,18 @@ pub fn tail(settings: &KafkaSettings, topic: &str, most: i64) -> Result<Vec<Batc
             continue;
         };
         let message = message.map_err(failed)?;
-        let lane = usize::try_from(message.partition()).ok().and_then(|at| lanes.get_mut(at));
+        let lane = usize::try_from(message.partition())
+            .ok()
+            .and_then(|at| lanes.get_mut(at));
         if let Some(lane) = lane.filter(|lane| message.offset() < lane.end) {
             push(&mut lane.batch, &message);
         }
     }
-    Ok(lanes.into_iter().map(|lane| lane.batch).filter(|batch| !batch.is_empty()).collect())
+    Ok(lanes
+        .into_iter()
+        .map(|lane| lane.batch)
+        .filter(|batch| !batch.is_empty())
+        .collect())
 }
 
 /// A partition being read up to the end it had.
@@ -82,10 +102,10 @@ impl Lane {
 
     /// Takes the consumer's word that nothing is left below the end.
     fn skip_to(&mut self, consumer: &BaseConsumer<Logs>, topic: &str) {
-        let reached = consumer
-            .position()
-            .ok()
-            .and_then(|list| list.find_partition(topic, self.batch.partition()).map(|found| found.offset()));
+        let reached = consumer.position().ok().and_then(|list| {
+            list.find_partition(topic, self.batch.partition())
+                .map(|found| found.offset())
+        });
         if let Some(Offset::Offset(position)) = reached
             && position >= self.end
         {

@@ -46,7 +46,9 @@ pub(super) fn counts(manifest: &Manifest, rows: &Rows) -> Vec<(String, usize)> {
         let rows = by_route.get(route.name.as_str()).copied().unwrap_or(0);
         (title(manifest, &route.name), rows)
     });
-    routes.chain(dead.map(|dead| (DEAD.to_owned(), dead))).collect()
+    routes
+        .chain(dead.map(|dead| (DEAD.to_owned(), dead)))
+        .collect()
 }
 
 /// The changes for a person: a head a table, then what went and what came.
@@ -56,16 +58,34 @@ pub(super) fn lines(manifest: &Manifest, changes: &[Changed]) -> Vec<String> {
     }
     let mut by_route: BTreeMap<&str, Vec<&Changed>> = BTreeMap::new();
     for changed in changes {
-        by_route.entry(&changed.place.route).or_default().push(changed);
+        by_route
+            .entry(&changed.place.route)
+            .or_default()
+            .push(changed);
     }
     let mut lines = Vec::new();
     for (route, changes) in by_route {
-        let added = changes.iter().filter(|changed| changed.after.is_some()).count();
-        let removed = changes.iter().filter(|changed| changed.before.is_some()).count();
+        let added = changes
+            .iter()
+            .filter(|changed| changed.after.is_some())
+            .count();
+        let removed = changes
+            .iter()
+            .filter(|changed| changed.before.is_some())
+            .count();
         lines.push(format!("{}: +{added} −{removed}", title(manifest, route)));
         for changed in changes.iter().take(SHOWN) {
-            let Place { partition, offset, index, .. } = changed.place;
-            let nth = if index == 0 { String::new() } else { format!(" row {index}") };
+            let Place {
+                partition,
+                offset,
+                index,
+                ..
+            } = changed.place;
+            let nth = if index == 0 {
+                String::new()
+            } else {
+                format!(" row {index}")
+            };
             lines.push(format!("  partition {partition} offset {offset}{nth}"));
             lines.extend(changed.before.iter().map(|row| format!("    - {row}")));
             lines.extend(changed.after.iter().map(|row| format!("    + {row}")));
@@ -82,7 +102,12 @@ pub(super) fn document(changes: &[Changed]) -> Value {
     changes
         .iter()
         .map(|changed| {
-            let Place { route, partition, offset, index } = &changed.place;
+            let Place {
+                route,
+                partition,
+                offset,
+                index,
+            } = &changed.place;
             json!({"route": route, "partition": partition, "offset": offset, "index": index,
                    "removed": changed.before, "added": changed.after})
         })
@@ -113,7 +138,9 @@ mod tests {
         Rows {
             rows: all
                 .iter()
-                .map(|(route, offset, index, value)| (place(route, *offset, *index), json!({ "v": value })))
+                .map(|(route, offset, index, value)| {
+                    (place(route, *offset, *index), json!({ "v": value }))
+                })
                 .collect(),
             faults: Vec::new(),
         }
@@ -121,14 +148,31 @@ mod tests {
 
     #[test]
     fn added_removed_and_changed_rows_are_found_by_place() {
-        let before = rows(&[("a", 1, 0, 1), ("a", 1, 1, 2), ("a", 2, 0, 3), ("b", 1, 0, 9)]);
-        let after = rows(&[("a", 1, 0, 1), ("a", 2, 0, 4), ("b", 1, 0, 9), (DEAD, 3, 0, 0)]);
+        let before = rows(&[
+            ("a", 1, 0, 1),
+            ("a", 1, 1, 2),
+            ("a", 2, 0, 3),
+            ("b", 1, 0, 9),
+        ]);
+        let after = rows(&[
+            ("a", 1, 0, 1),
+            ("a", 2, 0, 4),
+            ("b", 1, 0, 9),
+            (DEAD, 3, 0, 0),
+        ]);
         let changes = diff(&before, &after);
         let seen: Vec<_> = changes
             .iter()
             .map(|changed| {
-                let value = |row: &Option<Value>| row.as_ref().map(|row| row["v"].as_i64().unwrap_or(-1));
-                (changed.place.route.as_str(), changed.place.offset, changed.place.index, value(&changed.before), value(&changed.after))
+                let value =
+                    |row: &Option<Value>| row.as_ref().map(|row| row["v"].as_i64().unwrap_or(-1));
+                (
+                    changed.place.route.as_str(),
+                    changed.place.offset,
+                    changed.place.index,
+                    value(&changed.before),
+                    value(&changed.after),
+                )
             })
             .collect();
         assert_eq!(
@@ -157,7 +201,10 @@ mod tests {
         assert_eq!(lines[1], "  partition 0 offset 0");
         assert_eq!(lines[2], "    + {\"v\":0}");
         assert_eq!(lines.last().map(String::as_str), Some("  … and 15 more"));
-        assert_eq!(counts(&manifest, &rows(&many)), [("a (postgres as)".to_owned(), 25)]);
+        assert_eq!(
+            counts(&manifest, &rows(&many)),
+            [("a (postgres as)".to_owned(), 25)]
+        );
         assert_eq!(document(&changes)[3]["added"], json!({"v": 3}));
     }
 }

@@ -83,14 +83,18 @@ struct Build {
 
 impl Build {
     fn plugin(&self) -> String {
-        format!("{}@{}", self.built.manifest.name, self.built.manifest.version)
+        format!(
+            "{}@{}",
+            self.built.manifest.name, self.built.manifest.version
+        )
     }
 }
 
 impl Session {
     /// A session that has built nothing yet.
     pub(super) fn new(settings: Settings, servers: Servers, voice: Voice) -> Result<Self, Error> {
-        let scratch = tempfile::tempdir().map_err(|error| Error::outside("make a temporary folder", error))?;
+        let scratch = tempfile::tempdir()
+            .map_err(|error| Error::outside("make a temporary folder", error))?;
         Ok(Self {
             host: None,
             settings,
@@ -120,7 +124,11 @@ impl Session {
         };
         self.rerun(&build)?;
         deployed?;
-        eprintln!("{:>9} after {:.1} s", "done", started.elapsed().as_secs_f64());
+        eprintln!(
+            "{:>9} after {:.1} s",
+            "done",
+            started.elapsed().as_secs_f64()
+        );
         Ok(())
     }
 
@@ -143,8 +151,9 @@ impl Session {
         let component = std::fs::read(&built.path)
             .map_err(|error| Error::outside(format!("read {}", built.path.display()), error))?;
         let overlay = match &self.settings.overlay {
-            Some(file) => std::fs::read_to_string(file)
-                .map_err(|error| Error::config(format!("read the overlay {}", file.display()), error))?,
+            Some(file) => std::fs::read_to_string(file).map_err(|error| {
+                Error::config(format!("read the overlay {}", file.display()), error)
+            })?,
             None => overlay_of(&built.manifest, self.settings.cassandra),
         };
         let pipeline = checked(&self.servers.connections(), &built.manifest.name, &overlay)?;
@@ -154,7 +163,13 @@ impl Session {
             .get(&input.name)
             .and_then(|bound| bound.topic.clone())
             .unwrap_or_else(|| input.topic.clone());
-        Ok(Build { built, component, overlay, pipeline, topic })
+        Ok(Build {
+            built,
+            component,
+            overlay,
+            pipeline,
+            topic,
+        })
     }
 
     /// The fixtures of the folder, if it has any.
@@ -163,7 +178,14 @@ impl Session {
         if !folder.is_dir() {
             return Ok(());
         }
-        let setup = |manifest: &Manifest| setup::encode("fixtures", "info", manifest, &std::collections::BTreeMap::new());
+        let setup = |manifest: &Manifest| {
+            setup::encode(
+                "fixtures",
+                "info",
+                manifest,
+                &std::collections::BTreeMap::new(),
+            )
+        };
         let tested = author::run_fixtures(&build.component, &folder, Golden::Compare, &setup)?;
         if !self.voice.json {
             tested.fixtures.iter().for_each(plugin::fixture_report);
@@ -171,9 +193,12 @@ impl Session {
         if tested.passed() {
             return Ok(());
         }
-        Err(Error::plugin("test the plugin", "fixtures differ: this build was not deployed")
-            .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
-            .into())
+        Err(Error::plugin(
+            "test the plugin",
+            "fixtures differ: this build was not deployed",
+        )
+        .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
+        .into())
     }
 
     /// Makes the topic and fills it, once.
@@ -189,12 +214,26 @@ impl Session {
             .enable_all()
             .build()
             .map_err(|error| Error::outside("start a runtime", error))?;
-        let producer = runtime.block_on(Feed::open(&self.servers.kafka_settings(), &build.topic, PARTITIONS))?;
+        let producer = runtime.block_on(Feed::open(
+            &self.servers.kafka_settings(),
+            &build.topic,
+            PARTITIONS,
+        ))?;
         for path in files {
             let unreadable = |error| Error::config(format!("read {}", path.display()), error);
             let file = std::fs::File::open(&path).map_err(unreadable)?;
-            let sent = feed::send_lines(&mut BufReader::new(file), self.settings.key.as_deref(), &producer, &unreadable)?;
-            eprintln!("{:>9} {sent} records of {} into topic {}", report::paint("fed", "1;32"), path.display(), build.topic);
+            let sent = feed::send_lines(
+                &mut BufReader::new(file),
+                self.settings.key.as_deref(),
+                &producer,
+                &unreadable,
+            )?;
+            eprintln!(
+                "{:>9} {sent} records of {} into topic {}",
+                report::paint("fed", "1;32"),
+                path.display(),
+                build.topic
+            );
         }
         producer.finish()?;
         self.fed = true;
@@ -219,10 +258,26 @@ impl Session {
             ..DeployRequest::default()
         };
         let what = format!("deploy {}", uploaded.plugin);
-        let answer = client.send(Method::Put, &path::of_pipeline(pipeline, "deployment"), &request, &what)?;
+        let answer = client.send(
+            Method::Put,
+            &path::of_pipeline(pipeline, "deployment"),
+            &request,
+            &what,
+        )?;
         let deployed: Deployed = answer.read()?;
-        follow::until(client, &deployed, Goal::Everywhere, &Waiting::at_most(PATIENCE), quiet)?;
-        eprintln!("{:>9} {} in pipeline {pipeline}, revision {}", report::paint("deployed", "1;32"), uploaded.plugin, deployed.revision);
+        follow::until(
+            client,
+            &deployed,
+            Goal::Everywhere,
+            &Waiting::at_most(PATIENCE),
+            quiet,
+        )?;
+        eprintln!(
+            "{:>9} {} in pipeline {pipeline}, revision {}",
+            report::paint("deployed", "1;32"),
+            uploaded.plugin,
+            deployed.revision
+        );
         Ok(())
     }
 
@@ -233,7 +288,9 @@ impl Session {
         let batches = kafka::tail(&self.servers.kafka_settings(), &build.topic, most)?;
         let batches = newest(&batches, self.settings.records as usize);
         let records: usize = batches.iter().map(Batch::len).sum();
-        let setup = |manifest: &Manifest| setup::encode(&manifest.name, "info", manifest, &build.pipeline.config);
+        let setup = |manifest: &Manifest| {
+            setup::encode(&manifest.name, "info", manifest, &build.pipeline.config)
+        };
         let mut rerun = Rerun::new(&build.component, &setup)?;
         let after = rerun.run(&batches)?;
         // The build before runs the same records: they may be others than last time.
@@ -248,7 +305,10 @@ impl Session {
                 eprintln!("{:>9} {hint}", report::paint("hint", "1;36"));
             }
         }
-        self.before = Some(Before { plugin: format!("{}@{}", manifest.name, manifest.version), rerun });
+        self.before = Some(Before {
+            plugin: format!("{}@{}", manifest.name, manifest.version),
+            rerun,
+        });
         Ok(())
     }
 
@@ -271,7 +331,11 @@ impl Session {
             .into_iter()
             .map(|(route, rows)| format!("{route} {rows}"))
             .collect();
-        report::line(format_args!("{}: the newest {records} records make rows in {}", build.plugin(), counted.join(", ")));
+        report::line(format_args!(
+            "{}: the newest {records} records make rows in {}",
+            build.plugin(),
+            counted.join(", ")
+        ));
         if let (Some((plugin, _)), Some(changes)) = (before, &changes) {
             report::line(format_args!("against {plugin}:"));
             for line in diff::lines(manifest, changes) {
@@ -285,7 +349,9 @@ impl Session {
 fn start(connections: &str, scratch: &Path) -> Result<Running, Failure> {
     let port = free_port()?;
     let cache = scratch.join("cache").display().to_string();
-    let text = format!("[host]\nid = \"dev\"\ncache = {cache:?}\n\n[http]\nlisten = \"127.0.0.1:{port}\"\n\n{connections}");
+    let text = format!(
+        "[host]\nid = \"dev\"\ncache = {cache:?}\n\n[http]\nlisten = \"127.0.0.1:{port}\"\n\n{connections}"
+    );
     let config = Config::check(&text, &|_| None)?;
     let host = Host::start(&config)?;
     let client = Client::open(&Connection::local(port))?;
@@ -335,9 +401,9 @@ fn overlay_of(manifest: &Manifest, cassandra: bool) -> String {
 /// The overlay as a host would read it beside these connections.
 fn checked(connections: &str, name: &str, overlay: &str) -> Result<PipelineConfig, Failure> {
     let what = || format!("read the overlay of pipeline {name:?}");
-    let mut pipeline: toml::Table = overlay
-        .parse()
-        .map_err(|error| Error::config(what(), error).hint("it is a [pipeline.NAME] section without its header"))?;
+    let mut pipeline: toml::Table = overlay.parse().map_err(|error| {
+        Error::config(what(), error).hint("it is a [pipeline.NAME] section without its header")
+    })?;
     pipeline.insert("file".to_owned(), "plugin.wasm".into());
     let named = toml::Table::from_iter([(name.to_owned(), toml::Value::Table(pipeline))]);
     let whole = toml::Table::from_iter([("pipeline".to_owned(), toml::Value::Table(named))]);
@@ -372,15 +438,25 @@ fn samples(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 fn newest(batches: &[Batch], most: usize) -> Vec<Batch> {
     let mut times: Vec<(i64, i32, i64)> = batches
         .iter()
-        .flat_map(|batch| batch.iter().map(|record| (record.timestamp, batch.partition(), record.offset)))
+        .flat_map(|batch| {
+            batch
+                .iter()
+                .map(|record| (record.timestamp, batch.partition(), record.offset))
+        })
         .collect();
     times.sort_unstable_by(|a, b| b.cmp(a));
     times.truncate(most);
-    let kept: std::collections::HashSet<(i32, i64)> = times.into_iter().map(|(_, partition, offset)| (partition, offset)).collect();
+    let kept: std::collections::HashSet<(i32, i64)> = times
+        .into_iter()
+        .map(|(_, partition, offset)| (partition, offset))
+        .collect();
     let mut out = Vec::new();
     for batch in batches {
         let mut part = Batch::new(batch.partition(), batch.from());
-        for record in batch.iter().filter(|record| kept.contains(&(batch.partition(), record.offset))) {
+        for record in batch
+            .iter()
+            .filter(|record| kept.contains(&(batch.partition(), record.offset)))
+        {
             part.push(record);
         }
         if !part.is_empty() {
@@ -399,29 +475,52 @@ mod tests {
     fn batch(partition: i32, records: &[(i64, i64)]) -> Batch {
         let mut batch = Batch::new(partition, records[0].0);
         for (offset, timestamp) in records {
-            batch.push(Record { key: None, value: Some(b"{}"), timestamp: *timestamp, offset: *offset, headers: b"", marks: 0 });
+            batch.push(Record {
+                key: None,
+                value: Some(b"{}"),
+                timestamp: *timestamp,
+                offset: *offset,
+                headers: b"",
+                marks: 0,
+            });
         }
         batch
     }
 
     #[test]
     fn the_newest_records_over_all_partitions_are_kept_in_order() {
-        let batches = [batch(0, &[(5, 10), (6, 40), (8, 30)]), batch(1, &[(0, 20), (1, 35)]), batch(2, &[(0, 1)])];
+        let batches = [
+            batch(0, &[(5, 10), (6, 40), (8, 30)]),
+            batch(1, &[(0, 20), (1, 35)]),
+            batch(2, &[(0, 1)]),
+        ];
         let kept = newest(&batches, 3);
-        let seen: Vec<_> = kept.iter().map(|batch| (batch.partition(), batch.offsets().to_vec())).collect();
+        let seen: Vec<_> = kept
+            .iter()
+            .map(|batch| (batch.partition(), batch.offsets().to_vec()))
+            .collect();
         assert_eq!(seen, [(0, vec![6, 8]), (1, vec![1])]);
-        assert_eq!(newest(&batches, 100).iter().map(Batch::len).sum::<usize>(), 6);
+        assert_eq!(
+            newest(&batches, 100).iter().map(Batch::len).sum::<usize>(),
+            6
+        );
     }
 
     #[test]
     fn an_overlay_is_read_as_a_host_would() {
         let connections = "[kafka.main]\nbrokers = \"a:1\"\n";
-        let overlay = "grants = [\"headers\"]\nconfig.unit = \"C\"\n[bind.input.i]\ntopic = \"other\"\n";
+        let overlay =
+            "grants = [\"headers\"]\nconfig.unit = \"C\"\n[bind.input.i]\ntopic = \"other\"\n";
         let pipeline = checked(connections, "p", overlay).unwrap();
         assert_eq!(pipeline.grants, ["headers"]);
         assert_eq!(pipeline.inputs["i"].topic.as_deref(), Some("other"));
         assert!(pipeline.config.contains_key("unit"));
-        assert_eq!(checked(connections, "p", "nonsense = 1").unwrap_err().exit_code(), 3);
+        assert_eq!(
+            checked(connections, "p", "nonsense = 1")
+                .unwrap_err()
+                .exit_code(),
+            3
+        );
         assert_eq!(checked(connections, "p", "= 1").unwrap_err().exit_code(), 3);
     }
 
@@ -433,7 +532,10 @@ mod tests {
             std::fs::write(dir.path().join(name), "{}").unwrap();
         }
         let found = samples(dir.path()).unwrap();
-        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap())
+            .collect();
         assert_eq!(names, ["a.ndjson", "b.ndjson"]);
     }
 }

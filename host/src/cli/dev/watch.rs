@@ -41,7 +41,11 @@ impl Watch {
             }
         })
         .map_err(|error| failed(folder, &error))?;
-        let mut watch = Self { watcher, folder: folder.to_owned(), touched };
+        let mut watch = Self {
+            watcher,
+            folder: folder.to_owned(),
+            touched,
+        };
         watch.refresh()?;
         Ok(watch)
     }
@@ -54,7 +58,10 @@ impl Watch {
                 None => self.touched.notified().await,
                 Some(Duration::ZERO) => break,
                 Some(left) => {
-                    if tokio::time::timeout(left, self.touched.notified()).await.is_err() {
+                    if tokio::time::timeout(left, self.touched.notified())
+                        .await
+                        .is_err()
+                    {
                         continue;
                     }
                 }
@@ -69,12 +76,17 @@ impl Watch {
     fn refresh(&mut self) -> Result<(), Error> {
         let folder = self.folder.clone();
         let failed = |error: &notify::Error| failed(&folder, error);
-        self.watcher.watch(&folder, RecursiveMode::NonRecursive).map_err(|error| failed(&error))?;
-        let entries = std::fs::read_dir(&folder).map_err(|error| Error::outside(format!("watch {}", folder.display()), error))?;
+        self.watcher
+            .watch(&folder, RecursiveMode::NonRecursive)
+            .map_err(|error| failed(&error))?;
+        let entries = std::fs::read_dir(&folder)
+            .map_err(|error| Error::outside(format!("watch {}", folder.display()), error))?;
         for entry in entries.flatten() {
             let path = entry.path();
             if path.is_dir() && is_source(&folder, &path) {
-                self.watcher.watch(&path, RecursiveMode::Recursive).map_err(|error| failed(&error))?;
+                self.watcher
+                    .watch(&path, RecursiveMode::Recursive)
+                    .map_err(|error| failed(&error))?;
             }
         }
         Ok(())
@@ -105,13 +117,19 @@ fn is_source(folder: &Path, path: &Path) -> bool {
         return false;
     };
     let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
-    if first == "target" || parts.any(|part| matches!(part, Component::Normal(name) if hidden(name))) {
+    if first == "target"
+        || parts.any(|part| matches!(part, Component::Normal(name) if hidden(name)))
+    {
         return false;
     }
     let name = inside.file_name().unwrap_or_default().to_string_lossy();
     // Cargo writes its lock file; editors leave copies, and vim tries whether it can write by a file 4913.
     let ours = name.ends_with(".wasm") || name == "Cargo.lock";
-    let editors = name.ends_with('~') || name.ends_with(".swp") || name.ends_with(".tmp") || name == "4913" || name.starts_with('#');
+    let editors = name.ends_with('~')
+        || name.ends_with(".swp")
+        || name.ends_with(".tmp")
+        || name == "4913"
+        || name.starts_with('#');
     !ours && !editors
 }
 
@@ -161,16 +179,38 @@ mod tests {
     #[test]
     fn only_what_a_build_is_made_of_counts() {
         let folder = Path::new("/p");
-        for yes in ["src/lib.rs", "plugin.toml", "Cargo.toml", "fixtures/a.in.ndjson", "src/target/x.rs", "data/a.ndjson"] {
+        for yes in [
+            "src/lib.rs",
+            "plugin.toml",
+            "Cargo.toml",
+            "fixtures/a.in.ndjson",
+            "src/target/x.rs",
+            "data/a.ndjson",
+        ] {
             assert!(is_source(folder, &folder.join(yes)), "{yes}");
         }
-        for no in ["target", "target/a/b.rs", "p.wasm", "Cargo.lock", ".git/HEAD", "src/.lib.rs.swp", "src/lib.rs~", "4913", "src/#lib.rs#"] {
+        for no in [
+            "target",
+            "target/a/b.rs",
+            "p.wasm",
+            "Cargo.lock",
+            ".git/HEAD",
+            "src/.lib.rs.swp",
+            "src/lib.rs~",
+            "4913",
+            "src/#lib.rs#",
+        ] {
             assert!(!is_source(folder, &folder.join(no)), "{no}");
         }
         assert!(!is_source(folder, Path::new("/q/src/lib.rs")) && !is_source(folder, folder));
-        assert!(is_change(EventKind::Create(CreateKind::File)) && is_change(EventKind::Modify(ModifyKind::Any)));
+        assert!(
+            is_change(EventKind::Create(CreateKind::File))
+                && is_change(EventKind::Modify(ModifyKind::Any))
+        );
         assert!(!is_change(EventKind::Access(AccessKind::Any)));
-        assert!(!is_change(EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any))));
+        assert!(!is_change(EventKind::Modify(ModifyKind::Metadata(
+            MetadataKind::Any
+        ))));
     }
 
     #[test]
@@ -179,7 +219,10 @@ mod tests {
         let folder = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(folder.join("src")).unwrap();
         std::fs::create_dir_all(folder.join("target/x")).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let mut watch = Watch::start(&folder).unwrap();
         let mut saved = |limit: u64| {
             let limit = Duration::from_millis(limit);

@@ -8,7 +8,10 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
     let totals = &status.totals;
     let mut lines = vec![
         format!("pipeline {}: {}", status.name, super::word(status.state)),
-        format!("  plugin   {} (release {}), revision {} by {}", status.plugin, status.release, status.revision, status.origin),
+        format!(
+            "  plugin   {} (release {}), revision {} by {}",
+            status.plugin, status.release, status.revision, status.origin
+        ),
         format!("  lag      {} records", show::count(status.lag.records)),
         format!(
             "  rates    {} records/s, {} rows/s over the last 10 s",
@@ -25,17 +28,49 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
             show::count(totals.flights),
             show::count(totals.retries)
         ),
-        format!("  guest    {:.3} s in all, {} memory", totals.guest_seconds, show::size(status.memory_bytes)),
+        format!(
+            "  guest    {:.3} s in all, {} memory",
+            totals.guest_seconds,
+            show::size(status.memory_bytes)
+        ),
     ];
     if let Some(latency) = &status.latency {
-        lines.push(format!("  latency  p50 {:.1} ms, p99 {:.1} ms from flight to commit", latency.p50_ms, latency.p99_ms));
+        lines.push(format!(
+            "  latency  p50 {:.1} ms, p99 {:.1} ms from flight to commit",
+            latency.p50_ms, latency.p99_ms
+        ));
     }
-    let errors: Vec<_> = status.errors.iter().map(|error| format!("{} {}", show::count(error.count), error.class)).collect();
-    lines.push(format!("  errors   {}", if errors.is_empty() { "none".to_owned() } else { errors.join(", ") }));
-    let dead: Vec<_> = status.dead_letters.iter().map(|dead| format!("{} {}", show::count(dead.count), dead.code)).collect();
-    lines.push(format!("  dead     {}", if dead.is_empty() { "none".to_owned() } else { dead.join(", ") }));
+    let errors: Vec<_> = status
+        .errors
+        .iter()
+        .map(|error| format!("{} {}", show::count(error.count), error.class))
+        .collect();
+    lines.push(format!(
+        "  errors   {}",
+        if errors.is_empty() {
+            "none".to_owned()
+        } else {
+            errors.join(", ")
+        }
+    ));
+    let dead: Vec<_> = status
+        .dead_letters
+        .iter()
+        .map(|dead| format!("{} {}", show::count(dead.count), dead.code))
+        .collect();
+    lines.push(format!(
+        "  dead     {}",
+        if dead.is_empty() {
+            "none".to_owned()
+        } else {
+            dead.join(", ")
+        }
+    ));
     if let Some(last) = &status.last_error {
-        lines.push(format!("  last error at {} ({}): {}: {}", last.at, last.class, last.what, last.detail));
+        lines.push(format!(
+            "  last error at {} ({}): {}: {}",
+            last.at, last.class, last.what, last.detail
+        ));
         lines.extend(last.hint.iter().map(|hint| format!("    hint: {hint}")));
     }
     if let Some(canary) = &status.canary {
@@ -65,10 +100,31 @@ fn canary_lines(canary: &CanaryStatus, deployed: &str) -> Vec<String> {
     };
     let evidence = &canary.evidence;
     vec![
-        format!("canary {} on partitions {}, since {}, has to hold {} s", canary.plugin, numbers.join(", "), canary.since, canary.for_seconds),
+        format!(
+            "canary {} on partitions {}, since {}, has to hold {} s",
+            canary.plugin,
+            numbers.join(", "),
+            canary.since,
+            canary.for_seconds
+        ),
         show::table(
-            ["version", "records", "rows/record", "dead/record", "plugin errors", "guest µs/record", "p99 ms"],
-            &["records", "rows/record", "dead/record", "plugin errors", "guest µs/record", "p99 ms"],
+            [
+                "version",
+                "records",
+                "rows/record",
+                "dead/record",
+                "plugin errors",
+                "guest µs/record",
+                "p99 ms",
+            ],
+            &[
+                "records",
+                "rows/record",
+                "dead/record",
+                "plugin errors",
+                "guest µs/record",
+                "p99 ms",
+            ],
             [
                 side(format!("{} (canary)", canary.plugin), &evidence.canary),
                 side(format!("{deployed} (others)"), &evidence.others),
@@ -85,7 +141,11 @@ fn canary_lines(canary: &CanaryStatus, deployed: &str) -> Vec<String> {
 /// Parts of a whole, to four digits.
 #[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
 fn share(part: u64, whole: u64) -> String {
-    if whole == 0 { "–".to_owned() } else { format!("{:.4}", part as f64 / whole as f64) }
+    if whole == 0 {
+        "–".to_owned()
+    } else {
+        format!("{:.4}", part as f64 / whole as f64)
+    }
 }
 
 fn shadow_lines(shadow: &ShadowReport) -> Vec<String> {
@@ -98,7 +158,10 @@ fn shadow_lines(shadow: &ShadowReport) -> Vec<String> {
         show::count(shadow.failures)
     )];
     for example in &shadow.examples {
-        lines.push(format!("  partition {} offset {}", example.partition, example.offset));
+        lines.push(format!(
+            "  partition {} offset {}",
+            example.partition, example.offset
+        ));
         lines.push(format!("    - {}", example.deployed));
         lines.push(format!("    + {}", example.shadow));
     }
