@@ -120,7 +120,8 @@ impl Dev {
                 }
             })?;
             if matches!(woken, Woken::Stopped) {
-                return session.end();
+                session.end();
+                return Ok(());
             }
         }
     }
