@@ -29,8 +29,14 @@ const EDGE: [&str; 7] = [
 ];
 
 /// Who may name the adapters; a folder ends in `/`. The demo plays the operator around a host: it makes topics and
-/// looks into tables by itself; `feed` produces.
-const PICKS_ADAPTERS: [&str; 4] = ["assemble.rs", "assemble/", "cli/demo/", "cli/feed.rs"];
+/// looks into tables by itself; `feed` produces; `dev` does and reads the newest records again.
+const PICKS_ADAPTERS: [&str; 5] = [
+    "assemble.rs",
+    "assemble/",
+    "cli/demo/",
+    "cli/dev/",
+    "cli/feed.rs",
+];
 
 /// Imports against the picture that are meant, with the reason.
 const EXCEPTIONS: [(&str, &str, &str); 2] = [

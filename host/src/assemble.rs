@@ -4,7 +4,10 @@
 //! [`Host`] follows the control log: one `running` task a pipeline does what its deployment says. [`plans`] opens
 //! only files.
 
+mod canaries;
 mod host;
+mod log;
+mod operate;
 mod plans;
 mod publish;
 mod releases;

@@ -13,10 +13,10 @@ pub fn release_at(cuts: &[Cut], offset: i64) -> Option<&str> {
     Some(&deciding.release)
 }
 
-/// The release that processes everything above all cuts: what was asked for last.
+/// What was asked for last: it processes everything above all cuts.
 #[must_use]
-pub fn newest(cuts: &[Cut]) -> Option<&str> {
-    cuts.last().map(|cut| cut.release.as_str())
+pub fn newest(cuts: &[Cut]) -> Option<&Cut> {
+    cuts.last()
 }
 
 /// The first offset above `offset` that another release processes.
@@ -32,15 +32,11 @@ pub fn next_change(cuts: &[Cut], offset: i64) -> Option<i64> {
     above.into_iter().find(|at| release_at(cuts, *at) != here)
 }
 
-/// The list after an upgrade to `release` from `at` on, without the cuts that can decide nothing any more at or
-/// above `next`.
+/// The list after an upgrade, without the cuts that can decide nothing any more at or above `next`.
 #[must_use]
-pub fn add(cuts: &[Cut], next: i64, at: i64, release: &str) -> Vec<Cut> {
+pub fn add(cuts: &[Cut], next: i64, cut: Cut) -> Vec<Cut> {
     let mut list = cuts.to_vec();
-    list.push(Cut {
-        at,
-        release: release.to_owned(),
-    });
+    list.push(cut);
     prune(&mut list, next);
     list
 }
@@ -83,10 +79,7 @@ mod tests {
 
     fn list(cuts: &[(i64, &str)]) -> Vec<Cut> {
         cuts.iter()
-            .map(|(at, release)| Cut {
-                at: *at,
-                release: (*release).to_owned(),
-            })
+            .map(|(at, release)| Cut::new(*at, (*release).to_owned()))
             .collect()
     }
 
@@ -103,7 +96,7 @@ mod tests {
         );
         assert_eq!(next_change(&cuts, 0), Some(20));
         assert_eq!(next_change(&cuts, 20), None);
-        assert_eq!(newest(&cuts), Some("c"));
+        assert_eq!(newest(&cuts).map(|cut| cut.release.as_str()), Some("c"));
     }
 
     #[test]
@@ -137,9 +130,13 @@ mod tests {
 
     #[test]
     fn what_can_decide_nothing_any_more_is_dropped() {
-        let cuts = add(&list(&[(0, "a"), (10, "b"), (50, "c")]), 20, 60, "d");
+        let cuts = add(
+            &list(&[(0, "a"), (10, "b"), (50, "c")]),
+            20,
+            Cut::new(60, "d"),
+        );
         assert_eq!(cuts, list(&[(10, "b"), (50, "c"), (60, "d")]));
-        assert_eq!(add(&cuts, 60, 60, "e"), list(&[(60, "e")]));
+        assert_eq!(add(&cuts, 60, Cut::new(60, "e")), list(&[(60, "e")]));
     }
 
     #[test]
@@ -154,9 +151,11 @@ mod tests {
                 i64::try_from(state % sides.unsigned_abs()).unwrap_or(0)
             };
             let cuts: Vec<Cut> = (0..6)
-                .map(|index| Cut {
-                    at: if index == 0 { 0 } else { dice(30) },
-                    release: releases[usize::try_from(dice(4)).unwrap_or(0)].to_owned(),
+                .map(|index| {
+                    Cut::new(
+                        if index == 0 { 0 } else { dice(30) },
+                        releases[usize::try_from(dice(4)).unwrap_or(0)].to_owned(),
+                    )
                 })
                 .collect();
             let next = dice(30);

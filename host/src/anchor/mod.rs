@@ -35,6 +35,38 @@ pub struct Cut {
     pub at: i64,
     /// Identity of the release: a plugin version bound to its overlay.
     pub release: String,
+    /// Which deployment asked for it.
+    #[serde(default)]
+    pub order: Order,
+}
+
+impl Cut {
+    /// A cut of no known order.
+    pub fn new(at: i64, release: impl Into<String>) -> Self {
+        Self {
+            at,
+            release: release.into(),
+            order: Order::default(),
+        }
+    }
+}
+
+/// Which of two deployments came first, where they stand in the same control log: a host that has not read the
+/// newest one yet must not bring an older release back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Order {
+    /// Identity of the control log; empty for one that nobody else sees.
+    pub log: String,
+    /// Revision of the pipeline's deployment there.
+    pub revision: u64,
+}
+
+impl Order {
+    /// Whether this deployment is known to be older than `other`.
+    #[must_use]
+    pub fn is_before(&self, other: &Self) -> bool {
+        !self.log.is_empty() && self.log == other.log && self.revision < other.revision
+    }
 }
 
 /// What [`Anchor::pin`] stores beside a position: exactly this, whatever was there.

@@ -4,45 +4,75 @@
 //! pipeline's source has a thread of its own. A pipeline that has to stop leaves the others running.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::canaries;
+use super::log;
+use super::operate::Desk;
 use super::publish::{self, Declared};
-use super::releases::Releases;
+use super::releases::{Loaded, Releases};
 use super::running::{Actor, Pipeline, Shared};
+use super::world::World;
+use crate::admin;
+use crate::anchor::MemoryAnchor;
 use crate::clock::Backoff;
 use crate::config::Config;
-use crate::control::{BlobStore, Change, Control, ControlLog, MemoryLog, Revision};
+use crate::control::{BlobStore, Change, Control, Revision};
 use crate::error::{Blame, Error, Result};
-use crate::pipeline::{SegmentStart, Shards, Totals};
+use crate::pipeline::{SegmentStart, Shards, Surroundings as _, Totals};
 use crate::plugin::{Engine, EngineOptions};
 use crate::task;
+use crate::upload::{CheckLimits, Checker};
 
 /// Longest drain, as promised by `wasmill run`. Lanes end earlier; a consumer whose broker is gone does not: it
 /// waits for the end of its session.
 const DRAIN: Duration = Duration::from_secs(25);
 /// A second signal during the drain aborts with this status, as shells report SIGINT.
 const ABORTED: i32 = 130;
+/// How long a look at topics and tables may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How old the ends of partitions may be that a status shows.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// What the parts of a host share.
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) config: Arc<Config>,
     pub(super) control: Control,
-    pub(super) engine: Engine,
     pub(super) releases: Releases,
     pub(super) started: Instant,
     /// Whether other hosts see the control log.
     pub(super) shared_log: bool,
     /// The config's pipelines are in the control log.
     published: AtomicBool,
-    // Both short: a pipeline is entered once, a failure now and then; no await crosses them.
+    /// Work for the control thread, whose runtime drives the connections of a look at live tables.
+    jobs: mpsc::UnboundedSender<Job>,
+    // All short: a pipeline is entered once, a failure or an end now and then; no await crosses them.
     pipelines: Mutex<BTreeMap<String, Arc<Pipeline>>>,
     failures: Mutex<Vec<Error>>,
+    ends: Mutex<BTreeMap<String, (Instant, Ends)>>,
+}
+
+/// Low and high watermark of each partition.
+type Ends = Arc<[(i64, i64)]>;
+/// A future of the control thread.
+type Job = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+
+/// What a look at the surroundings of a release found.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// Partitions of its topic.
+    pub(super) partitions: Result<i32>,
+    /// What does not fit.
+    pub(super) problems: Vec<Error>,
 }
 
 impl Hub {
@@ -73,6 +103,70 @@ impl Hub {
         reasons
     }
 
+    /// Looks at the topic and the live tables of a release; changes nothing.
+    pub(super) async fn look(self: &Arc<Self>, loaded: Arc<Loaded>) -> Look {
+        let world = World::new(&loaded, &self.releases, &self.config, MemoryAnchor::new());
+        let world = Arc::new(world);
+        let asked = Arc::clone(&world);
+        let topic = task::blocking(move || asked.topic()).await;
+        let partitions = topic
+            .and_then(|topic| topic)
+            .map(|topic| i32::try_from(topic.watermarks.len()).unwrap_or(i32::MAX));
+        let (tell, told) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            async move {
+                let looked = world.look(&loaded.release.plan);
+                let problems = match tokio::time::timeout(PATIENCE, looked).await {
+                    Ok(problems) => problems,
+                    Err(_) => vec![Error::outside(
+                        "look at the live tables",
+                        format!("no answer within {PATIENCE:?}"),
+                    )],
+                };
+                tell.send(problems).ok();
+            }
+            .boxed_local()
+        });
+        let ended = || {
+            vec![Error::outside(
+                "look at the live tables",
+                "the host is stopping",
+            )]
+        };
+        let problems = match self.jobs.send(job) {
+            Ok(()) => told.await.unwrap_or_else(|_| ended()),
+            Err(_) => ended(),
+        };
+        Look {
+            partitions,
+            problems,
+        }
+    }
+
+    /// The ends of a running pipeline's partitions, at most a few seconds old; `None` where the broker does not
+    /// tell.
+    pub(super) async fn ends(self: &Arc<Self>, pipeline: &Pipeline) -> Option<Ends> {
+        let name = pipeline.name.to_string();
+        if let Some((at, ends)) = self.ends.lock().get(&name)
+            && at.elapsed() < FRESH
+        {
+            return Some(Arc::clone(ends));
+        }
+        let loaded = pipeline.seen().loaded?;
+        let world = World::new(&loaded, &self.releases, &self.config, MemoryAnchor::new());
+        let topic = task::blocking(move || world.topic());
+        let topic = tokio::time::timeout(PATIENCE, topic)
+            .await
+            .ok()?
+            .ok()?
+            .ok()?;
+        let ends: Ends = topic.watermarks.into();
+        self.ends
+            .lock()
+            .insert(name, (Instant::now(), Arc::clone(&ends)));
+        Some(ends)
+    }
+
     fn failed(&self, error: Error) {
         self.failures.lock().push(error);
     }
@@ -93,6 +187,8 @@ pub struct Host {
     thread: Option<task::Thread<()>>,
     stop: watch::Sender<bool>,
     hub: Arc<Hub>,
+    /// Ends with the host.
+    http: Option<admin::Server>,
 }
 
 impl Host {
@@ -102,22 +198,32 @@ impl Host {
     /// # Errors
     /// Whatever is wrong with the config or a plugin, before anything runs.
     pub fn start(config: &Config) -> Result<Self> {
+        Self::start_with(config, None)
+    }
+
+    /// As [`Host::start`]; `checker` is the program that checks uploads in a process of its own, `wasmill` itself.
+    /// Without one they are checked in this process, without its limits.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn start_with(config: &Config, checker: Option<PathBuf>) -> Result<Self> {
         let config = Arc::new(config.clone());
         let engine = Engine::new(EngineOptions::default())?;
-        let stays = false;
+        let stays = config.http.is_some() || config.control.is_some();
         if config.pipelines.is_empty() && !stays {
             return Err(Error::config("start a host", "the config has no pipeline")
-                .hint("add a [pipeline.NAME] section"));
+                .hint("add a [pipeline.NAME] section, or [http] to deploy by upload"));
         }
         let declared = publish::declared(&config)?;
-        let store = BlobStore::open(&config.host.cache.join("plugins"))?;
+        let store = BlobStore::open(config.host.cache.join("plugins"))?;
         for (release, bytes) in declared
             .iter()
             .filter_map(|declared| declared.file.as_ref())
         {
             store.put(&release.digest, bytes)?;
         }
-        let log: Arc<dyn ControlLog> = Arc::new(MemoryLog::default());
+        let log = log::open(&config, &store)?;
+        let identity = log.identity().unwrap_or_default();
         let control = Control::open(log, store, config.host.id.clone())?;
         let releases = Releases::new(Arc::clone(&config), engine.clone(), control.clone());
         // Held until the pipelines hold them: nothing is compiled or checked twice.
@@ -130,34 +236,67 @@ impl Host {
         let shards = Shards::start(config.host.shards)?;
         let (stop, stopped) = watch::channel(false);
         let (segments, begun) = mpsc::unbounded_channel();
+        let (jobs, asked) = mpsc::unbounded_channel();
+        let hub = Arc::new(Hub {
+            shared_log: config.control.is_some(),
+            config: Arc::clone(&config),
+            control,
+            releases: releases.clone(),
+            started: Instant::now(),
+            published: AtomicBool::new(false),
+            jobs,
+            pipelines: Mutex::default(),
+            failures: Mutex::default(),
+            ends: Mutex::default(),
+        });
         let shared = Shared {
             config: Arc::clone(&config),
-            releases: releases.clone(),
+            releases,
             shards,
+            log: identity,
             segments,
             stays,
         };
-        let hub = Arc::new(Hub {
-            config,
-            control,
-            engine,
-            releases,
-            started: Instant::now(),
-            shared_log: false,
-            published: AtomicBool::new(false),
-            pipelines: Mutex::default(),
-            failures: Mutex::default(),
-        });
+        let http = match &config.http {
+            Some(http) => {
+                let checker = Checker {
+                    exe: checker,
+                    limits: CheckLimits::default(),
+                    cache: Some(config.host.cache.join("compiled")),
+                    ceilings: config.ceilings,
+                    signing: config.signing.clone(),
+                };
+                let desk = Arc::new(Desk::new(Arc::clone(&hub), checker));
+                Some(admin::serve(
+                    http,
+                    &config.host.cache.join("uploads"),
+                    desk,
+                )?)
+            }
+            None => None,
+        };
         let seen = Arc::clone(&hub);
         let thread = task::thread("control", move || {
-            control_thread(&seen, shared, declared, begun, stopped);
-            drop(loaded);
+            let work = Work {
+                declared,
+                begun,
+                asked,
+                loaded,
+            };
+            control_thread(&seen, shared, work, stopped);
         })?;
         Ok(Self {
             thread: Some(thread),
             stop,
             hub,
+            http,
         })
+    }
+
+    /// Where the HTTP API listens, if it does.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<std::net::SocketAddr> {
+        self.http.as_ref().map(admin::Server::addr)
     }
 
     /// Committed numbers by pipeline.
@@ -243,6 +382,9 @@ impl Host {
         if let Some(thread) = self.thread.take() {
             thread.join()?;
         }
+        if let Some(http) = self.http.take() {
+            http.stop()?;
+        }
         self.failure().map_or(Ok(()), Err)
     }
 }
@@ -253,14 +395,17 @@ impl Drop for Host {
     }
 }
 
-/// The control thread: follows the control log and supervises all pipelines to their end.
-fn control_thread(
-    hub: &Arc<Hub>,
-    shared: Shared,
+/// What the control thread has to do beside following.
+struct Work {
     declared: Vec<Declared>,
     begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>,
-    stop: watch::Receiver<bool>,
-) {
+    asked: mpsc::UnboundedReceiver<Job>,
+    /// Given up when the config's pipelines are deployed.
+    loaded: Vec<Arc<Loaded>>,
+}
+
+/// The control thread: follows the control log and supervises all pipelines to their end.
+fn control_thread(hub: &Arc<Hub>, shared: Shared, work: Work, stop: watch::Receiver<bool>) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -273,20 +418,46 @@ fn control_thread(
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let history = task::local(keep_history(Arc::clone(hub), begun));
         let mut actors: Vec<task::LocalTask<()>> = Vec::new();
-        let publishing = task::local(publish_all(Arc::clone(hub), declared, stop.clone()));
-        follow(hub, &shared, &mut actors, publishing, stop).await;
+        let history = task::local(keep_history(Arc::clone(hub), work.begun));
+        let publishing = {
+            let (hub, stop) = (Arc::clone(hub), stop.clone());
+            task::local(async move {
+                publish_all(hub, work.declared, stop).await;
+                drop(work.loaded);
+            })
+        };
+        tokio::select! {
+            () = follow(hub, &shared, &mut actors, &publishing, stop) => {}
+            () = canaries::watch(Arc::clone(hub)) => {}
+            () = answer(work.asked) => {}
+        }
         drop(shared);
         for actor in actors {
             if let Err(error) = actor.join().await {
                 hub.failed(error);
             }
         }
-        if let Err(error) = history.join().await {
-            hub.failed(error);
+        for running in [publishing, history] {
+            if let Err(error) = running.join().await {
+                hub.failed(error);
+            }
         }
     });
+}
+
+/// Does what other threads ask for, several things at once.
+async fn answer(mut asked: mpsc::UnboundedReceiver<Job>) {
+    let mut running = futures_util::stream::FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            job = asked.recv() => match job {
+                Some(job) => running.push(job()),
+                None => return std::future::pending().await,
+            },
+            Some(()) = running.next(), if !running.is_empty() => {}
+        }
+    }
 }
 
 /// Starts a task for each pipeline and tells it what is deployed, until the host stops or nothing is left to do.
@@ -294,7 +465,7 @@ async fn follow(
     hub: &Arc<Hub>,
     shared: &Shared,
     actors: &mut Vec<task::LocalTask<()>>,
-    publishing: task::LocalTask<()>,
+    publishing: &task::LocalTask<()>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut told: BTreeMap<String, watch::Sender<Arc<Revision>>> = BTreeMap::new();

@@ -4,9 +4,9 @@
 //! the running source and anchor suit is handed to the lanes, which swap at a batch boundary; any other restarts
 //! the pipeline. One that cannot be loaded leaves what runs running. It never writes to the control log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -14,17 +14,19 @@ use tokio::sync::{mpsc, watch};
 use super::releases::{Loaded, Releases};
 use super::world::World;
 use crate::admin::types::PipelineState;
-use crate::anchor::MemoryAnchor;
+use crate::anchor::{MemoryAnchor, Order};
 use crate::clock::Backoff;
 use crate::config::Config;
-use crate::control::{Deployment, Revision};
+use crate::control::Revision;
 use crate::error::{Blame, Error, Result};
 use crate::pipeline::{
-    self, Counters, Desired, PipelineSettings, SegmentStart, Shards, Surroundings,
+    self, Counters, Desired, PipelineSettings, SegmentStart, Shards, Surroundings, Totals,
 };
 
 /// Starts in a row that the plugin fails before its pipeline is parked.
 const CRASHES: u32 = 4;
+/// Seconds that a rate is taken over.
+const SAMPLES: usize = 10;
 /// A run of this length was no crash.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -33,8 +35,10 @@ const STEADY: Duration = Duration::from_secs(60);
 pub(super) struct Pipeline {
     pub(super) name: Arc<str>,
     pub(super) counters: Arc<Counters>,
-    // Short: written when something changes, read by whoever asks; no await crosses it.
+    // Both short: written when something changes or once a second, read by whoever asks; no await crosses them.
     seen: Mutex<Seen>,
+    /// What was committed at each of the last seconds, oldest first.
+    samples: Mutex<VecDeque<(Instant, Totals)>>,
 }
 
 /// What a pipeline does now.
@@ -63,6 +67,26 @@ impl Pipeline {
                 failure: None,
                 failures: BTreeMap::new(),
             }),
+            samples: Mutex::default(),
+        }
+    }
+
+    /// Notes what is committed by now; called once a second.
+    pub(super) fn sample(&self) {
+        let mut samples = self.samples.lock();
+        while samples.len() > SAMPLES {
+            samples.pop_front();
+        }
+        samples.push_back((Instant::now(), self.counters.totals()));
+    }
+
+    /// What was committed in the last seconds, and how long they were.
+    pub(super) fn lately(&self) -> (Duration, Totals) {
+        let samples = self.samples.lock();
+        let now = self.counters.totals();
+        match samples.front() {
+            Some((at, then)) => (at.elapsed(), now.since(then)),
+            None => (Duration::ZERO, Totals::default()),
         }
     }
 
@@ -107,6 +131,8 @@ pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) releases: Releases,
     pub(super) shards: Shards,
+    /// Identity of the control log; empty for one that nobody else sees.
+    pub(super) log: String,
     /// Told which release begins where, by pipeline.
     pub(super) segments: mpsc::UnboundedSender<(Arc<str>, SegmentStart)>,
     /// Whether a pipeline that gave up waits for an operator, or ends: nobody could reach the host.
@@ -240,7 +266,7 @@ impl Actor {
     /// Loads and runs one deployment and those that may follow it without a restart.
     async fn attempt(&mut self, revision: &Revision) -> Ended {
         let prepared = tokio::select! {
-            prepared = self.prepare(&revision.deployment) => prepared,
+            prepared = self.prepare(revision) => prepared,
             () = self.changed_or_stopped() => return self.why(),
         };
         let prepared = match prepared {
@@ -341,7 +367,7 @@ impl Actor {
                 return Ended::Changed;
             }
             let prepared = async {
-                let prepared = self.prepare(deployment).await?;
+                let prepared = self.prepare(&revision).await?;
                 if world.suits(&now, &prepared.main) {
                     world.ensure(&prepared.desired.release.plan).await?;
                     if let Some((canary, _)) = &prepared.desired.canary {
@@ -383,7 +409,8 @@ impl Actor {
     }
 
     /// Loads every release of a deployment.
-    async fn prepare(&self, deployment: &Deployment) -> Result<Prepared> {
+    async fn prepare(&self, revision: &Revision) -> Result<Prepared> {
+        let deployment = &revision.deployment;
         let (releases, name) = (&self.shared.releases, &*self.pipeline.name);
         let main = releases.load(name, &deployment.release).await?;
         let canary = match &deployment.canary {
@@ -403,6 +430,10 @@ impl Actor {
                 release: Arc::clone(&main.release),
                 canary,
                 shadow,
+                order: Order {
+                    log: self.shared.log.clone(),
+                    revision: revision.revision,
+                },
             },
             main,
         })

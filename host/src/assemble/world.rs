@@ -162,6 +162,35 @@ impl World {
         CassandraAnchor::open(&session, settings).await
     }
 
+    /// Compares every table of a release with what the live ones are; creates nothing. Returns what does not fit.
+    pub(super) async fn look(&self, plan: &Plan) -> Vec<Error> {
+        let mut problems = Vec::new();
+        if let AnchorPlan::Postgres(name) = &plan.anchor {
+            let looked = async {
+                self.postgres_anchor(plan, name)
+                    .await?
+                    .look_at_tables()
+                    .await
+            };
+            problems.extend(looked.await.err());
+        }
+        for (index, bound) in plan.routes.iter().enumerate() {
+            let (Binding::Ahead(name), Target::Cassandra(table)) =
+                (&bound.binding, &bound.route.target)
+            else {
+                continue;
+            };
+            let looked = async {
+                let connection = self.cassandra(name)?;
+                let session = CassandraSession::connect(connection, Patience::default()).await?;
+                let route = Self::cassandra_table(plan, index, connection)?;
+                cassandra::look_at_table(&session, &route, table.create).await
+            };
+            problems.extend(looked.await.err());
+        }
+        problems
+    }
+
     /// Creates or checks every table of a release, before it runs.
     pub(super) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
         if let AnchorPlan::Postgres(name) = &plan.anchor {

@@ -27,6 +27,9 @@ pub struct BuildOptions {
     pub offline: bool,
     /// Let the compiler colour its messages.
     pub colour: bool,
+    /// Appended to the version in the embedded manifest as a pre-release, e.g. `dev.3`: builds of one session
+    /// become versions of their own. The file in the project stays as it is.
+    pub pre_release: Option<String>,
 }
 
 /// What happens meanwhile.
@@ -66,8 +69,11 @@ pub fn build(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Built> {
     progress(Progress::Step("checking plugin.toml"));
-    let toml = read_manifest(dir)?;
+    let mut toml = read_manifest(dir)?;
     let outline = Manifest::check_without_describe(&toml)?;
+    if let Some(suffix) = &options.pre_release {
+        toml = with_pre_release(&toml, &outline.version, suffix)?;
+    }
     progress(Progress::Step("compiling"));
     let module = compile(dir, options, progress)?;
     progress(Progress::Step("wrapping as a component"));
@@ -102,6 +108,30 @@ fn read_manifest(dir: &Path) -> Result<String> {
         Error::config(format!("read `{}`", path.display()), error)
             .hint("run this in a plugin's folder, or make one with `wasmill plugin new NAME`")
     })
+}
+
+/// The manifest's text with another version; everything else stays to the byte.
+fn with_pre_release(toml: &str, version: &semver::Version, suffix: &str) -> Result<String> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        plugin: Section,
+    }
+    #[derive(serde::Deserialize)]
+    struct Section {
+        version: toml::Spanned<String>,
+    }
+    let what = || format!("build version {version} as a pre-release {suffix:?}");
+    let mut other = version.clone();
+    other.pre = if version.pre.is_empty() {
+        semver::Prerelease::new(suffix)
+    } else {
+        semver::Prerelease::new(&format!("{}.{suffix}", version.pre))
+    }
+    .map_err(|error| Error::config(what(), error))?;
+    let file: File = toml::from_str(toml).map_err(|error| Error::bug(what(), error))?;
+    let mut changed = toml.to_owned();
+    changed.replace_range(file.plugin.version.span(), &format!("\"{other}\""));
+    Ok(changed)
 }
 
 /// Runs cargo and returns the core module it made.
@@ -253,4 +283,28 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 fn readable(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn a_pre_release_changes_the_version_and_nothing_else() {
+        let toml = "# version = \"1.0.0\"\n[plugin]\nname = \"a\" # é\nversion = '1.0.0' # mine\n";
+        let changed = |version: &str, suffix| {
+            let toml = toml.replace("1.0.0' #", &format!("{version}' #"));
+            with_pre_release(&toml, &version.parse().unwrap(), suffix)
+        };
+        let wanted =
+            "# version = \"1.0.0\"\n[plugin]\nname = \"a\" # é\nversion = \"1.0.0-dev.3\" # mine\n";
+        assert_eq!(changed("1.0.0", "dev.3").unwrap(), wanted);
+        assert!(
+            changed("1.0.0-rc.1", "dev.3")
+                .unwrap()
+                .contains("\"1.0.0-rc.1.dev.3\"")
+        );
+        assert!(changed("1.0.0", "no spaces").is_err());
+    }
 }

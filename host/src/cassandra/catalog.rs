@@ -54,6 +54,26 @@ pub async fn ensure_keyspace(session: &CassandraSession, replicas: Option<u32>) 
     Ok(())
 }
 
+/// As [`ensure_table`], but creates nothing: a table that would be created is fine.
+///
+/// # Errors
+/// As [`ensure_table`].
+pub async fn look_at_table(
+    session: &CassandraSession,
+    table: &RouteTable,
+    create: Create,
+) -> Result<()> {
+    let there = keyspace_row(session, table.name().keyspace())
+        .await?
+        .is_some()
+        && read_table(session, table.name()).await?.is_some();
+    if there || create == Create::Never {
+        ensure_table(session, table, Create::Never).await
+    } else {
+        Ok(())
+    }
+}
+
 /// Checks a route's table against the live one, or creates it where the manifest allows.
 ///
 /// # Errors

@@ -162,10 +162,7 @@ mod tests {
     #[test]
     fn a_pin_stores_exactly_and_an_advance_only_raises() {
         let mut lane = lane();
-        let cuts = [Cut {
-            at: 10,
-            release: "a".to_owned(),
-        }];
+        let cuts = [Cut::new(10, "a".to_owned())];
         let pin = |reserved| Pin {
             reserved,
             cuts: &cuts,

@@ -31,7 +31,7 @@ mod statement;
 mod wire;
 
 pub use anchor::{AnchorSettings, CassandraAnchor};
-pub use catalog::{Facts, ensure_keyspace, ensure_table, facts};
+pub use catalog::{Facts, ensure_keyspace, ensure_table, facts, look_at_table};
 pub use dead::DEAD_LETTER_TABLE;
 pub use identifier::TableName;
 pub use look::query_text;

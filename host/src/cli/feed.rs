@@ -57,7 +57,7 @@ impl Feed {
             .build()
             .map_err(|error| Error::outside("start a runtime", error))?;
         // The file first: a misspelt name must not wait for a broker.
-        let input = self.open()?;
+        let mut input = self.open()?;
         let producer = runtime
             .block_on(Producer::open(&settings, &self.topic, self.partitions))
             .map_err(|error| match error.hint_text() {
@@ -66,7 +66,9 @@ impl Feed {
                     "is a broker listening at the address of [kafka.{name}]? `wasmill local` starts one"
                 )),
             })?;
-        let sent = self.send(input, &producer)?;
+        let sent = send_lines(&mut *input, self.key.as_deref(), &producer, &|error| {
+            self.unreadable(error)
+        })?;
         producer.finish()?;
         if voice.json {
             report::json(&serde_json::json!({"topic": self.topic, "records": sent}));
@@ -88,43 +90,45 @@ impl Feed {
         let file = std::fs::File::open(&self.file).map_err(|error| self.unreadable(error))?;
         Ok(Box::new(BufReader::new(file)))
     }
+}
 
-    fn send(&self, mut reader: Box<dyn BufRead>, producer: &Producer) -> Result<u64, Error> {
-        let mut line = Vec::new();
-        let mut sent = 0;
-        loop {
-            line.clear();
-            if reader
-                .read_until(b'\n', &mut line)
-                .map_err(|error| self.unreadable(error))?
-                == 0
-            {
-                return Ok(sent);
-            }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            let key = self.key_of(&line, sent + 1)?;
-            producer.send(key.as_deref(), Some(&line))?;
-            sent += 1;
+/// Sends each line as a record and returns how many there were. `unreadable` says which input failed.
+pub(super) fn send_lines(
+    reader: &mut dyn BufRead,
+    key: Option<&str>,
+    producer: &Producer,
+    unreadable: &dyn Fn(std::io::Error) -> Error,
+) -> Result<u64, Error> {
+    let mut line = Vec::new();
+    let mut sent = 0;
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+            return Ok(sent);
         }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        let key = key_of(key, &line, sent + 1)?;
+        producer.send(key.as_deref(), Some(&line))?;
+        sent += 1;
     }
+}
 
-    /// The key of a line: a text as it is, any other value as JSON.
-    fn key_of(&self, line: &[u8], number: u64) -> Result<Option<Vec<u8>>, Error> {
-        let Some(pointer) = &self.key else {
-            return Ok(None);
-        };
-        let wrong = |detail: String| {
-            Error::config(format!("take the key of line {number}"), detail)
-                .hint("mend the line, or leave --key out")
-        };
-        let value: serde_json::Value =
-            serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
-        match value.pointer(pointer) {
-            None => Err(wrong(format!("it has nothing at {pointer}"))),
-            Some(serde_json::Value::String(text)) => Ok(Some(text.clone().into_bytes())),
-            Some(other) => Ok(Some(other.to_string().into_bytes())),
-        }
+/// The key of a line: a text as it is, any other value as JSON.
+fn key_of(pointer: Option<&str>, line: &[u8], number: u64) -> Result<Option<Vec<u8>>, Error> {
+    let Some(pointer) = pointer else {
+        return Ok(None);
+    };
+    let wrong = |detail: String| {
+        Error::config(format!("take the key of line {number}"), detail)
+            .hint("mend the line, or leave --key out")
+    };
+    let value: serde_json::Value =
+        serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    match value.pointer(pointer) {
+        None => Err(wrong(format!("it has nothing at {pointer}"))),
+        Some(serde_json::Value::String(text)) => Ok(Some(text.clone().into_bytes())),
+        Some(other) => Ok(Some(other.to_string().into_bytes())),
     }
 }

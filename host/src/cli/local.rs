@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::demo::servers;
+use super::signals::Signals;
 use super::{Failure, Voice, report};
 use crate::error::Error;
 
@@ -130,14 +131,7 @@ fn wait() -> Result<(), Error> {
         .build()
         .map_err(|error| Error::outside("start a runtime", error))?;
     runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let failed = |error| Error::outside("listen for signals", error);
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        Signals::listen()?.any().await;
         Ok::<(), Error>(())
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));

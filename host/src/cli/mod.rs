@@ -3,17 +3,31 @@
 //! Every command returns an exit code of the published list (see [`exit_code`]); every error is shown with
 //! what failed, the detail and what to do. Data goes to standard output, everything else to standard error.
 
+mod audit;
+mod change;
+mod client;
 mod compile;
+mod connection;
 mod demo;
+mod deploy;
+mod dev;
 mod explain;
 mod feed;
+mod follow;
+mod history;
+mod list;
 mod local;
 mod openapi;
+mod plan;
 mod plugin;
 mod report;
 mod run;
+mod show;
+mod signals;
 mod signing;
+mod status;
 mod token;
+mod upload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +35,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::error::{Blame, Error};
+use change::Change;
 
 /// A stream processor: Kafka records through WebAssembly plugins into Postgres and Cassandra, exactly once.
 #[derive(Debug, Parser)]
@@ -28,7 +43,7 @@ use crate::error::{Blame, Error};
     name = "wasmill",
     version,
     propagate_version = true,
-    after_help = "Examples:\n  wasmill demo                            see it work on this machine, nothing to configure\n  wasmill plugin new orders               start a plugin\n  wasmill plugin build                    build it into one .wasm\n  wasmill run -c wasmill.toml             run a host\n\nExit codes: 0 done, 1 failed (outside), 2 usage, 3 config or manifest, 4 plugin, 5 refused, 70 a bug in Wasmill"
+    after_help = "Examples:\n  wasmill demo                            see it work on this machine, nothing to configure\n  wasmill plugin new orders               start a plugin\n  wasmill plugin build                    build it into one .wasm\n  wasmill dev                             rebuild, deploy and compare on every save\n  wasmill run -c wasmill.toml             run a host\n  wasmill upload orders.wasm              send a plugin to a running host\n  wasmill deploy orders@0.1.0             run it\n\nExit codes: 0 done, 1 failed (outside), 2 usage, 3 config or manifest, 4 plugin, 5 refused, 70 a bug in Wasmill"
 )]
 struct Arguments {
     /// Print one JSON document on standard output instead of text.
@@ -56,6 +71,35 @@ enum Command {
     Local(local::Local),
     /// Send the lines of a file as records of a topic.
     Feed(feed::Feed),
+    /// Write a plugin with everything around it running: rebuilt, deployed and compared on every save.
+    Dev(dev::Dev),
+    /// Send a plugin to a running host, which checks and keeps it.
+    Upload(upload::Upload),
+    /// Run an uploaded version in a pipeline: shows what would change, asks, applies exactly that.
+    Deploy(deploy::Deploy),
+    /// Give every partition the version of the canary or shadow under way.
+    #[command(after_help = "Example:\n  wasmill promote quakes --note \"looked at the rows\"")]
+    Promote(change::Swap),
+    /// Go back to the version before, or end a canary or shadow with the old one.
+    #[command(after_help = "Example:\n  wasmill rollback quakes")]
+    Rollback(change::Swap),
+    /// Stop processing a pipeline on every host; positions stay.
+    #[command(after_help = "Example:\n  wasmill pause quakes --note \"table is being vacuumed\"")]
+    Pause(change::Target),
+    /// Go on after a pause, or after the pipeline was parked.
+    #[command(after_help = "Example:\n  wasmill resume quakes")]
+    Resume(change::Target),
+    /// Take a pipeline off every host; positions and history stay.
+    #[command(after_help = "Example:\n  wasmill remove quakes --yes")]
+    Remove(change::Remove),
+    /// The uploaded versions, and where each is deployed.
+    List(list::List),
+    /// What a host and its pipelines do: lag, rates, dead letters, memory, errors, canaries.
+    Status(status::Status),
+    /// What a pipeline went through, and which version wrote which offsets.
+    History(history::History),
+    /// Who changed or was denied what, newest first.
+    Audit(audit::Audit),
     /// Write, build, test and look at plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -109,6 +153,18 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => command.execute(voice),
         Command::Local(command) => command.execute(voice),
         Command::Feed(command) => command.execute(voice),
+        Command::Dev(command) => command.execute(voice),
+        Command::Upload(command) => command.execute(voice),
+        Command::Deploy(command) => command.execute(voice),
+        Command::Promote(command) => command.execute(Change::Promote, voice),
+        Command::Rollback(command) => command.execute(Change::Rollback, voice),
+        Command::Pause(command) => command.change(Change::Pause, voice),
+        Command::Resume(command) => command.change(Change::Resume, voice),
+        Command::Remove(command) => command.execute(voice),
+        Command::List(command) => command.execute(voice),
+        Command::Status(command) => command.execute(voice),
+        Command::History(command) => command.execute(voice),
+        Command::Audit(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
         Command::CompilePlugin(command) => command.execute(),
         Command::Token(command) => command.execute(voice),
@@ -139,6 +195,25 @@ enum Failure {
     Problems(crate::toml_check::Problems),
     /// Something was compared and differs: shown already.
     Mismatch(String),
+    /// An argument that parses and means nothing.
+    Usage(Error),
+    /// Not done because it must not be: not allowed, not confirmed, somebody else was first.
+    Refused(Error),
+    /// A host's HTTP API said no.
+    Remote(Remote),
+}
+
+/// What a host's HTTP API answered instead of doing it.
+#[derive(Clone, Debug)]
+struct Remote {
+    /// The problem document's title, detail and hint.
+    error: Error,
+    /// The exit code it has by the published list.
+    exit: u8,
+    /// The HTTP status.
+    status: u16,
+    /// The problem's code.
+    code: String,
 }
 
 impl From<Error> for Failure {
@@ -168,6 +243,9 @@ impl Failure {
             Self::Error(error) => exit_code(error.blame()),
             Self::Problems(_) => exit_code(Blame::Config),
             Self::Mismatch(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Refused(_) => 5,
+            Self::Remote(remote) => remote.exit,
         }
     }
 }

@@ -89,6 +89,7 @@ impl Plugin {
                     out,
                     offline,
                     colour: report::colour(),
+                    pre_release: None,
                 };
                 let built = build(&or_default(folder, "."), &options)?;
                 built_report(&built, voice);
@@ -123,7 +124,7 @@ fn new(name: &str, voice: Voice) -> Result<(), Failure> {
 }
 
 /// Builds with the steps and the compiler's messages on standard error.
-fn build(folder: &Path, options: &BuildOptions) -> Result<Built, Error> {
+pub(super) fn build(folder: &Path, options: &BuildOptions) -> Result<Built, Error> {
     author::build(folder, options, &mut |progress| match progress {
         Progress::Step(step) => eprintln!("{:>9} {step}", report::paint("plugin", "1;32")),
         Progress::Compiler(line) => eprintln!("{line}"),
@@ -160,6 +161,7 @@ fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), F
         out: None,
         offline,
         colour: report::colour(),
+        pre_release: None,
     };
     let built = build(folder, &options)?;
     let component = std::fs::read(&built.path)
@@ -212,7 +214,7 @@ fn verdict(fixture: &FixtureReport) -> &'static str {
     }
 }
 
-fn fixture_report(fixture: &FixtureReport) {
+pub(super) fn fixture_report(fixture: &FixtureReport) {
     report::line(format_args!(
         "fixture {}: {} ({} records)",
         fixture.name,
@@ -268,6 +270,7 @@ pub(super) fn ensure_built(folder: &Path, say: &dyn Fn(&str)) -> Result<PathBuf,
         out: None,
         offline: false,
         colour: report::colour(),
+        pre_release: None,
     };
     Ok(build(folder, &options)?.path)
 }

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
-use super::{Failure, Voice};
+use super::{Failure, Remote, Voice};
 use crate::config::look_of_stderr;
+use crate::error::Error;
 use crate::toml_check::Look;
 
 /// Prints a result as JSON.
@@ -20,10 +21,17 @@ pub(super) fn line(text: impl std::fmt::Display) {
 pub(super) fn failure(failure: &Failure, voice: Voice) {
     if voice.json {
         let document = match failure {
-            Failure::Error(error) => serde_json::json!({
-                "error": {"what": error.what(), "detail": error.detail(), "hint": error.hint_text(),
-                          "blame": format!("{:?}", error.blame()).to_lowercase()}
-            }),
+            Failure::Error(error) => {
+                document(error, &format!("{:?}", error.blame()).to_lowercase())
+            }
+            Failure::Usage(error) => document(error, "usage"),
+            Failure::Refused(error) => document(error, "refused"),
+            Failure::Remote(remote) => {
+                let mut document = document(&remote.error, blame_of(remote.exit));
+                document["error"]["status"] = remote.status.into();
+                document["error"]["code"] = remote.code.clone().into();
+                document
+            }
             Failure::Problems(problems) => {
                 serde_json::json!({"error": {"problems": problems.to_string()}})
             }
@@ -37,7 +45,10 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
         return;
     }
     match failure {
-        Failure::Error(error) => {
+        Failure::Error(error)
+        | Failure::Usage(error)
+        | Failure::Refused(error)
+        | Failure::Remote(Remote { error, .. }) => {
             eprintln!("{} {error}", paint("error:", "1;31"));
             if let Some(hint) = error.hint_text() {
                 eprintln!("{} {hint}", paint(" hint:", "1;36"));
@@ -45,6 +56,25 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
         }
         Failure::Problems(problems) => eprintln!("{}", problems.render(look_of_stderr())),
         Failure::Mismatch(detail) => eprintln!("{} {detail}", paint("error:", "1;31")),
+    }
+}
+
+/// An error for programs.
+fn document(error: &Error, blame: &str) -> serde_json::Value {
+    serde_json::json!({
+        "error": {"what": error.what(), "detail": error.detail(), "hint": error.hint_text(), "blame": blame}
+    })
+}
+
+/// The word for an exit code of the published list.
+fn blame_of(exit: u8) -> &'static str {
+    match exit {
+        2 => "usage",
+        3 => "config",
+        4 => "plugin",
+        5 => "refused",
+        70 => "bug",
+        _ => "outside",
     }
 }
 

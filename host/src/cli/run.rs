@@ -20,7 +20,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
         let config = Config::load(&or_default(self.config, "wasmill.toml"))?;
-        let host = Host::start(&config)?;
+        let host = Host::start_with(&config, std::env::current_exe().ok())?;
         let outcome = host.run_until_signal();
         let totals = host.totals();
         if voice.json {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::entry::{self, BlobHead, Change, Entry, FORMAT, Key, Read};
+use super::fault::{check_chunk, fault};
 use super::state::{
     Denial, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, Pipeline, PluginVersion, Revision,
     Segment, Stat, State, Written,
@@ -437,68 +438,5 @@ impl State {
         let newer = self.newer.entry(subject).or_insert(fresh);
         newer.entries += 1;
         newer.frozen |= frozen;
-    }
-}
-
-/// Why a change cannot be one, if it cannot.
-fn fault(change: &Change) -> Option<String> {
-    let name = |what: &str, name: &str| {
-        (!entry::is_name(name))
-            .then(|| format!("{what} {name:?} is not [a-z0-9][a-z0-9_-]*, at most 63 characters"))
-    };
-    match change {
-        Change::Version {
-            name: plugin,
-            version,
-            digest,
-            ..
-        } => name("plugin name", plugin)
-            .or_else(|| {
-                let fault = semver::Version::parse(version).err()?;
-                Some(format!(
-                    "version {version:?} is not a semantic version: {fault}"
-                ))
-            })
-            .or_else(|| {
-                let bad = entry::hex_of(digest).is_none();
-                bad.then(|| format!("digest {digest:?} is not \"sha256:\" and 64 hex digits"))
-            }),
-        Change::Deploy {
-            pipeline,
-            revision,
-            deployment,
-        } => name("pipeline name", pipeline)
-            .or_else(|| (*revision == 0).then(|| "revisions count from 1".to_owned()))
-            .or_else(|| deployment.fault()),
-        Change::Segment {
-            pipeline,
-            partition,
-            at,
-            release,
-        } => name("pipeline name", pipeline).or_else(|| {
-            let id = release.len() == 16 && release.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let fits = *partition >= 0 && *at >= 0 && id;
-            (!fits)
-                .then(|| format!("no segment: partition {partition} at {at}, release {release:?}"))
-        }),
-        Change::Stat { pipeline, host, .. } => name("pipeline name", pipeline).or_else(|| {
-            let bad = !entry::is_host(host);
-            bad.then(|| {
-                format!("host {host:?} is not letters, digits, '.', '_' and '-', at most 63")
-            })
-        }),
-        Change::Denied { .. } => None,
-    }
-}
-
-fn check_chunk(digest: &str, number: u32, size: usize) -> Applied {
-    let fits = entry::hex_of(digest).is_some()
-        && number < store::MAX_CHUNKS
-        && (1..=store::CHUNK).contains(&size);
-    if fits {
-        return Applied::Accepted;
-    }
-    Applied::Ignored {
-        reason: format!("no chunk of a blob: {digest:?} number {number}, {size} bytes"),
     }
 }

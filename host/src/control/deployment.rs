@@ -203,7 +203,18 @@ impl Canary {
         sorted.sort_unstable();
         let twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);
         let negative = sorted.first().is_none_or(|first| *first < 0);
-        (twice || negative).then(|| format!("{:?} are not a canary's partitions", self.partitions))
+        if twice || negative {
+            return Some(format!(
+                "{:?} are not a canary's partitions",
+                self.partitions
+            ));
+        }
+        // JSON has no word for the others: they would come back as none, or not at all.
+        (!self
+            .rules
+            .numbers()
+            .all(|number| number.is_finite() && number >= 0.0))
+        .then(|| "a canary's rules are numbers from 0 on".to_owned())
     }
 }
 
@@ -232,6 +243,17 @@ pub struct CanaryRules {
     pub max_latency_factor: f64,
     /// What becomes of a good one.
     pub then: GoodCanary,
+}
+
+impl CanaryRules {
+    fn numbers(&self) -> impl Iterator<Item = f64> {
+        let ratios = [self.max_dead_ratio, self.max_error_ratio];
+        let factors = [self.max_cpu_factor, self.max_latency_factor];
+        ratios
+            .into_iter()
+            .chain(factors)
+            .chain(self.max_rows_difference)
+    }
 }
 
 impl Default for CanaryRules {

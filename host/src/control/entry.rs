@@ -35,6 +35,10 @@ pub struct Entry {
 /// What an entry changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, on its way to or from JSON"
+)]
 pub enum Change {
     /// A plugin version was uploaded. It is immutable: the first counts; the same digest again is the same version,
     /// another one is refused.

@@ -1,23 +1,23 @@
 //! A host's hold on the control log: the state as it is now, and writing to it.
 //!
-//! It owns the follower's thread, and the writers that wait for their own records to come back. It never decides what
-//! counts: that is the [`State`]'s. It never acts on what is deployed: whoever watches [`Control::changed`] does.
+//! It owns the follower's thread; what happens there is in `reader.rs`. It never decides what counts: that is the
+//! [`State`]'s. It never acts on what is deployed: whoever watches [`Control::changed`] does.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{oneshot, watch};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::apply::Applied;
 use super::entry::{BlobHead, Change, Entry, FORMAT, Key, MAX_ENTRY};
 use super::log::{ControlLog, Event, Follower, Write};
+use super::reader::{Reader, Shared, Waiter, unknown};
 use super::state::State;
 use super::store::{self, BlobStore, CHUNK};
 use crate::error::{Error, Result};
@@ -51,24 +51,13 @@ pub struct Control {
 struct Inner {
     log: Arc<dyn ControlLog>,
     host: String,
+    /// How long a write may take to come back.
+    patience: Duration,
     shared: Arc<Shared>,
     /// One at a time reads the log again for a blob.
     restoring: Mutex<()>,
     // Joins the thread; nothing on the thread holds this struct.
     _follower: Follower,
-}
-
-/// What the follower's thread and everybody else share.
-#[derive(Debug)]
-struct Shared {
-    /// A lock for the moment of cloning or swapping the pointer.
-    state: RwLock<Arc<State>>,
-    changed: watch::Sender<u64>,
-    caught_up: watch::Sender<bool>,
-    lost: Mutex<Option<Error>>,
-    /// Writers by entry id: each is told what became of its entry.
-    waiting: Mutex<HashMap<Uuid, oneshot::Sender<Applied>>>,
-    store: BlobStore,
 }
 
 impl Control {
@@ -77,6 +66,15 @@ impl Control {
     /// # Errors
     /// `Config`: this host has seen another log under that name. `Outside`: no thread, or the disk refuses.
     pub fn open(log: Arc<dyn ControlLog>, store: BlobStore, host_id: String) -> Result<Self> {
+        Self::open_with(log, store, host_id, PATIENCE)
+    }
+
+    pub(super) fn open_with(
+        log: Arc<dyn ControlLog>,
+        store: BlobStore,
+        host_id: String,
+        patience: Duration,
+    ) -> Result<Self> {
         if let Some(identity) = log.identity() {
             let name = log.name();
             match store.known_log(&host_id, &name)? {
@@ -87,23 +85,13 @@ impl Control {
                 None => store.remember_log(&host_id, &name, &identity)?,
             }
         }
-        let shared = Arc::new(Shared {
-            state: RwLock::default(),
-            changed: watch::Sender::new(0),
-            caught_up: watch::Sender::new(false),
-            lost: Mutex::default(),
-            waiting: Mutex::default(),
-            store,
-        });
-        let mut reader = Reader {
-            shared: Arc::clone(&shared),
-            state: State::default(),
-            caught_up: false,
-        };
+        let shared = Shared::new(store);
+        let mut reader = Reader::new(&shared);
         let follower = log.follow(Box::new(move |event| reader.event(event)))?;
         let inner = Inner {
             log,
             host: host_id,
+            patience,
             shared,
             restoring: Mutex::default(),
             _follower: follower,
@@ -174,7 +162,7 @@ impl Control {
     /// is gone. `Outside`: not known within 10 s whether it was written.
     pub async fn submit(&self, by: &str, change: Change) -> Result<Outcome> {
         let what = format!("write about {} to the control log", change.subject());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.inner.patience;
         timeout_at(deadline, self.ready()).await.map_err(|_| {
             Error::outside(
                 what.clone(),
@@ -311,7 +299,7 @@ impl Control {
                 Some(value),
             )])
             .await?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.inner.patience;
         let seen =
             changed.wait_for(|_| self.state().blob(digest).is_some() || self.lost().is_some());
         match timeout_at(deadline, seen).await {
@@ -407,128 +395,6 @@ fn outcome(what: &str, applied: Applied) -> Result<Option<Outcome>> {
         )
         .hint("upgrade this host, or send this to an upgraded one")),
         Applied::Ignored { .. } => Ok(None),
-    }
-}
-
-fn unknown(what: &str) -> Error {
-    Error::outside(
-        what,
-        "not known whether it was stored: it did not come back within 10 s",
-    )
-    .hint("look at `wasmill history` before trying again")
-}
-
-/// A writer that waits for its entry.
-struct Waiter<'a> {
-    shared: &'a Shared,
-    id: Uuid,
-    told: oneshot::Receiver<Applied>,
-}
-
-impl<'a> Waiter<'a> {
-    fn new(shared: &'a Shared, id: Uuid) -> Self {
-        let (sender, told) = oneshot::channel();
-        shared.waiting.lock().insert(id, sender);
-        Self { shared, id, told }
-    }
-
-    async fn wait(mut self, what: &str, deadline: Instant) -> Result<Applied> {
-        match timeout_at(deadline, &mut self.told).await {
-            Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(_)) => Err(self
-                .shared
-                .lost
-                .lock()
-                .clone()
-                .unwrap_or_else(|| unknown(what))),
-            Err(_) => Err(unknown(what)),
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.shared.waiting.lock().remove(&self.id);
-    }
-}
-
-/// The follower's side: owns the state that grows.
-struct Reader {
-    shared: Arc<Shared>,
-    state: State,
-    caught_up: bool,
-}
-
-impl Reader {
-    fn event(&mut self, event: Event<'_>) -> ControlFlow<()> {
-        match event {
-            Event::Record { offset, key, value } => self.record(offset, key, value),
-            Event::CaughtUp => {
-                self.caught_up = true;
-                self.publish();
-                self.shared.caught_up.send_replace(true);
-            }
-            Event::Lost(error) => {
-                tracing::error!(%error, hint = error.hint_text(), "control log lost; what is deployed stays as it is");
-                *self.shared.lost.lock() = Some(error);
-                self.publish();
-                // Wakes who waits for either.
-                self.shared.caught_up.send_modify(|_| {});
-                self.shared.waiting.lock().clear();
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn record(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) {
-        let (applied, id) = self.state.apply_entry(offset, key, value);
-        match &applied {
-            Applied::Ignored { reason } => {
-                tracing::warn!(offset, reason, "record of the control log ignored")
-            }
-            Applied::Newer => {
-                tracing::warn!(offset, "record of the control log needs a newer host")
-            }
-            Applied::Rejected { reason } => {
-                tracing::info!(offset, reason, "entry of the control log lost")
-            }
-            Applied::Accepted | Applied::Repeated => self.blob(key, value),
-        }
-        if self.caught_up {
-            self.publish();
-        }
-        let waiter = id.and_then(|id| self.shared.waiting.lock().remove(&id));
-        if let Some(waiter) = waiter {
-            // A writer that has given up is not there any more.
-            waiter.send(applied).ok();
-        }
-    }
-
-    /// Takes a blob's record to the store.
-    fn blob(&self, key: &[u8], value: Option<&[u8]>) {
-        let (Some(key), Some(value)) = (Key::parse(key), value) else {
-            return;
-        };
-        let finished = match key {
-            Key::Chunk { digest, number } => {
-                self.shared.store.chunk(digest, number, value);
-                return;
-            }
-            Key::Head { digest } => self
-                .state
-                .blob(digest)
-                .map(|head| self.shared.store.finish(digest, head)),
-            _ => return,
-        };
-        if let Some(Err(error)) = finished {
-            tracing::warn!(%error, "uploaded plugin not kept on this host; it is read again when it is needed");
-        }
-    }
-
-    fn publish(&self) {
-        *self.shared.state.write() = Arc::new(self.state.clone());
-        self.shared.changed.send_modify(|count| *count += 1);
     }
 }
 

@@ -159,6 +159,12 @@ impl MemoryLog {
         self.shared.records.lock().all.len()
     }
 
+    /// The offset the next record gets.
+    #[must_use]
+    pub fn next(&self) -> i64 {
+        self.shared.records.lock().next
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

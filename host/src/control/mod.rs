@@ -11,15 +11,21 @@
 mod apply;
 mod deployment;
 mod entry;
+mod fault;
 mod handle;
+mod judge;
 mod log;
+mod reader;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use apply::Applied;
 pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};
 pub use entry::{BlobHead, Change, Entry, FORMAT, MAX_ENTRY, Signature};
 pub use handle::{Control, Outcome};
+pub use judge::{Numbers, Verdict, against, judge};
 pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};
 pub use state::{
     Denial, Garbage, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, PluginVersion, Revision,

@@ -22,7 +22,7 @@ use super::native::{Describe, Described};
 use super::{KafkaSettings, client_error};
 use crate::control::{ControlLog, Follower, KnownLog, Sink, Write};
 use crate::error::Error;
-use crate::task;
+use crate::task::{self, Thread};
 
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -68,6 +68,7 @@ pub struct KafkaControlLog {
     identity: Option<String>,
     /// Replaced when it is beyond repair. A lock for the moment of cloning the handle.
     producer: Mutex<FutureProducer<Logs>>,
+    _closing: Thread<()>,
 }
 
 impl std::fmt::Debug for KafkaControlLog {
@@ -119,12 +120,13 @@ impl KafkaControlLog {
             ));
         }
         check_policy(&what, &admin, &settings.topic).await?;
-        // Its last handle waits for its threads.
-        task::blocking(move || drop(admin)).await?;
+        // Its threads take a while to end: nobody has to wait for that now.
+        let closing = task::thread("control-admin", move || drop(admin))?;
         Ok(Self {
             settings,
             identity: described.id,
             producer: Mutex::new(producer),
+            _closing: closing,
         })
     }
 

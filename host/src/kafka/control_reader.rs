@@ -20,8 +20,8 @@ use crate::error::Error;
 
 /// How long a round waits for a record: also how late the flag to stop is seen.
 const WAIT: Duration = Duration::from_millis(50);
-/// How long the cluster may take to say where the log ends, which holds the loop up meanwhile.
-const END: Duration = Duration::from_millis(500);
+/// How long the cluster may take to say where the log begins and ends, which holds the loop up meanwhile.
+const ENDS: Duration = Duration::from_secs(1);
 /// Between two lines that the broker is away.
 const REPORT: Duration = Duration::from_secs(10);
 
@@ -30,7 +30,7 @@ pub(super) struct Reader {
     topic: String,
     consumer: BaseConsumer<Logs>,
     identity: Identity,
-    /// Where the log ended when it was first asked.
+    /// Where the log ended when it was first asked; nothing is assigned before.
     end: Option<i64>,
     next: i64,
     caught_up: bool,
@@ -38,14 +38,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A consumer at the start of the topic. `identity`: what tells it from another of the same name.
+    /// A consumer of the topic, not reading yet. `identity`: what tells it from another of the same name.
     pub(super) fn open(
         settings: &KafkaSettings,
         topic: &str,
         identity: Option<String>,
     ) -> Result<Self, Error> {
         let what = format!("follow the control log, topic {topic:?}");
-        let failed = |error: KafkaError| client_error(&what, &error);
         let consumer: BaseConsumer<Logs> = settings
             .client_config()
             // Wanted by librdkafka for manual assignment; nothing joins it, nothing is committed.
@@ -61,11 +60,7 @@ impl Reader {
             .set("fetch.error.backoff.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
             .create_with_context(Logs)
-            .map_err(failed)?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Beginning)
-            .map_err(failed)?;
-        consumer.assign(&list).map_err(failed)?;
+            .map_err(|error| client_error(&what, &error))?;
         Ok(Self {
             topic: topic.to_owned(),
             consumer,
@@ -92,15 +87,11 @@ impl Reader {
     }
 
     fn round(&mut self, sink: &mut Sink) -> Result<ControlFlow<()>, Error> {
-        if self.end.is_none() && !self.caught_up {
-            // The end of the log as its partition reports it comes only after a whole wait for more records.
-            self.end = self
-                .consumer
-                .fetch_watermarks(&self.topic, 0, END)
-                .ok()
-                .map(|(_, high)| high);
-        }
-        let mut at_end = self.end.is_some_and(|end| self.next >= end);
+        let Some(end) = self.end else {
+            self.begin()?;
+            return Ok(ControlFlow::Continue(()));
+        };
+        let mut at_end = self.next >= end;
         let polled = if at_end && !self.caught_up {
             None
         } else {
@@ -119,7 +110,7 @@ impl Reader {
                 if sink(record).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-                at_end = self.end.is_some_and(|end| self.next >= end);
+                at_end = self.next >= end;
             }
             Some(Err(KafkaError::PartitionEOF(_))) => at_end = true,
             Some(Err(error)) => self.failed(&error)?,
@@ -130,9 +121,40 @@ impl Reader {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        let known = self.identity.tick(self.consumer.client(), Some(0));
-        known.map_err(|error| self.lost(error.detail()))?;
+        self.watch()?;
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Finds both ends of the log and starts at the first record. An explicit offset: told to start at the beginning,
+    /// librdkafka asks for it before it knows whom, and then waits half a second. The far end: as the partition
+    /// reports it, it comes only after a whole wait for more records.
+    fn begin(&mut self) -> Result<(), Error> {
+        let found = self
+            .consumer
+            .fetch_watermarks(&self.topic, 0, ENDS)
+            .and_then(|(low, high)| {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(&self.topic, 0, Offset::Offset(low))?;
+                self.consumer.assign(&list)?;
+                Ok((low, high))
+            });
+        match found {
+            Ok((low, high)) => (self.next, self.end) = (low, Some(high)),
+            Err(error) => {
+                self.failed(&error)?;
+                // Serves the client's log lines, and paces the next attempt.
+                if let Some(Err(error)) = self.consumer.poll(WAIT) {
+                    self.failed(&error)?;
+                }
+            }
+        }
+        self.watch()
+    }
+
+    /// Whether the topic is still the one it was.
+    fn watch(&mut self) -> Result<(), Error> {
+        let known = self.identity.tick(self.consumer.client(), Some(0));
+        known.map_err(|error| self.lost(error.detail()))
     }
 
     /// What an error of the client means.

@@ -10,6 +10,7 @@ mod logs;
 mod membership;
 mod native;
 mod source;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use catalog::topic_info;
 pub use control_log::{ControlLogSettings, KafkaControlLog};
 pub use feed::Feed;
 pub use source::{KafkaSource, KafkaSourceSettings};
+pub use tail::tail;
 
 use crate::config::{KafkaCluster, Secret};
 use crate::error::Error;

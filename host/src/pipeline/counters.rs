@@ -81,6 +81,15 @@ impl Latency {
         None
     }
 
+    fn since(&self, earlier: &Self) -> Self {
+        let buckets = self.buckets.iter().enumerate();
+        Self {
+            buckets: buckets
+                .map(|(at, now)| now.saturating_sub(earlier.buckets.get(at).copied().unwrap_or(0)))
+                .collect(),
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         self.buckets
             .resize(self.buckets.len().max(other.buckets.len()), 0);
@@ -91,6 +100,34 @@ impl Latency {
 }
 
 impl Totals {
+    /// What came on top of earlier numbers of the same thing.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let rows = self.rows.iter().enumerate();
+        let codes = self.dead_by_code.iter();
+        Self {
+            received: self.received.saturating_sub(earlier.received),
+            emitted: self.emitted.saturating_sub(earlier.emitted),
+            filtered: self.filtered.saturating_sub(earlier.filtered),
+            dead: self.dead.saturating_sub(earlier.dead),
+            rows: rows
+                .map(|(route, now)| {
+                    now.saturating_sub(earlier.rows.get(route).copied().unwrap_or(0))
+                })
+                .collect(),
+            flights: self.flights.saturating_sub(earlier.flights),
+            retries: self.retries.saturating_sub(earlier.retries),
+            dead_by_code: codes
+                .map(|(code, now)| {
+                    let then = earlier.dead_by_code.get(code).copied().unwrap_or(0);
+                    (code.clone(), now.saturating_sub(then))
+                })
+                .collect(),
+            busy_micros: self.busy_micros.saturating_sub(earlier.busy_micros),
+            latency: self.latency.since(&earlier.latency),
+        }
+    }
+
     /// Adds other numbers to these.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
@@ -146,7 +183,7 @@ struct Counted {
 
 /// The numbers of one partition under one release.
 #[derive(Debug, Default)]
-pub struct LaneCounters {
+pub(super) struct LaneCounters {
     // Taken once a flight by the one lane that writes, and by readers; never across an await.
     counted: Mutex<Counted>,
 }
@@ -169,6 +206,7 @@ impl LaneCounters {
     pub(super) fn runs_at(&self, position: i64) {
         let mut counted = self.counted.lock();
         counted.running = true;
+        counted.failure = None;
         counted.position = Some(position);
     }
 

@@ -253,7 +253,8 @@ impl Lane {
         if std::mem::take(&mut self.turning) {
             let desired = self.desired.borrow().clone();
             let wanted = desired.of(self.partition);
-            self.committer.owned.upgrade(&wanted.id).await?;
+            let owned = &mut self.committer.owned;
+            owned.upgrade(&wanted.id, &desired.order).await?;
             self.follow_shadow(desired.shadow.as_deref())?;
         }
         let list = &self.committer.owned.claim.cuts;

@@ -6,7 +6,7 @@ use std::sync::mpsc as blocking;
 use tokio::sync::mpsc;
 
 use super::{PipelineSettings, Surroundings, start};
-use crate::anchor::Anchor;
+use crate::anchor::{Anchor, Cut};
 use crate::error::Error;
 use crate::source::{self, SourceCommand, SourceEvent};
 use crate::task;
@@ -29,7 +29,11 @@ pub(super) async fn prepare(
         &stored,
         &info,
         input.input.start,
-        |partition| desired.of(partition).id.to_string(),
+        |partition, at| Cut {
+            at,
+            release: desired.of(partition).id.to_string(),
+            order: desired.order.clone(),
+        },
     )?;
     let timed = plan.timed_route();
     start::refuse_growth(&input.topic, &stored, &seeds, timed)?;

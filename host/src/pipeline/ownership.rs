@@ -10,7 +10,7 @@ use std::rc::Rc;
 use tokio::sync::watch;
 
 use super::lane::{Connections, LaneEnd, Mode};
-use crate::anchor::{Claim, CommitError, Cut, Pin, cuts};
+use crate::anchor::{Claim, CommitError, Cut, Order, Pin, cuts};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error};
 
@@ -63,22 +63,34 @@ impl Ownership {
     }
 
     /// Asks for `release` from the first offset on that no other can have been sent ahead with; nothing is in
-    /// flight. Does nothing when it was asked for last.
-    pub(super) async fn upgrade(&mut self, release: &str) -> Result<(), LaneEnd> {
-        while cuts::newest(&self.claim.cuts) != Some(release) {
+    /// flight. Does nothing when it was asked for last, or when a later deployment has asked already: then this
+    /// host has not read its control log far enough.
+    pub(super) async fn upgrade(&mut self, release: &str, order: &Order) -> Result<(), LaneEnd> {
+        while let Some(cut) = self.wanting(release, order) {
             let (reserved, list) = if self.is_clean() {
                 let waiting = cuts::lower(&self.claim.cuts, self.next);
-                (
-                    self.next,
-                    cuts::add(&waiting, self.next, self.next, release),
-                )
+                (self.next, cuts::add(&waiting, self.next, cut))
             } else {
                 let at = self.granted.max(self.next);
-                (at, cuts::add(&self.claim.cuts, self.next, at, release))
+                let cut = Cut { at, ..cut };
+                (at, cuts::add(&self.claim.cuts, self.next, cut))
             };
             self.pin("upgrade", reserved, list).await?;
         }
         Ok(())
+    }
+
+    /// The cut at the position that would bring `release` into force; `None` where it must not or need not.
+    fn wanting(&self, release: &str, order: &Order) -> Option<Cut> {
+        let cut = Cut {
+            at: self.next,
+            release: release.to_owned(),
+            order: order.clone(),
+        };
+        match cuts::newest(&self.claim.cuts) {
+            Some(newest) if newest.release == release || order.is_before(&newest.order) => None,
+            _ => Some(cut),
+        }
     }
 
     /// Gives up a grant nothing was sent under, so that the cuts that wait above it take effect now.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::plan::Plan;
+use crate::anchor::Order;
 use crate::decode::Decoder;
 use crate::error::Error;
 use crate::manifest::ErrorPolicy;
@@ -59,6 +60,8 @@ pub struct Desired {
     pub canary: Option<(Arc<Release>, BTreeSet<i32>)>,
     /// A release that runs beside the others with its sinks off.
     pub shadow: Option<Arc<Release>>,
+    /// Which deployment says so.
+    pub order: Order,
 }
 
 impl Desired {
@@ -69,6 +72,7 @@ impl Desired {
             release,
             canary: None,
             shadow: None,
+            order: Order::default(),
         }
     }
 

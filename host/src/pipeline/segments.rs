@@ -42,10 +42,11 @@ impl Partition {
 
     async fn work(&mut self, local: &Local, outlet: &mut Outlet) -> Result<LaneEnd, LaneEnd> {
         // What is wanted is asked for first: where nothing was sent ahead no earlier release is needed at all.
-        let wanted = Arc::clone(self.desired.borrow().of(self.claim.partition));
+        let desired = self.desired.borrow().clone();
+        let wanted = Arc::clone(desired.of(self.claim.partition));
         let connections = self.connections(local, &wanted).await?;
         let mut owned = Ownership::new(connections, self.claim.clone(), self.mode.clone());
-        owned.upgrade(&wanted.id).await?;
+        owned.upgrade(&wanted.id, &desired.order).await?;
         let mut release = self.release_at(&owned.claim.cuts, owned.next).await?;
         if release.id != wanted.id {
             let connections = self.connections(local, &release).await?;

@@ -16,17 +16,14 @@ pub(super) fn seeds(
     stored: &[Stored],
     info: &TopicInfo,
     start: Start,
-    release: impl Fn(i32) -> String,
+    first: impl Fn(i32, i64) -> Cut,
 ) -> Result<Vec<Stored>, Error> {
     let number =
         |partition: usize| i32::try_from(partition).expect("partitions are counted in i32");
     let seed = |partition: usize, next: i64| Stored {
         partition: number(partition),
         next,
-        cuts: vec![Cut {
-            at: next,
-            release: release(number(partition)),
-        }],
+        cuts: vec![first(number(partition), next)],
         topic_id: info.id.clone(),
     };
     if stored.is_empty() {
@@ -145,8 +142,8 @@ mod tests {
         }
     }
 
-    fn release(partition: i32) -> String {
-        format!("r{partition}")
+    fn first(partition: i32, next: i64) -> Cut {
+        Cut::new(next, format!("r{partition}"))
     }
 
     fn stored(partition: i32, next: i64) -> Stored {
@@ -162,7 +159,7 @@ mod tests {
     fn a_new_pipeline_starts_where_it_says() {
         let info = info("a", &[(5, 9), (0, 0)]);
         let at = |start| -> Vec<i64> {
-            seeds("t", &[], &info, start, release)
+            seeds("t", &[], &info, start, first)
                 .unwrap()
                 .iter()
                 .map(|s| s.next)
@@ -179,7 +176,7 @@ mod tests {
             &[stored(0, 7)],
             &info("a", &[(5, 9), (0, 3)]),
             Start::Latest,
-            release,
+            first,
         )
         .unwrap();
         assert_eq!(
@@ -187,10 +184,7 @@ mod tests {
             [Stored {
                 partition: 1,
                 next: 0,
-                cuts: vec![Cut {
-                    at: 0,
-                    release: "r1".to_owned(),
-                }],
+                cuts: vec![Cut::new(0, "r1".to_owned())],
                 topic_id: Some("a".into())
             }]
         );
@@ -210,7 +204,7 @@ mod tests {
     #[test]
     fn loss_is_never_papered_over() {
         let check = |stored: &[Stored], info: &TopicInfo| {
-            seeds("t", stored, info, Start::Earliest, release)
+            seeds("t", stored, info, Start::Earliest, first)
                 .unwrap_err()
                 .to_string()
         };

@@ -112,6 +112,8 @@ pub(super) struct Voice {
     // A lock, not atomics: start and counts move together, and messages are rare.
     window: Mutex<Window>,
     pub(super) counters: Arc<Counters>,
+    /// Linear memory of all live instances, bytes.
+    pub(super) memory: Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// Messages of the running second.
@@ -167,6 +169,7 @@ impl Voice {
                 dropped: 0,
             }),
             counters: Arc::default(),
+            memory: Arc::default(),
         }
     }
 

@@ -112,6 +112,12 @@ impl GuestPlugin {
         Arc::clone(&self.voice.counters)
     }
 
+    /// Linear memory of all its live instances, bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.voice.memory.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     async fn start(&self, run_time_factor: u32) -> Result<GuestInstance, RunFailure> {
         let limits = &self.settings.limits;
         let run_time = limits.run_time.saturating_mul(run_time_factor.max(1));
@@ -144,7 +150,8 @@ impl GuestPlugin {
 
     fn store(&self, run_time: Duration) -> Store<HostState> {
         let limits = &self.settings.limits;
-        let meter = Meter::new(limits.memory, run_time, OnTick::Yield);
+        let meter =
+            Meter::new(limits.memory, run_time, OnTick::Yield).counted_in(&self.voice.memory);
         let state = HostState::new(meter, Arc::clone(&self.voice));
         let mut store = Store::new(self.compiled.engine.wasmtime(), state);
         store.limiter(|state| &mut state.meter);

@@ -3,6 +3,8 @@
 //!
 //! It decides yes or no; `failure` decides what a no means.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -12,6 +14,9 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// Most instances, tables and memories of one store: a component has a handful, a hostile one thousands.
 const MOST_ITEMS: usize = 64;
+
+/// Most elements of a table: what a slot of the pool holds (wasmtime's default), the same without a pool.
+const MOST_ELEMENTS: usize = 20_000;
 
 /// What the epoch check does when the guest may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,14 @@ pub(super) struct Meter {
     ticks: u32,
     out_of_time: bool,
     on_tick: OnTick,
+    /// Memory of all stores of the plugin, which this one's is part of while it lives.
+    gauge: Arc<AtomicU64>,
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.gauge.fetch_sub(self.memory as u64, Ordering::Relaxed);
+    }
 }
 
 impl Meter {
@@ -44,7 +57,14 @@ impl Meter {
             ticks: 0,
             out_of_time: false,
             on_tick,
+            gauge: Arc::default(),
         }
+    }
+
+    /// Counts its memory in a gauge of the plugin too; before the store holds any.
+    pub(super) fn counted_in(mut self, gauge: &Arc<AtomicU64>) -> Self {
+        self.gauge = Arc::clone(gauge);
+        self
     }
 
     /// Starts the account of a new call; memory stays.
@@ -100,6 +120,8 @@ impl ResourceLimiter for Meter {
             self.refused_memory = Some(after);
             return Ok(false);
         }
+        self.gauge
+            .fetch_add((after - self.memory) as u64, Ordering::Relaxed);
         self.memory = after;
         Ok(true)
     }
@@ -113,11 +135,10 @@ impl ResourceLimiter for Meter {
     fn table_growing(
         &mut self,
         _current: usize,
-        _desired: usize,
+        desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // The pool bounds the elements of every table.
-        Ok(true)
+        Ok(desired <= MOST_ELEMENTS)
     }
 
     fn instances(&self) -> usize {
@@ -148,6 +169,13 @@ mod tests {
         assert_eq!(meter.memory(), 100);
         meter.begin();
         assert_eq!((meter.refused_memory(), meter.memory()), (None, 100));
+    }
+
+    #[test]
+    fn tables_are_bounded_whatever_allocates_them() {
+        let mut meter = Meter::new(1 << 30, Duration::from_secs(1), OnTick::Yield);
+        assert!(meter.table_growing(0, MOST_ELEMENTS, None).unwrap());
+        assert!(!meter.table_growing(5, MOST_ELEMENTS + 1, None).unwrap());
     }
 
     #[test]

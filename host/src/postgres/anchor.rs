@@ -63,7 +63,16 @@ impl PostgresAnchor {
     /// `Config` with every problem of every table at once and, as the hint, the DDL that repairs them.
     pub async fn ensure_tables(&self) -> Result<Vec<TableReport>> {
         let session = self.pool.session(&self.settings).await?;
-        catalog::ensure(&session.client, &self.plans).await
+        catalog::ensure(&session.client, &self.plans, catalog::Missing::Create).await
+    }
+
+    /// As [`PostgresAnchor::ensure_tables`], but creates nothing: a table that would be created is fine.
+    ///
+    /// # Errors
+    /// As [`PostgresAnchor::ensure_tables`].
+    pub async fn look_at_tables(&self) -> Result<Vec<TableReport>> {
+        let session = self.pool.session(&self.settings).await?;
+        catalog::ensure(&session.client, &self.plans, catalog::Missing::PassOver).await
     }
 
     async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {

@@ -38,11 +38,24 @@ struct Problem {
     fix: String,
 }
 
+/// Whether tables that may be created are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// They are created.
+    Create,
+    /// They are passed over: nothing changes.
+    PassOver,
+}
+
 /// Compares, creates where allowed.
 ///
 /// # Errors
 /// `Config` with all problems of all tables; the hint is the DDL.
-pub(super) async fn ensure(client: &Client, plans: &[RoutePlan]) -> Result<Vec<TableReport>> {
+pub(super) async fn ensure(
+    client: &Client,
+    plans: &[RoutePlan],
+    missing: Missing,
+) -> Result<Vec<TableReport>> {
     let mut reports = Vec::with_capacity(plans.len());
     let mut problems = Vec::new();
     for plan in plans {
@@ -50,6 +63,9 @@ pub(super) async fn ensure(client: &Client, plans: &[RoutePlan]) -> Result<Vec<T
         let mut created = false;
         let mut table = table::read(client, route).await?;
         if table.is_none() && route.create == Create::IfMissing {
+            if missing == Missing::PassOver {
+                continue;
+            }
             create(client, route).await?;
             created = true;
             table = table::read(client, route).await?;

@@ -23,3 +23,9 @@ pub use problems::{Problem, Problems};
 pub use render::Look;
 pub(crate) use section::Section;
 pub(crate) use value::{At, Entry, kind_of};
+
+/// Whether a text may name a pipeline.
+#[must_use]
+pub fn is_pipeline_name(text: &str) -> bool {
+    names::PIPELINE.fits(text)
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 
 use super::examine::{examine, too_large};
 use super::report::UploadReport;
@@ -26,6 +27,8 @@ pub const MAX_COMPONENT: u64 = 32 << 20;
 const LONGEST_ANSWER: u64 = 64 << 20;
 /// How much of its messages is kept, bytes.
 const LONGEST_MESSAGES: u64 = 64 << 10;
+/// How much of what it said last is shown, bytes.
+const LONGEST_MESSAGE: usize = 500;
 /// How a line of its messages starts that says what begins.
 pub(crate) const STAGE: &str = "wasmill-check: ";
 /// `SIGABRT`: Rust's allocator ends a process that gets no memory so.
@@ -34,6 +37,9 @@ const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 /// `SIGXCPU`: processor time is up.
 const SIGXCPU: i32 = 24;
+
+/// Checks at a time: each may take its memory and every core, and a slow one should not hold up the rest.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// What one check may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +81,8 @@ pub struct Checker {
     pub signing: Vec<SigningRule>,
 }
 
-/// Checks the component in `file` off the current runtime; see [`Checker::check`].
+/// Checks the component in `file` off the current runtime, when fewer than two others are being checked; see
+/// [`Checker::check`]. Dropping the future does not end a check that has begun: its limits do.
 ///
 /// # Errors
 /// As [`Checker::check`].
@@ -85,7 +92,13 @@ pub async fn check(
     signature: Option<String>,
 ) -> Result<UploadReport> {
     let checker = checker.clone();
-    task::blocking(move || checker.check(&file, signature.as_deref())).await?
+    let turn = TURNS.acquire().await.expect("it is never closed");
+    task::blocking(move || {
+        // Held to the end, also when nobody waits for the answer any more.
+        let _turn = turn;
+        checker.check(&file, signature.as_deref())
+    })
+    .await?
 }
 
 impl Checker {
@@ -195,7 +208,8 @@ impl Checker {
         };
         let last = ended.last_message();
         match status.signal() {
-            _ if last.contains("memory allocation of") => self.out_of_memory(&what),
+            // Rust's allocator says so before it ends the process.
+            _ if ended.messages.contains("memory allocation of") => self.out_of_memory(&what),
             Some(SIGXCPU) => self.out_of_time(&what),
             // The hard limit follows the soft one; anything else that kills is the machine itself.
             Some(SIGKILL) => Error::plugin(
@@ -262,13 +276,18 @@ impl Ended {
             .unwrap_or("starting")
     }
 
-    /// What it said last, beside its stages.
-    fn last_message(&self) -> &str {
-        self.messages
-            .lines()
-            .rev()
-            .find(|line| !line.starts_with(STAGE) && !line.trim().is_empty())
-            .unwrap_or("it said nothing")
+    /// What it said last, beside its stages: a panic has its place and its message on two lines.
+    fn last_message(&self) -> String {
+        let plain = |line: &&str| {
+            !line.starts_with(STAGE) && !line.starts_with("note:") && !line.trim().is_empty()
+        };
+        let lines: Vec<&str> = self.messages.lines().filter(plain).collect();
+        if lines.is_empty() {
+            return "it said nothing".to_owned();
+        }
+        let mut text = lines[lines.len().saturating_sub(2)..].join(" ");
+        text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+        text
     }
 }
 
@@ -280,6 +299,8 @@ async fn run(exe: &Path, request: &Request, wall: Duration) -> Result<Ended> {
         .arg(&request.file)
         .arg("--request")
         .arg(text)
+        // It needs nothing of the host's environment, which may hold secrets.
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

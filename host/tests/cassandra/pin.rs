@@ -9,10 +9,7 @@ use super::support::{KEYSPACE, World};
 
 fn cuts(list: &[(i64, &str)]) -> Vec<Cut> {
     list.iter()
-        .map(|(at, release)| Cut {
-            at: *at,
-            release: (*release).to_owned(),
-        })
+        .map(|(at, release)| Cut::new(*at, (*release).to_owned()))
         .collect()
 }
 

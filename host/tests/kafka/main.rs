@@ -8,6 +8,7 @@
     reason = "a panic is how a test fails, and a skipped test says so aloud"
 )]
 
+mod control;
 mod delivery;
 mod failures;
 mod harness;

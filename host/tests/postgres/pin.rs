@@ -11,10 +11,7 @@ use crate::support::{Place, claim, commit, connect};
 
 fn cuts(list: &[(i64, &str)]) -> Vec<Cut> {
     list.iter()
-        .map(|(at, release)| Cut {
-            at: *at,
-            release: (*release).to_owned(),
-        })
+        .map(|(at, release)| Cut::new(*at, (*release).to_owned()))
         .collect()
 }
 

@@ -214,10 +214,7 @@ impl State {
 
 impl Model {
     pub(super) fn new(rules: Rules) -> Self {
-        let first = vec![Cut {
-            at: 0,
-            release: "1".to_owned(),
-        }];
+        let first = vec![Cut::new(0, "1".to_owned())];
         Self {
             rules,
             lists: RefCell::new(vec![first]),
@@ -240,14 +237,11 @@ impl Model {
             let cut = release.to_string();
             let list = &lists[usize::from(list)];
             if self.rules.last_listed {
-                return cuts::add(list, next.into(), at.into(), &cut);
+                return cuts::add(list, next.into(), Cut::new(at.into(), cut));
             }
             // nothing is dropped where another cut than the last listed one may decide
             let mut list = list.clone();
-            list.push(Cut {
-                at: at.into(),
-                release: cut,
-            });
+            list.push(Cut::new(at.into(), cut));
             list
         })
     }
@@ -274,7 +268,7 @@ impl Model {
 
     fn newest(&self, list: List) -> u8 {
         let lists = self.lists.borrow();
-        cuts::newest(&lists[usize::from(list)]).map_or(1, number)
+        cuts::newest(&lists[usize::from(list)]).map_or(1, |cut| number(&cut.release))
     }
 
     pub(super) fn start() -> State {

@@ -119,8 +119,8 @@ impl Servers {
         }
     }
 
-    /// How the demo itself reaches the broker.
-    pub(super) fn kafka_settings(&self) -> KafkaSettings {
+    /// How a command itself reaches the broker.
+    pub(in crate::cli) fn kafka_settings(&self) -> KafkaSettings {
         KafkaSettings {
             brokers: self.bootstrap(),
             security: BTreeMap::new(),

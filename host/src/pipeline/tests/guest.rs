@@ -23,6 +23,8 @@ pub(super) enum Act {
     Endless,
     Fatal,
     Malformed,
+    /// A row, from an instance that has outgrown its mark.
+    Grow,
     Panic,
 }
 
@@ -48,6 +50,9 @@ impl std::fmt::Debug for FakePlugin {
 struct FakeInstance {
     plugin: FakePlugin,
     factor: u32,
+    grown: bool,
+    /// A call failed: whoever runs another breaks the contract.
+    spoilt: bool,
 }
 
 impl Plugin for FakePlugin {
@@ -61,7 +66,12 @@ impl Plugin for FakePlugin {
                 return Err(failure(Error::plugin("init", "unreachable executed")));
             }
             let plugin = self.clone();
-            Ok(Box::new(FakeInstance { plugin, factor }) as Box<dyn Instance>)
+            Ok(Box::new(FakeInstance {
+                plugin,
+                factor,
+                grown: false,
+                spoilt: false,
+            }) as Box<dyn Instance>)
         }
         .boxed_local()
     }
@@ -74,6 +84,8 @@ impl Instance for FakeInstance {
     ) -> LocalBoxFuture<'a, Result<Output, RunFailure>> {
         async move {
             tokio::task::yield_now().await;
+            assert!(!self.spoilt, "an instance that failed was used again");
+            self.spoilt = true;
             self.plugin.made.lock().1 += 1;
             let mut output = Output::default();
             let mut malformed = false;
@@ -82,7 +94,8 @@ impl Instance for FakeInstance {
                 let source = u32::try_from(source).unwrap();
                 let offset = input.batch.offsets()[input.fields.kept[kept] as usize];
                 match (self.plugin.acts)(offset) {
-                    Act::Row => {
+                    Act::Row | Act::Grow => {
+                        self.grown |= (self.plugin.acts)(offset) == Act::Grow;
                         for (route, keyed) in self.plugin.routes.iter().enumerate() {
                             if *keyed {
                                 put(&mut output.cells, &(offset % 5).to_be_bytes());
@@ -115,6 +128,7 @@ impl Instance for FakeInstance {
                     Act::Panic => panic!("a bug of ours at {offset}"),
                 }
             }
+            self.spoilt = malformed;
             if malformed {
                 output.ends.push(u32::MAX);
                 output.sources.push(0);
@@ -126,6 +140,6 @@ impl Instance for FakeInstance {
     }
 
     fn outgrown(&self) -> bool {
-        false
+        self.grown
     }
 }

@@ -64,6 +64,24 @@ fn one_guilty_record_in_a_thousand_and_no_other_is_a_dead_letter() {
 }
 
 #[test]
+fn an_instance_that_outgrew_its_mark_runs_no_further_batch() {
+    on_a_shard(async {
+        let world = world(150, Act::Grow);
+        let mut processor = world.processor();
+        let mut made = Vec::new();
+        for from in [0, 100, 200, 300] {
+            let batch = batch(0, from..from + 100);
+            processor
+                .process(batch, Processed::default())
+                .await
+                .unwrap();
+            made.push(world.plugin.made.lock().0);
+        }
+        assert_eq!(made, [1, 1, 2, 2]);
+    });
+}
+
+#[test]
 fn run_time_decides_no_dead_letter() {
     on_a_shard(async {
         let slow = process(&world(7, Act::Slow), batch(0, 0..10))

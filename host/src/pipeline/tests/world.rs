@@ -201,10 +201,7 @@ impl World {
         let stored = Stored {
             partition,
             next,
-            cuts: vec![Cut {
-                at: next,
-                release: RELEASE.to_owned(),
-            }],
+            cuts: vec![Cut::new(next, RELEASE.to_owned())],
             topic_id: None,
         };
         self.anchor.seed(&[stored]).await.unwrap();

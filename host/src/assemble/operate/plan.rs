@@ -1,0 +1,409 @@
+//! What a deployment would change, whether it can be done, and the deployment itself.
+//!
+//! [`target`] looks at the live tables and topics and changes nothing. The plan's hash covers everything that decides
+//! the outcome, so that applying by it does what was looked at, or nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::admin::types::{
+    CanaryEnd, CanaryRequest, Change, DeployRequest, Plan, PlanProblem, RouteGuarantee,
+};
+use crate::admin::{Kind, Refusal};
+use crate::assemble::host::Hub;
+use crate::assemble::releases::Loaded;
+use crate::control::{
+    Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release, Revision,
+};
+use crate::error::Error;
+use crate::pipeline::{Binding, Plan as RunPlan};
+
+/// A plan and the deployment it would make.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) plan: Plan,
+    pub(super) deployment: Deployment,
+}
+
+/// Plans a deployment.
+pub(super) async fn target(
+    hub: &Arc<Hub>,
+    pipeline: &str,
+    request: &DeployRequest,
+) -> Result<Target, Refusal> {
+    let what = || format!("deploy pipeline {pipeline:?}");
+    if !crate::toml_check::is_pipeline_name(pipeline) {
+        let error = Error::config(what(), "that is no name of a pipeline");
+        return Err(Refusal::new(
+            Kind::Refused,
+            error.hint("lower-case letters, digits, - and _, starting with a letter"),
+        ));
+    }
+    let state = hub.control.state();
+    let now = state.pipeline(pipeline).cloned();
+    let running = now.as_ref().filter(|now| !now.deployment.removed);
+    let release = release(hub, pipeline, request, now.as_deref())?;
+    let mut plan = Plan {
+        pipeline: pipeline.to_owned(),
+        seen: now.as_ref().map_or(0, |now| now.revision),
+        hash: String::new(),
+        changes: Vec::new(),
+        warnings: Vec::new(),
+        guarantees: Vec::new(),
+        ddl: Vec::new(),
+        problems: Vec::new(),
+    };
+    let mut deployment = deployment(running.map(|now| &now.deployment), release.clone(), request);
+    match hub.releases.load(pipeline, &release).await {
+        Err(error) => plan.problems.push(problem(&error)),
+        Ok(loaded) => {
+            plan.guarantees = guarantees(&loaded.release.plan);
+            if hub.shared_log {
+                secrets(&loaded, &release, &mut plan);
+            }
+            let before = match running {
+                Some(now) => hub
+                    .releases
+                    .load(pipeline, &now.deployment.release)
+                    .await
+                    .ok(),
+                None => None,
+            };
+            if let Some(before) = &before {
+                moves(before, &loaded, &mut plan);
+            }
+            live(hub, &loaded, request, &mut deployment, &mut plan).await;
+        }
+    }
+    plan.changes = changes(running.map(|now| &now.deployment), &deployment);
+    plan.hash = hash(&plan, &deployment);
+    Ok(Target { plan, deployment })
+}
+
+/// The release that is asked for.
+fn release(
+    hub: &Hub,
+    pipeline: &str,
+    request: &DeployRequest,
+    now: Option<&Revision>,
+) -> Result<Release, Refusal> {
+    let what = format!("deploy {} in pipeline {pipeline:?}", request.plugin);
+    let Some((name, version)) = request.plugin.split_once('@') else {
+        let error = Error::config(what, "that is no plugin version");
+        return Err(Refusal::new(
+            Kind::Refused,
+            error.hint("write NAME@VERSION, as `wasmill list` shows it"),
+        ));
+    };
+    let state = hub.control.state();
+    let Some(known) = state.version(name, version) else {
+        let same: Vec<String> = state
+            .versions()
+            .iter()
+            .filter(|known| known.name == name)
+            .map(|known| format!("{name}@{}", known.version))
+            .collect();
+        let hint = if same.is_empty() {
+            format!("upload it first: `wasmill upload {name}.wasm`")
+        } else {
+            format!("uploaded are: {}", same.join(", "))
+        };
+        let error = Error::config(what, "that version was never uploaded").hint(hint);
+        return Err(Refusal::new(Kind::NotFound, error));
+    };
+    let overlay = match (&request.overlay, now) {
+        (Some(overlay), _) => overlay.as_str(),
+        (None, Some(now)) => now.deployment.release.overlay.as_str(),
+        (None, None) => "",
+    };
+    let checked = hub
+        .config
+        .overlay(pipeline, &request.plugin, overlay)
+        .map_err(|problems| Refusal::new(Kind::Refused, problems.into()))?;
+    Ok(Release::new(
+        request.plugin.as_str(),
+        known.digest.as_str(),
+        checked.overlay,
+    ))
+}
+
+/// The deployment asked for, from the one in force.
+fn deployment(now: Option<&Deployment>, release: Release, request: &DeployRequest) -> Deployment {
+    let mut deployment = match now {
+        // On trial: what runs goes on running.
+        Some(now) if request.canary.is_some() || request.shadow => Deployment {
+            canary: None,
+            shadow: None,
+            ..now.clone()
+        },
+        _ => Deployment::of(release.clone(), Origin::Upload),
+    };
+    deployment.paused = now.is_some_and(|now| now.paused);
+    deployment.origin = Origin::Upload;
+    deployment.note = request.note.clone().map(serde_json::Value::String);
+    deployment.action = match (&request.canary, request.shadow, now) {
+        (Some(canary), _, Some(_)) => {
+            deployment.canary = Some(Canary {
+                release,
+                partitions: Vec::new(),
+                since_ms: crate::clock::now_micros() / 1000,
+                rules: rules(canary),
+            });
+            Action::Canary
+        }
+        (None, true, Some(_)) => {
+            deployment.shadow = Some(release);
+            Action::Shadow
+        }
+        _ => Action::Deploy,
+    };
+    deployment
+}
+
+fn rules(request: &CanaryRequest) -> CanaryRules {
+    let mut rules = CanaryRules {
+        for_ms: request.for_seconds.saturating_mul(1000),
+        min_records: request.min_records,
+        then: match request.then {
+            CanaryEnd::Promote => GoodCanary::Promote,
+            CanaryEnd::Hold => GoodCanary::Hold,
+        },
+        ..CanaryRules::default()
+    };
+    if let Some(tolerance) = &request.tolerance {
+        if let Some(share) = tolerance.dead_share {
+            rules.max_dead_ratio = share;
+            rules.max_error_ratio = share;
+        }
+        if tolerance.rows_share.is_some() {
+            rules.max_rows_difference = tolerance.rows_share;
+        }
+        if let Some(times) = tolerance.cpu_times {
+            rules.max_cpu_factor = times;
+        }
+        if let Some(times) = tolerance.latency_times {
+            rules.max_latency_factor = times;
+        }
+    }
+    rules
+}
+
+/// What the surroundings say: partitions for a canary, tables, columns, keys.
+async fn live(
+    hub: &Arc<Hub>,
+    loaded: &Arc<Loaded>,
+    request: &DeployRequest,
+    deployment: &mut Deployment,
+    plan: &mut Plan,
+) {
+    let trial = request.canary.is_some() || request.shadow;
+    if trial && deployment.action == Action::Deploy {
+        plan.problems.push(PlanProblem {
+            what: format!("try {} in pipeline {:?}", request.plugin, plan.pipeline),
+            detail: "nothing is deployed there that it could be compared with".to_owned(),
+            hint: Some("deploy it without --canary and --shadow".to_owned()),
+        });
+    }
+    let look = hub.look(Arc::clone(loaded)).await;
+    match look.partitions {
+        Ok(partitions) => {
+            if let (Some(wanted), Some(canary)) = (&request.canary, &mut deployment.canary) {
+                choose(wanted, partitions, canary, plan);
+            }
+        }
+        Err(error) => plan.problems.push(problem(&error)),
+    }
+    for error in look.problems {
+        if error.blame() == crate::error::Blame::Config
+            && let Some(hint) = error.hint_text()
+        {
+            let statements = hint.lines().map(str::trim).filter(|line| is_ddl(line));
+            plan.ddl.extend(statements.map(str::to_owned));
+        }
+        plan.problems.push(problem(&error));
+    }
+}
+
+fn is_ddl(line: &str) -> bool {
+    ["CREATE ", "ALTER "]
+        .iter()
+        .any(|verb| line.starts_with(verb))
+}
+
+/// Whole partitions for a canary, the last ones: at least one, and one must be left to compare with.
+fn choose(request: &CanaryRequest, partitions: i32, canary: &mut Canary, plan: &mut Plan) {
+    let what = format!("try a canary in pipeline {:?}", plan.pipeline);
+    let wanted = i32::try_from(request.partitions).unwrap_or(i32::MAX);
+    if partitions < 2 {
+        plan.problems.push(PlanProblem {
+            what,
+            detail: format!(
+                "the topic has {partitions} partition, and a canary needs one to be compared with"
+            ),
+            hint: Some(
+                "run it beside the old version with --shadow: on live batches, its sinks off"
+                    .to_owned(),
+            ),
+        });
+    } else if wanted < 1 || wanted >= partitions {
+        plan.problems.push(PlanProblem {
+            what,
+            detail: format!(
+                "{} partitions were asked for, the topic has {partitions}",
+                request.partitions
+            ),
+            hint: Some(format!("1 to {}", partitions - 1)),
+        });
+    } else {
+        canary.partitions = (partitions - wanted..partitions).collect();
+    }
+}
+
+/// A release may not move a pipeline's position somewhere else: there it would start anew.
+fn moves(before: &Loaded, after: &Loaded, plan: &mut Plan) {
+    let (from, to) = (&before.release.plan, &after.release.plan);
+    let mut moved = |what: &str, from: String, to: String| {
+        if from != to {
+            plan.problems.push(PlanProblem {
+                what: format!("deploy pipeline {:?}", plan.pipeline),
+                detail: format!(
+                    "its {what} would change from {from} to {to}, where it has no position"
+                ),
+                hint: Some(
+                    "deploy it as another pipeline (--pipeline NAME), then remove this one"
+                        .to_owned(),
+                ),
+            });
+        }
+    };
+    moved("topic", from.input.topic.clone(), to.input.topic.clone());
+    moved("cluster", from.input.kafka.clone(), to.input.kafka.clone());
+    moved("anchor", from.anchor.to_string(), to.anchor.to_string());
+}
+
+/// Secrets do not go into a log that others read: only where to find them.
+fn secrets(loaded: &Loaded, release: &Release, plan: &mut Plan) {
+    let written: toml::Table = release.overlay.parse().unwrap_or_default();
+    let values = written.get("config").and_then(toml::Value::as_table);
+    let inline = loaded.manifest.config.iter().filter(|item| {
+        let value = values.and_then(|values| values.get(&item.name));
+        item.secret && value.is_some_and(|value| !value.is_table())
+    });
+    for item in inline {
+        plan.problems.push(PlanProblem {
+            what: format!("deploy pipeline {:?}", plan.pipeline),
+            detail: format!("config.{} is a secret and written out", item.name),
+            hint: Some(format!(
+                "write config.{} = {{ env = \"VARIABLE\" }} and set the variable on every host",
+                item.name
+            )),
+        });
+    }
+}
+
+fn guarantees(plan: &RunPlan) -> Vec<RouteGuarantee> {
+    plan.routes
+        .iter()
+        .map(|route| RouteGuarantee {
+            route: route.route.name.clone(),
+            sink: match &route.binding {
+                Binding::Discard => "discard".to_owned(),
+                Binding::Here => format!("{} {}", plan.anchor, route.table()),
+                Binding::Ahead(name) => format!("{}.{name} {}", route.kind(), route.table()),
+            },
+            guarantee: route.guarantee.to_string(),
+            why: route.why.to_owned(),
+        })
+        .collect()
+}
+
+fn problem(error: &Error) -> PlanProblem {
+    PlanProblem {
+        what: error.what().to_owned(),
+        detail: error.detail().to_owned(),
+        hint: error.hint_text().map(str::to_owned),
+    }
+}
+
+/// What differs between the deployment in force and the one asked for.
+fn changes(now: Option<&Deployment>, then: &Deployment) -> Vec<Change> {
+    let (before, after) = (now.map(facts).unwrap_or_default(), facts(then));
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| Change {
+            what: name.clone(),
+            from: before.get(name).cloned(),
+            to: after.get(name).cloned(),
+        })
+        .collect()
+}
+
+/// A deployment as names and values that a person can compare.
+fn facts(deployment: &Deployment) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let release = |facts: &mut BTreeMap<String, String>, prefix: &str, release: &Release| {
+        facts.insert(format!("{prefix}plugin"), release.plugin.clone());
+        facts.insert(format!("{prefix}digest"), release.digest.clone());
+        let overlay: toml::Table = release.overlay.parse().unwrap_or_default();
+        flatten(prefix, &toml::Value::Table(overlay), facts);
+    };
+    release(&mut facts, "", &deployment.release);
+    if let Some(canary) = &deployment.canary {
+        release(&mut facts, "canary.", &canary.release);
+        facts.insert(
+            "canary.partitions".to_owned(),
+            format!("{:?}", canary.partitions),
+        );
+    }
+    if let Some(shadow) = &deployment.shadow {
+        release(&mut facts, "shadow.", shadow);
+    }
+    facts
+}
+
+/// `bind.route.x.table = "…"` for every leaf. Values of `config` may be secret, so they are shown as changed only.
+fn flatten(path: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if path.is_empty() || path.ends_with('.') {
+                    format!("{path}{key}")
+                } else {
+                    format!("{path}.{key}")
+                };
+                flatten(&path, value, into);
+            }
+        }
+        value if path.starts_with("config.") || path.contains(".config.") => {
+            let mark = hex(&Sha256::digest(value.to_string().as_bytes())[..3]);
+            into.insert(path.to_owned(), format!("(value {mark})"));
+        }
+        value => {
+            into.insert(path.to_owned(), value.to_string());
+        }
+    }
+}
+
+/// Names a plan: what it starts from and what it would make, but for the moment it was made.
+fn hash(plan: &Plan, deployment: &Deployment) -> String {
+    let mut hash = Sha256::new();
+    hash.update(plan.pipeline.as_bytes());
+    hash.update(plan.seen.to_be_bytes());
+    let mut deployment = deployment.clone();
+    if let Some(canary) = &mut deployment.canary {
+        canary.since_ms = 0;
+    }
+    hash.update(serde_json::to_vec(&deployment).unwrap_or_default());
+    for problem in &plan.problems {
+        hash.update(problem.detail.as_bytes());
+    }
+    hex(&hash.finalize()[..8])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

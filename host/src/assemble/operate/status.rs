@@ -1,0 +1,399 @@
+//! What a host and its pipelines do now, in the words of the API. It counts nothing itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admin::types::{
+    AuditEntry, CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, History,
+    HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus, PipelineState,
+    PipelineStatus, Rates, RowDifference, Segment, ShadowReport, Totals,
+};
+use crate::assemble::canaries;
+use crate::assemble::host::Hub;
+use crate::assemble::running::{self, Pipeline, Seen};
+use crate::control::{self, Deployment, Numbers, Origin, State};
+use crate::pipeline::{self, LaneTotals};
+
+/// A time as the API shows it.
+pub(super) fn time(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| at.to_string())
+}
+
+/// The host.
+pub(super) fn host(hub: &Hub) -> HostStatus {
+    let reasons = hub.reasons();
+    let running = hub.pipelines();
+    HostStatus {
+        id: hub.config.host.id.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: hub.started.elapsed().as_secs(),
+        ready: reasons.is_empty(),
+        reasons,
+        shards: u32::try_from(hub.config.host.shards).unwrap_or(u32::MAX),
+        memory_bytes: memory(),
+        control_offset: hub.control.state().next(),
+        pipelines: running
+            .values()
+            .map(|pipeline| HostPipeline {
+                name: pipeline.name.to_string(),
+                state: pipeline.seen().state,
+                partitions: u32::try_from(
+                    pipeline
+                        .counters
+                        .lanes()
+                        .iter()
+                        .filter(|lane| lane.running)
+                        .count(),
+                )
+                .unwrap_or(u32::MAX),
+            })
+            .collect(),
+    }
+}
+
+/// Resident memory of the process, bytes; 0 where the system does not tell.
+fn memory() -> u64 {
+    const PAGE: u64 = 4096;
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * PAGE
+}
+
+/// Pipelines by name, or one of them.
+pub(super) async fn pipelines(hub: &Arc<Hub>, only: Option<&str>) -> Vec<PipelineStatus> {
+    let state = hub.control.state();
+    let running = hub.pipelines();
+    let mut all = Vec::new();
+    for (name, revision) in state.pipelines() {
+        if only.map_or(revision.deployment.removed, |only| only != name) {
+            continue;
+        }
+        let here = running.get(name);
+        let ends = match here {
+            Some(pipeline) if pipeline.seen().state == PipelineState::Running => {
+                hub.ends(pipeline).await
+            }
+            _ => None,
+        };
+        all.push(pipeline(hub, &state, name, here, ends.as_deref()));
+    }
+    all
+}
+
+fn pipeline(
+    hub: &Hub,
+    state: &State,
+    name: &str,
+    here: Option<&Arc<Pipeline>>,
+    ends: Option<&[(i64, i64)]>,
+) -> PipelineStatus {
+    let revision = state
+        .pipeline(name)
+        .expect("the caller found it in this state");
+    let deployment = &revision.deployment;
+    let seen = here.map(|pipeline| pipeline.seen());
+    let lanes = here
+        .map(|pipeline| pipeline.counters.lanes())
+        .unwrap_or_default();
+    let totals = here
+        .map(|pipeline| pipeline.counters.totals())
+        .unwrap_or_default();
+    let (window, lately) = here.map(|pipeline| pipeline.lately()).unwrap_or_default();
+    let partitions = partitions(&hub.config.host.id, &lanes, ends);
+    PipelineStatus {
+        name: name.to_owned(),
+        state: shown_state(deployment, seen.as_ref()),
+        revision: revision.revision,
+        origin: match deployment.origin {
+            Origin::Upload => "upload".to_owned(),
+            Origin::Config { .. } => "config".to_owned(),
+        },
+        plugin: deployment.release.plugin.clone(),
+        release: deployment.release.id.clone(),
+        canary: canary(state, name, deployment),
+        shadow: shadow(deployment, &lanes),
+        lag: Lag {
+            records: partitions.iter().filter_map(|one| one.lag).sum(),
+        },
+        rates: rates(window, &lately),
+        totals: shown_totals(&totals),
+        latency: latency(&lately.latency),
+        errors: seen.as_ref().map(errors).unwrap_or_default(),
+        dead_letters: totals
+            .dead_by_code
+            .iter()
+            .map(|(code, count)| DeadLetterCount {
+                code: code.clone(),
+                count: *count,
+            })
+            .collect(),
+        memory_bytes: seen
+            .as_ref()
+            .and_then(|seen| seen.loaded.as_ref())
+            .map_or(0, |loaded| loaded.plugin.memory()),
+        last_error: seen
+            .and_then(|seen| seen.failure)
+            .map(|(at, error)| LastError {
+                at: time(at),
+                class: running::class(error.blame()).to_owned(),
+                what: error.what().to_owned(),
+                detail: error.detail().to_owned(),
+                hint: error.hint_text().map(str::to_owned),
+            }),
+        partitions,
+    }
+}
+
+/// What runs here, or, where nothing does yet, what is deployed.
+fn shown_state(deployment: &Deployment, seen: Option<&Seen>) -> PipelineState {
+    match seen {
+        _ if deployment.removed => PipelineState::Removed,
+        _ if deployment.paused => PipelineState::Paused,
+        Some(seen) => seen.state,
+        None => PipelineState::Starting,
+    }
+}
+
+fn partitions(
+    host: &str,
+    lanes: &[LaneTotals],
+    ends: Option<&[(i64, i64)]>,
+) -> Vec<PartitionStatus> {
+    let mut all: BTreeMap<i32, PartitionStatus> = BTreeMap::new();
+    for lane in lanes.iter().filter(|lane| lane.running) {
+        let end = usize::try_from(lane.partition)
+            .ok()
+            .and_then(|partition| ends?.get(partition))
+            .map(|(_, end)| *end);
+        let lag = end
+            .zip(lane.position)
+            .map(|(end, position)| u64::try_from(end - position).unwrap_or(0));
+        all.insert(
+            lane.partition,
+            PartitionStatus {
+                partition: lane.partition,
+                host: Some(host.to_owned()),
+                position: lane.position,
+                lag,
+                release: Some(lane.release.to_string()),
+            },
+        );
+    }
+    all.into_values().collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a few seconds are far below 2^52"
+)]
+fn rates(window: Duration, lately: &pipeline::Totals) -> Rates {
+    let seconds = window.as_secs_f64();
+    if seconds <= 0.0 {
+        return Rates::default();
+    }
+    Rates {
+        records_per_second: lately.received as f64 / seconds,
+        rows_per_second: lately.rows.iter().sum::<u64>() as f64 / seconds,
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds of a process's life are far below 2^52"
+)]
+fn shown_totals(totals: &pipeline::Totals) -> Totals {
+    Totals {
+        received: totals.received,
+        emitted: totals.emitted,
+        filtered: totals.filtered,
+        dead: totals.dead,
+        rows: totals.rows.iter().sum(),
+        flights: totals.flights,
+        retries: totals.retries,
+        guest_seconds: totals.busy_micros as f64 / 1e6,
+    }
+}
+
+fn latency(latency: &pipeline::Latency) -> Option<Latency> {
+    let ms = |share| Some(latency.quantile(share)?.as_secs_f64() * 1000.0);
+    Some(Latency {
+        p50_ms: ms(0.5)?,
+        p99_ms: ms(0.99)?,
+    })
+}
+
+fn errors(seen: &Seen) -> Vec<ErrorCount> {
+    seen.failures
+        .iter()
+        .map(|(class, count)| ErrorCount {
+            class: (*class).to_owned(),
+            count: *count,
+        })
+        .collect()
+}
+
+fn canary(state: &State, name: &str, deployment: &Deployment) -> Option<CanaryStatus> {
+    let canary = deployment.canary.as_ref()?;
+    let revision = state.pipeline(name)?.revision;
+    let (mine, others) = canaries::seen_by_all(state, name, revision);
+    Some(CanaryStatus {
+        plugin: canary.release.plugin.clone(),
+        release: canary.release.id.clone(),
+        partitions: canary.partitions.clone(),
+        since: time(canary.since_ms),
+        for_seconds: canary.rules.for_ms / 1000,
+        evidence: evidence(&canary.rules, &mine, &others),
+    })
+}
+
+/// The comparison, in the words of the API; also what a history entry keeps.
+pub(in crate::assemble) fn evidence(
+    rules: &control::CanaryRules,
+    canary: &Numbers,
+    others: &Numbers,
+) -> CanaryEvidence {
+    CanaryEvidence {
+        against: control::against(rules, canary, others),
+        canary: side(canary),
+        others: side(others),
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "numbers since a canary began are far below 2^52"
+)]
+fn side(numbers: &Numbers) -> Evidence {
+    Evidence {
+        records: numbers.records,
+        rows: numbers.rows,
+        dead: numbers.dead,
+        plugin_errors: numbers.errors,
+        guest_us_per_record: numbers.busy_micros as f64 / numbers.records.max(1) as f64,
+        p99_ms: numbers.p99_micros as f64 / 1000.0,
+    }
+}
+
+fn shadow(deployment: &Deployment, lanes: &[LaneTotals]) -> Option<ShadowReport> {
+    const SHOWN: usize = 20;
+    let release = deployment.shadow.as_ref()?;
+    let mut report = ShadowReport {
+        plugin: release.plugin.clone(),
+        release: release.id.clone(),
+        ..ShadowReport::default()
+    };
+    let found = lanes.iter().filter_map(|lane| lane.shadow.as_ref());
+    for differences in found.filter(|found| found.release == release.id) {
+        report.records += differences.compared;
+        report.differing += differences.differing;
+        report.failures += u64::from(differences.stopped.is_some());
+        let room = SHOWN - report.examples.len();
+        let examples = differences
+            .first
+            .iter()
+            .take(room)
+            .map(|one| RowDifference {
+                partition: one.partition,
+                offset: one.offset,
+                deployed: one.now.clone(),
+                shadow: one.shadow.clone(),
+            });
+        report.examples.extend(examples);
+    }
+    Some(report)
+}
+
+/// A pipeline's history.
+pub(super) fn history(state: &State, pipeline: &str) -> History {
+    let names: BTreeMap<&str, &str> = state
+        .history(pipeline)
+        .iter()
+        .flat_map(|revision| revision.deployment.releases())
+        .map(|release| (release.id.as_str(), release.plugin.as_str()))
+        .collect();
+    let revisions = state.history(pipeline).iter().rev().map(|revision| {
+        let deployment = &revision.deployment;
+        let trial = deployment.canary.as_ref().map(|canary| &canary.release);
+        let shown = trial
+            .or(deployment.shadow.as_ref())
+            .unwrap_or(&deployment.release);
+        crate::admin::types::Revision {
+            revision: revision.revision,
+            at: time(revision.written.at),
+            by: revision.written.by.clone(),
+            action: deployment.action.name().to_owned(),
+            plugin: shown.plugin.clone(),
+            release: shown.id.clone(),
+            note: deployment.note.as_ref().map(|note| match note {
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            }),
+        }
+    });
+    let all: Vec<(i32, &control::Segment)> = state.segments(pipeline).collect();
+    let segments = all.iter().enumerate().map(|(at, (partition, segment))| {
+        let next = all.get(at + 1).filter(|(other, _)| other == partition);
+        Segment {
+            partition: *partition,
+            from: segment.at,
+            to: next.map(|(_, next)| next.at),
+            release: segment.release.clone(),
+            plugin: names
+                .get(segment.release.as_str())
+                .map_or_else(String::new, |name| (*name).to_owned()),
+        }
+    });
+    History {
+        pipeline: pipeline.to_owned(),
+        revisions: revisions.collect(),
+        segments: segments.collect(),
+    }
+}
+
+/// The newest entries of the audit trail: uploads, every change of a deployment, denials.
+pub(super) fn audit(state: &State, most: usize) -> Vec<AuditEntry> {
+    let entry = |written: &control::Written, action: &str, subject: String, outcome: String| {
+        let shown = AuditEntry {
+            at: time(written.at),
+            by: written.by.clone(),
+            host: written.host.clone(),
+            action: action.to_owned(),
+            subject,
+            outcome,
+        };
+        (written.at, shown)
+    };
+    let mut all = Vec::new();
+    for version in state.versions() {
+        let subject = format!("{}@{}", version.name, version.version);
+        all.push(entry(
+            &version.written,
+            "upload",
+            subject,
+            version.digest.clone(),
+        ));
+    }
+    for (name, _) in state.pipelines() {
+        for revision in state.history(name) {
+            let outcome = format!(
+                "revision {}, {}",
+                revision.revision, revision.deployment.release.plugin
+            );
+            let action = revision.deployment.action.name();
+            all.push(entry(&revision.written, action, name.to_owned(), outcome));
+        }
+    }
+    for denial in state.denied() {
+        let mut shown = entry(
+            &denial.written,
+            "denied",
+            denial.what.clone(),
+            denial.why.clone(),
+        );
+        shown.1.by.clone_from(&denial.by);
+        all.push(shown);
+    }
+    all.sort_by(|(a, _), (b, _)| b.cmp(a));
+    all.into_iter().take(most).map(|(_, entry)| entry).collect()
+}

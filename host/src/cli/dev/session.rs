@@ -1,0 +1,542 @@
+//! What one save does: build → fixtures → upload → deploy → the newest records again, compared with the build
+//! before. It owns the servers, the host and the scratch folder; watching is not its business.
+
+use std::io::BufReader;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::diff;
+use crate::admin::types::{DeployRequest, Deployed, Uploaded};
+use crate::assemble::Host;
+use crate::author::{self, BuildOptions, Built, Golden, Rerun, Rows};
+use crate::cli::client::{Client, Method, path};
+use crate::cli::connection::Connection;
+use crate::cli::demo::servers::Servers;
+use crate::cli::follow::{self, Goal, Waiting};
+use crate::cli::{Failure, Voice, feed, plugin, report, upload};
+use crate::config::{Config, PipelineConfig};
+use crate::error::Error;
+use crate::kafka::{self, Feed};
+use crate::manifest::{Manifest, Target};
+use crate::pipeline::setup;
+use crate::record::Batch;
+
+/// Partitions of a topic that is made here.
+const PARTITIONS: i32 = 4;
+/// How long the host may take until it answers, and a build until it runs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the author asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// The plugin's folder.
+    pub(super) folder: PathBuf,
+    /// Newest records that are run again.
+    pub(super) records: u32,
+    /// What goes into the topic; the folder's data by default.
+    pub(super) data: Option<PathBuf>,
+    /// Where records have their key.
+    pub(super) key: Option<String>,
+    /// What is deployed with.
+    pub(super) overlay: Option<PathBuf>,
+    /// Whether Cassandra runs.
+    pub(super) cassandra: bool,
+    /// Whether cargo may reach out.
+    pub(super) offline: bool,
+}
+
+/// One run of `wasmill dev`. Dropped in order: the host before the servers it uses.
+pub(super) struct Session {
+    host: Option<Running>,
+    settings: Settings,
+    scratch: tempfile::TempDir,
+    voice: Voice,
+    round: u32,
+    fed: bool,
+    before: Option<Before>,
+    servers: Servers,
+}
+
+/// The host and the way to it.
+struct Running {
+    host: Host,
+    client: Client,
+}
+
+/// The build before.
+struct Before {
+    plugin: String,
+    rerun: Rerun,
+}
+
+/// A build with what it is bound to.
+struct Build {
+    built: Built,
+    component: Vec<u8>,
+    overlay: String,
+    pipeline: PipelineConfig,
+    topic: String,
+}
+
+impl Build {
+    fn plugin(&self) -> String {
+        format!(
+            "{}@{}",
+            self.built.manifest.name, self.built.manifest.version
+        )
+    }
+}
+
+impl Session {
+    /// A session that has built nothing yet.
+    pub(super) fn new(settings: Settings, servers: Servers, voice: Voice) -> Result<Self, Error> {
+        let scratch = tempfile::tempdir()
+            .map_err(|error| Error::outside("make a temporary folder", error))?;
+        Ok(Self {
+            host: None,
+            settings,
+            scratch,
+            voice,
+            round: 0,
+            fed: false,
+            before: None,
+            servers,
+        })
+    }
+
+    /// Does everything once.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the build, its fixtures or its deployment. Row changes are shown also of a build
+    /// whose fixtures differ: they say why.
+    pub(super) fn round(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        self.round += 1;
+        let build = self.build()?;
+        let fixtures = self.fixtures(&build);
+        self.feed(&build)?;
+        let deployed = match fixtures {
+            Ok(()) => self.deploy(&build),
+            Err(differ) => Err(differ),
+        };
+        self.rerun(&build)?;
+        deployed?;
+        eprintln!(
+            "{:>9} after {:.1} s",
+            "done",
+            started.elapsed().as_secs_f64()
+        );
+        Ok(())
+    }
+
+    /// Ends the host; the servers end when this is dropped. A pipeline that had failed was shown when it did.
+    pub(super) fn end(mut self) {
+        if let Some(running) = self.host.take()
+            && let Err(error) = running.host.stop()
+        {
+            tracing::info!(error = %error, "the host ended with a failed pipeline");
+        }
+    }
+
+    fn build(&self) -> Result<Build, Failure> {
+        let options = BuildOptions {
+            out: Some(self.scratch.path().join("plugin.wasm")),
+            offline: self.settings.offline,
+            colour: report::colour(),
+            pre_release: Some(format!("dev.{}", self.round)),
+        };
+        let built = plugin::build(&self.settings.folder, &options)?;
+        let component = std::fs::read(&built.path)
+            .map_err(|error| Error::outside(format!("read {}", built.path.display()), error))?;
+        let overlay = match &self.settings.overlay {
+            Some(file) => std::fs::read_to_string(file).map_err(|error| {
+                Error::config(format!("read the overlay {}", file.display()), error)
+            })?,
+            None => overlay_of(&built.manifest, self.settings.cassandra),
+        };
+        let pipeline = checked(&self.servers.connections(), &built.manifest.name, &overlay)?;
+        let input = &built.manifest.inputs[0];
+        let topic = pipeline
+            .inputs
+            .get(&input.name)
+            .and_then(|bound| bound.topic.clone())
+            .unwrap_or_else(|| input.topic.clone());
+        Ok(Build {
+            built,
+            component,
+            overlay,
+            pipeline,
+            topic,
+        })
+    }
+
+    /// The fixtures of the folder, if it has any.
+    fn fixtures(&self, build: &Build) -> Result<(), Failure> {
+        let folder = self.settings.folder.join("fixtures");
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let setup = |manifest: &Manifest| {
+            setup::encode(
+                "fixtures",
+                "info",
+                manifest,
+                &std::collections::BTreeMap::new(),
+            )
+        };
+        let tested = author::run_fixtures(&build.component, &folder, Golden::Compare, &setup)?;
+        if !self.voice.json {
+            tested.fixtures.iter().for_each(plugin::fixture_report);
+        }
+        if tested.passed() {
+            return Ok(());
+        }
+        Err(Error::plugin(
+            "test the plugin",
+            "fixtures differ: this build was not deployed",
+        )
+        .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
+        .into())
+    }
+
+    /// Makes the topic and fills it, once.
+    fn feed(&mut self, build: &Build) -> Result<(), Failure> {
+        if self.fed {
+            return Ok(());
+        }
+        let files = match &self.settings.data {
+            Some(file) => vec![file.clone()],
+            None => samples(&self.settings.folder.join("data"))?,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::outside("start a runtime", error))?;
+        let producer = runtime.block_on(Feed::open(
+            &self.servers.kafka_settings(),
+            &build.topic,
+            PARTITIONS,
+        ))?;
+        for path in files {
+            let unreadable = |error| Error::config(format!("read {}", path.display()), error);
+            let file = std::fs::File::open(&path).map_err(unreadable)?;
+            let sent = feed::send_lines(
+                &mut BufReader::new(file),
+                self.settings.key.as_deref(),
+                &producer,
+                &unreadable,
+            )?;
+            eprintln!(
+                "{:>9} {sent} records of {} into topic {}",
+                report::paint("fed", "1;32"),
+                path.display(),
+                build.topic
+            );
+        }
+        producer.finish()?;
+        self.fed = true;
+        Ok(())
+    }
+
+    /// Uploads the build and waits until it runs.
+    fn deploy(&mut self, build: &Build) -> Result<(), Failure> {
+        if self.host.is_none() {
+            self.host = Some(start(&self.servers.connections(), self.scratch.path())?);
+        }
+        let client = &self.host.as_ref().expect("started above").client;
+        let quiet = Voice { json: true };
+        let uploaded: Uploaded = upload::send(client, &build.built.path, None, quiet)?.read()?;
+        for warning in &uploaded.report.warnings {
+            eprintln!("{:>9} {warning}", report::paint("warning", "1;33"));
+        }
+        let pipeline = &build.built.manifest.name;
+        let request = DeployRequest {
+            plugin: uploaded.plugin.clone(),
+            overlay: Some(build.overlay.clone()),
+            ..DeployRequest::default()
+        };
+        let what = format!("deploy {}", uploaded.plugin);
+        let answer = client.send(
+            Method::Put,
+            &path::of_pipeline(pipeline, "deployment"),
+            &request,
+            &what,
+        )?;
+        let deployed: Deployed = answer.read()?;
+        follow::until(
+            client,
+            &deployed,
+            Goal::Everywhere,
+            &Waiting::at_most(PATIENCE),
+            quiet,
+        )?;
+        eprintln!(
+            "{:>9} {} in pipeline {pipeline}, revision {}",
+            report::paint("deployed", "1;32"),
+            uploaded.plugin,
+            deployed.revision
+        );
+        Ok(())
+    }
+
+    /// The newest records through this build and the one before, with nothing written.
+    fn rerun(&mut self, build: &Build) -> Result<(), Failure> {
+        let manifest = &build.built.manifest;
+        let most = i64::from(self.settings.records);
+        let batches = kafka::tail(&self.servers.kafka_settings(), &build.topic, most)?;
+        let batches = newest(&batches, self.settings.records as usize);
+        let records: usize = batches.iter().map(Batch::len).sum();
+        let setup = |manifest: &Manifest| {
+            setup::encode(&manifest.name, "info", manifest, &build.pipeline.config)
+        };
+        let mut rerun = Rerun::new(&build.component, &setup)?;
+        let after = rerun.run(&batches)?;
+        // The build before runs the same records: they may be others than last time.
+        let before = match &mut self.before {
+            Some(before) => Some((before.plugin.clone(), before.rerun.run(&batches)?)),
+            None => None,
+        };
+        self.show(build, records, before.as_ref(), &after);
+        for fault in &after.faults {
+            eprintln!("{:>9} {fault}", report::paint("fault", "1;31"));
+            if let Some(hint) = fault.hint_text() {
+                eprintln!("{:>9} {hint}", report::paint("hint", "1;36"));
+            }
+        }
+        self.before = Some(Before {
+            plugin: format!("{}@{}", manifest.name, manifest.version),
+            rerun,
+        });
+        Ok(())
+    }
+
+    fn show(&self, build: &Build, records: usize, before: Option<&(String, Rows)>, after: &Rows) {
+        let manifest = &build.built.manifest;
+        let changes = before.map(|(_, before)| diff::diff(before, after));
+        if self.voice.json {
+            let counts: serde_json::Map<_, _> = diff::counts(manifest, after)
+                .into_iter()
+                .map(|(route, rows)| (route, json!(rows)))
+                .collect();
+            // One line a build: a reader follows it as it grows.
+            report::line(json!({
+                "plugin": build.plugin(), "before": before.map(|(plugin, _)| plugin), "records": records,
+                "rows": counts, "changes": changes.as_deref().map(diff::document),
+            }));
+            return;
+        }
+        let counted: Vec<_> = diff::counts(manifest, after)
+            .into_iter()
+            .map(|(route, rows)| format!("{route} {rows}"))
+            .collect();
+        report::line(format_args!(
+            "{}: the newest {records} records make rows in {}",
+            build.plugin(),
+            counted.join(", ")
+        ));
+        if let (Some((plugin, _)), Some(changes)) = (before, &changes) {
+            report::line(format_args!("against {plugin}:"));
+            for line in diff::lines(manifest, changes) {
+                report::line(line);
+            }
+        }
+    }
+}
+
+/// Starts a host of this process with its API on a free port of this machine, and waits until it answers.
+fn start(connections: &str, scratch: &Path) -> Result<Running, Failure> {
+    let port = free_port()?;
+    let cache = scratch.join("cache").display().to_string();
+    let text = format!(
+        "[host]\nid = \"dev\"\ncache = {cache:?}\n\n[http]\nlisten = \"127.0.0.1:{port}\"\n\n{connections}"
+    );
+    let config = Config::check(&text, &|_| None)?;
+    let host = Host::start(&config)?;
+    let client = Client::open(&Connection::local(port))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.get(path::READY, "wait for the host") {
+            Ok(_) => return Ok(Running { host, client }),
+            Err(failure) => {
+                if Instant::now() > deadline {
+                    return Err(failure);
+                }
+            }
+        }
+        if let Some(error) = host.failure() {
+            return Err(error.into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A port nobody listens on now; the host takes it a moment later.
+fn free_port() -> Result<u16, Error> {
+    let failed = |error| Error::outside("find a free port", error);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+    Ok(listener.local_addr().map_err(failed)?.port())
+}
+
+/// What the plugin asks for, granted, and routes to Cassandra discarded where it does not run.
+fn overlay_of(manifest: &Manifest, cassandra: bool) -> String {
+    let mut overlay = toml::Table::new();
+    if manifest.inputs.iter().any(|input| input.headers) {
+        overlay.insert("grants".to_owned(), vec!["headers"].into());
+    }
+    let discarded: toml::Table = manifest
+        .routes
+        .iter()
+        .filter(|route| !cassandra && matches!(route.target, Target::Cassandra(_)))
+        .map(|route| (route.name.clone(), "discard".into()))
+        .collect();
+    if !discarded.is_empty() {
+        let bind = toml::Table::from_iter([("route".to_owned(), toml::Value::Table(discarded))]);
+        overlay.insert("bind".to_owned(), toml::Value::Table(bind));
+    }
+    overlay.to_string()
+}
+
+/// The overlay as a host would read it beside these connections.
+fn checked(connections: &str, name: &str, overlay: &str) -> Result<PipelineConfig, Failure> {
+    let what = || format!("read the overlay of pipeline {name:?}");
+    let mut pipeline: toml::Table = overlay.parse().map_err(|error| {
+        Error::config(what(), error).hint("it is a [pipeline.NAME] section without its header")
+    })?;
+    pipeline.insert("file".to_owned(), "plugin.wasm".into());
+    let named = toml::Table::from_iter([(name.to_owned(), toml::Value::Table(pipeline))]);
+    let whole = toml::Table::from_iter([("pipeline".to_owned(), toml::Value::Table(named))]);
+    let text = format!("[host]\nid = \"dev\"\n\n{connections}\n{whole}");
+    let env = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+    let config = Config::check(&text, &env)?;
+    config
+        .pipelines
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::bug(what(), "the checked config lost it").into())
+}
+
+/// The `.ndjson` files of a folder in name order; none when there is no folder.
+fn samples(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let wrong = |error| Error::config(format!("read {}", folder.display()), error);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.extension().is_some_and(|ending| ending == "ndjson") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The newest records of several partitions by their timestamps, in their partitions' order.
+fn newest(batches: &[Batch], most: usize) -> Vec<Batch> {
+    let mut times: Vec<(i64, i32, i64)> = batches
+        .iter()
+        .flat_map(|batch| {
+            batch
+                .iter()
+                .map(|record| (record.timestamp, batch.partition(), record.offset))
+        })
+        .collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times.truncate(most);
+    let kept: std::collections::HashSet<(i32, i64)> = times
+        .into_iter()
+        .map(|(_, partition, offset)| (partition, offset))
+        .collect();
+    let mut out = Vec::new();
+    for batch in batches {
+        let mut part = Batch::new(batch.partition(), batch.from());
+        for record in batch
+            .iter()
+            .filter(|record| kept.contains(&(batch.partition(), record.offset)))
+        {
+            part.push(record);
+        }
+        if !part.is_empty() {
+            out.push(part);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use crate::record::Record;
+
+    fn batch(partition: i32, records: &[(i64, i64)]) -> Batch {
+        let mut batch = Batch::new(partition, records[0].0);
+        for (offset, timestamp) in records {
+            batch.push(Record {
+                key: None,
+                value: Some(b"{}"),
+                timestamp: *timestamp,
+                offset: *offset,
+                headers: b"",
+                marks: 0,
+            });
+        }
+        batch
+    }
+
+    #[test]
+    fn the_newest_records_over_all_partitions_are_kept_in_order() {
+        let batches = [
+            batch(0, &[(5, 10), (6, 40), (8, 30)]),
+            batch(1, &[(0, 20), (1, 35)]),
+            batch(2, &[(0, 1)]),
+        ];
+        let kept = newest(&batches, 3);
+        let seen: Vec<_> = kept
+            .iter()
+            .map(|batch| (batch.partition(), batch.offsets().to_vec()))
+            .collect();
+        assert_eq!(seen, [(0, vec![6, 8]), (1, vec![1])]);
+        assert_eq!(
+            newest(&batches, 100).iter().map(Batch::len).sum::<usize>(),
+            6
+        );
+    }
+
+    #[test]
+    fn an_overlay_is_read_as_a_host_would() {
+        let connections = "[kafka.main]\nbrokers = \"a:1\"\n";
+        let overlay =
+            "grants = [\"headers\"]\nconfig.unit = \"C\"\n[bind.input.i]\ntopic = \"other\"\n";
+        let pipeline = checked(connections, "p", overlay).unwrap();
+        assert_eq!(pipeline.grants, ["headers"]);
+        assert_eq!(pipeline.inputs["i"].topic.as_deref(), Some("other"));
+        assert!(pipeline.config.contains_key("unit"));
+        assert_eq!(
+            checked(connections, "p", "nonsense = 1")
+                .unwrap_err()
+                .exit_code(),
+            3
+        );
+        assert_eq!(checked(connections, "p", "= 1").unwrap_err().exit_code(), 3);
+    }
+
+    #[test]
+    fn samples_are_found_in_name_order() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(samples(&dir.path().join("data")).unwrap().is_empty());
+        for name in ["b.ndjson", "a.ndjson", "c.txt"] {
+            std::fs::write(dir.path().join(name), "{}").unwrap();
+        }
+        let found = samples(dir.path()).unwrap();
+        let names: Vec<_> = found
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["a.ndjson", "b.ndjson"]);
+    }
+}

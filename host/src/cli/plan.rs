@@ -1,0 +1,70 @@
+//! A plan as a person reads it: what would change, what is promised, what to run first, what to look at.
+//! Pure.
+
+use super::show;
+use crate::admin::types::{Change, Plan, PlanProblem};
+use crate::error::Error;
+
+/// The whole plan.
+pub(super) fn lines(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![if plan.seen == 0 {
+        format!("pipeline {}: new", plan.pipeline)
+    } else {
+        format!("pipeline {}: from revision {}", plan.pipeline, plan.seen)
+    }];
+    if plan.changes.is_empty() {
+        lines.push("nothing would change".to_owned());
+    } else {
+        lines.push(changes(&plan.changes));
+    }
+    for route in &plan.guarantees {
+        lines.push(format!(
+            "route {} → {}: {}",
+            route.route, route.sink, route.guarantee
+        ));
+        lines.push(format!("  {}", route.why));
+    }
+    if !plan.ddl.is_empty() {
+        lines.push("to run first, by the tables' owner:".to_owned());
+        lines.extend(plan.ddl.iter().map(|statement| format!("  {statement}")));
+    }
+    lines.extend(
+        plan.warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
+    for problem in &plan.problems {
+        lines.push(format!("problem: {}: {}", problem.what, problem.detail));
+        lines.extend(problem.hint.iter().map(|hint| format!("  hint: {hint}")));
+    }
+    lines
+}
+
+fn changes(changes: &[Change]) -> String {
+    show::table(
+        ["change", "from", "", "to"],
+        &[],
+        changes.iter().map(|change| {
+            [
+                change.what.clone(),
+                show::or_dash(change.from.as_ref()),
+                "→".to_owned(),
+                show::or_dash(change.to.as_ref()),
+            ]
+        }),
+    )
+}
+
+/// Why a plan cannot be deployed.
+pub(super) fn refused(pipeline: &str, problems: &[PlanProblem]) -> Option<Error> {
+    let first = problems.first()?;
+    let detail = match problems.len() {
+        1 => format!("{}: {}", first.what, first.detail),
+        more => format!("{more} problems, first: {}: {}", first.what, first.detail),
+    };
+    let error = Error::config(format!("deploy pipeline {pipeline:?}"), detail);
+    Some(match &first.hint {
+        Some(hint) => error.hint(hint.clone()),
+        None => error.hint("mend what the plan shows, then deploy again"),
+    })
+}

@@ -1,0 +1,185 @@
+//! One pipeline in full. Pure.
+
+use crate::admin::types::{CanaryStatus, Evidence, PartitionStatus, PipelineStatus, ShadowReport};
+use crate::cli::show;
+
+/// Everything that is known of a pipeline.
+pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
+    let totals = &status.totals;
+    let mut lines = vec![
+        format!("pipeline {}: {}", status.name, super::word(status.state)),
+        format!(
+            "  plugin   {} (release {}), revision {} by {}",
+            status.plugin, status.release, status.revision, status.origin
+        ),
+        format!("  lag      {} records", show::count(status.lag.records)),
+        format!(
+            "  rates    {} records/s, {} rows/s over the last 10 s",
+            show::rate(status.rates.records_per_second),
+            show::rate(status.rates.rows_per_second)
+        ),
+        format!(
+            "  totals   {} received = {} emitted + {} filtered + {} dead; {} rows in {} flights, {} retries",
+            show::count(totals.received),
+            show::count(totals.emitted),
+            show::count(totals.filtered),
+            show::count(totals.dead),
+            show::count(totals.rows),
+            show::count(totals.flights),
+            show::count(totals.retries)
+        ),
+        format!(
+            "  guest    {:.3} s in all, {} memory",
+            totals.guest_seconds,
+            show::size(status.memory_bytes)
+        ),
+    ];
+    if let Some(latency) = &status.latency {
+        lines.push(format!(
+            "  latency  p50 {:.1} ms, p99 {:.1} ms from flight to commit",
+            latency.p50_ms, latency.p99_ms
+        ));
+    }
+    let errors: Vec<_> = status
+        .errors
+        .iter()
+        .map(|error| format!("{} {}", show::count(error.count), error.class))
+        .collect();
+    lines.push(format!(
+        "  errors   {}",
+        if errors.is_empty() {
+            "none".to_owned()
+        } else {
+            errors.join(", ")
+        }
+    ));
+    let dead: Vec<_> = status
+        .dead_letters
+        .iter()
+        .map(|dead| format!("{} {}", show::count(dead.count), dead.code))
+        .collect();
+    lines.push(format!(
+        "  dead     {}",
+        if dead.is_empty() {
+            "none".to_owned()
+        } else {
+            dead.join(", ")
+        }
+    ));
+    if let Some(last) = &status.last_error {
+        lines.push(format!(
+            "  last error at {} ({}): {}: {}",
+            last.at, last.class, last.what, last.detail
+        ));
+        lines.extend(last.hint.iter().map(|hint| format!("    hint: {hint}")));
+    }
+    if let Some(canary) = &status.canary {
+        lines.extend(canary_lines(canary, &status.plugin));
+    }
+    if let Some(shadow) = &status.shadow {
+        lines.extend(shadow_lines(shadow));
+    }
+    if !status.partitions.is_empty() {
+        lines.push(partitions(&status.partitions));
+    }
+    lines
+}
+
+fn canary_lines(canary: &CanaryStatus, deployed: &str) -> Vec<String> {
+    let numbers: Vec<_> = canary.partitions.iter().map(ToString::to_string).collect();
+    let side = |name: String, evidence: &Evidence| {
+        [
+            name,
+            show::count(evidence.records),
+            share(evidence.rows, evidence.records),
+            share(evidence.dead, evidence.records),
+            show::count(evidence.plugin_errors),
+            format!("{:.2}", evidence.guest_us_per_record),
+            format!("{:.1}", evidence.p99_ms),
+        ]
+    };
+    let evidence = &canary.evidence;
+    vec![
+        format!(
+            "canary {} on partitions {}, since {}, has to hold {} s",
+            canary.plugin,
+            numbers.join(", "),
+            canary.since,
+            canary.for_seconds
+        ),
+        show::table(
+            [
+                "version",
+                "records",
+                "rows/record",
+                "dead/record",
+                "plugin errors",
+                "guest µs/record",
+                "p99 ms",
+            ],
+            &[
+                "records",
+                "rows/record",
+                "dead/record",
+                "plugin errors",
+                "guest µs/record",
+                "p99 ms",
+            ],
+            [
+                side(format!("{} (canary)", canary.plugin), &evidence.canary),
+                side(format!("{deployed} (others)"), &evidence.others),
+            ],
+        ),
+        if evidence.against.is_empty() {
+            "  nothing speaks against it so far".to_owned()
+        } else {
+            format!("  against it: {}", evidence.against.join("; "))
+        },
+    ]
+}
+
+/// Parts of a whole, to four digits.
+#[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
+fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        "–".to_owned()
+    } else {
+        format!("{:.4}", part as f64 / whole as f64)
+    }
+}
+
+fn shadow_lines(shadow: &ShadowReport) -> Vec<String> {
+    let mut lines = vec![format!(
+        "shadow {} (release {}): {} records, {} differ, {} failures",
+        shadow.plugin,
+        shadow.release,
+        show::count(shadow.records),
+        show::count(shadow.differing),
+        show::count(shadow.failures)
+    )];
+    for example in &shadow.examples {
+        lines.push(format!(
+            "  partition {} offset {}",
+            example.partition, example.offset
+        ));
+        lines.push(format!("    - {}", example.deployed));
+        lines.push(format!("    + {}", example.shadow));
+    }
+    lines
+}
+
+fn partitions(partitions: &[PartitionStatus]) -> String {
+    show::table(
+        ["partition", "host", "position", "lag", "release"],
+        &["partition", "position", "lag"],
+        partitions.iter().map(|partition| {
+            [
+                partition.partition.to_string(),
+                show::or_dash(partition.host.as_ref()),
+                show::or_dash(partition.position),
+                show::or_dash(partition.lag.map(show::count)),
+                show::or_dash(partition.release.as_ref()),
+            ]
+        }),
+    )
+}
