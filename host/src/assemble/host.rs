@@ -230,6 +230,7 @@ impl Host {
         let mut loaded = Vec::new();
         for declared in &declared {
             if let Some((release, _)) = &declared.file {
+                releases.trust(&release.digest);
                 loaded.push(releases.load_here(&declared.pipeline, release)?);
             }
         }
