@@ -1,6 +1,6 @@
 //! A host that answers from a list and remembers what it was asked: for answers a real one gives seldom.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
