@@ -88,9 +88,9 @@ pub(super) async fn version(
     tag = "plugins",
     operation_id = "upload_plugin",
     params(
-        ("content-digest" = Option<String>, Header, description = "SHA-256 of the body as RFC 9530 has it: sha-256=:BASE64:", example = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"),
-        ("wasmill-digest" = Option<String>, Header, description = "the same as sha256: and 64 hex digits", pattern = "^sha256:[0-9a-fA-F]{64}$"),
-        ("wasmill-signature" = Option<String>, Header, description = "a signature of the digest, KEY:BASE64", max_length = 512)
+        ("content-digest" = String, Header, description = "SHA-256 of the body as RFC 9530 has it: sha-256=:BASE64:", pattern = "^sha-256=:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=:$"),
+        ("wasmill-digest" = String, Header, description = "the same as sha256: and 64 hex digits", pattern = "^sha256:[0-9a-fA-F]{64}$"),
+        ("wasmill-signature" = String, Header, description = "a signature of the digest, KEY:BASE64", max_length = 512)
     ),
     request_body(
         description = "the component with its embedded manifest, as `wasmill plugin build` makes it",
@@ -347,6 +347,6 @@ mod tests {
             assert_eq!(digest(Some(wrong), None), Err(400), "{wrong}");
         }
         let other = format!("sha256:{}", "0".repeat(64));
-        assert_eq!(digest(Some(&other), Some(EMPTY_RFC)), Err(400));
+        assert_eq!(digest(Some(&other), Some(EMPTY_RFC)), Err(422));
     }
 }
