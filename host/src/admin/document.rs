@@ -131,10 +131,8 @@ fn complete(path: &str, method: &Method, operation: &mut Operation) {
     let plan = path.ends_with("/plan");
     let mut add = |status: u16, what: &str, header: Option<(&str, &str)>| {
         let all = &mut operation.responses.responses;
-        let status = status.to_string();
-        if !all.contains_key(&status) {
-            all.insert(status, RefOr::T(problem(what, header)));
-        }
+        all.entry(status.to_string())
+            .or_insert_with(|| RefOr::T(problem(what, header)));
     };
     let retry = Some(("retry-after", "seconds to wait"));
     add(403, "the role is not enough, or a web page is asking", None);
