@@ -94,6 +94,8 @@ fn bodies_that_are_wrong_are_told_apart() {
         r#"{"plugin":"a@1.0.0","plugin":"b@1.0.0"}"#,
         r#"{"plugin":"a@1.0.0","plan_hash":"x"}"#,
         r#"{"plugin":"a@1.0.0","seen":-1}"#,
+        r#"{"plugin":"a@1.0.0","seen":9223372036854775808}"#,
+        r#"{"plugin":"a@1.0.0","canary":{"partitions":2147483648}}"#,
         r#"{"plugin":"a@1.0.0","canary":{"partitions":0}}"#,
         r#"{"plugin":"a@1.0.0","canary":{"partitions":1,"for_seconds":0}}"#,
         r#"{"plugin":"a@1.0.0","canary":{"partitions":1},"shadow":true}"#,

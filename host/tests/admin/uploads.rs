@@ -44,7 +44,7 @@ fn the_digest_is_checked_and_handed_on() {
         &["wasmill-digest: sha256:12"],
         "quakes@2.0.0\n",
     )
-    .is(400, "malformed");
+    .is(422, "digest");
     host.ask(
         "PUT /v1/plugins",
         &["content-type: text/html"],
