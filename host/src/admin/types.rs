@@ -103,7 +103,10 @@ pub struct UploadReport {
 #[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     /// The uploaded version, `name@version`.
-    #[schema(example = "quakes@1.2.0")]
+    #[schema(
+        example = "quakes@1.2.0",
+        pattern = r"^[a-z][a-z0-9-]{0,62}@(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})([+-][0-9A-Za-z.-]+)?$"
+    )]
     pub plugin: String,
     /// The pipeline's section of a config file as TOML, without `file` and `plugin`: bindings, grants, limits,
     /// configuration. Secrets stay `{ env = "VARIABLE" }`. Absent: the overlay now deployed.
