@@ -7,7 +7,8 @@
 
 mod status;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 pub use status::{
@@ -114,7 +115,11 @@ pub struct DeployRequest {
     #[schema(example = "grants = [\"headers\"]\n")]
     pub overlay: Option<String>,
     /// First on some partitions, compared with the others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object"
+    )]
     pub canary: Option<CanaryRequest>,
     /// Run beside the deployed release on live batches with sinks off, and report differing rows.
     #[serde(default)]
@@ -149,7 +154,11 @@ pub struct CanaryRequest {
     #[serde(default)]
     pub then: CanaryEnd,
     /// How much worse than the others it may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object"
+    )]
     pub tolerance: Option<Tolerance>,
 }
 
@@ -341,4 +350,17 @@ fn default_canary_seconds() -> u64 {
 
 fn default_canary_records() -> u64 {
     1000
+}
+
+/// Reads an object or null: serde reads a struct from an array of its fields, too, and the document does not.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(input: D) -> Result<Option<T>, D::Error> {
+    let Some(value) = Option::<serde_json::Value>::deserialize(input)? else {
+        return Ok(None);
+    };
+    if !value.is_object() {
+        return Err(D::Error::custom("an object is taken here"));
+    }
+    serde_json::from_value(value)
+        .map(Some)
+        .map_err(D::Error::custom)
 }

@@ -96,6 +96,8 @@ fn bodies_that_are_wrong_are_told_apart() {
         r#"{"plugin":"a@1.0.0","seen":-1}"#,
         r#"{"plugin":"a@1.0.0","seen":9223372036854775808}"#,
         r#"{"plugin":"a@1.0.0","canary":{"partitions":2147483648}}"#,
+        r#"{"plugin":"a@1.0.0","canary":[1]}"#,
+        r#"{"plugin":"a@1.0.0","canary":{"partitions":1,"tolerance":[null,null]}}"#,
         r#"{"plugin":"a@1.0.0","canary":{"partitions":0}}"#,
         r#"{"plugin":"a@1.0.0","canary":{"partitions":1,"for_seconds":0}}"#,
         r#"{"plugin":"a@1.0.0","canary":{"partitions":1},"shadow":true}"#,
