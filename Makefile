@@ -5,7 +5,7 @@ CARGO ?= cargo
 WASMILL = $(CARGO) run --quiet --package wasmill --
 PLUGINS = plugins/flights plugins/earthquakes
 
-.PHONY: help demo test check unit scenarios plugins author-path deny kill-run cost install
+.PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run idle-cost cost install
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +47,16 @@ KILLS ?= 10
 kill-run: ## RECORDS flights into Postgres and Cassandra with KILLS times kill -9, compared with an independent computation
 	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
 	$(CARGO) run --release --quiet --package wasmill-tests --bin kill_run -- --records $(RECORDS) --kills $(KILLS)
+
+SWAP_RECORDS ?= 2000000
+SWAPS ?= 100
+swap-run: ## versions uploaded and swapped under a backlog of SWAP_RECORDS, SWAPS in a row during kill -9s, every row checked
+	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
+	$(CARGO) run --release --quiet --package wasmill-tests --bin swap_run -- --records $(SWAP_RECORDS) --swaps $(SWAPS)
+
+idle-cost: ## 50 plugins with nothing to do: time until a restarted host is ready, memory each adds
+	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
+	$(CARGO) run --release --quiet --package wasmill-tests --bin idle_cost
 
 cost: ## CPU a record of the whole host on real Kafka, into nothing and into Postgres
 	$(CARGO) build --release --quiet --package wasmill
