@@ -149,7 +149,7 @@ struct Mark {
 
 /// What a lazy anchor knows of a lane: an object of its own for each release, as with the real one.
 #[derive(Clone, Debug)]
-struct Held {
+pub(super) struct Held {
     epoch: Epoch,
     stored: Mark,
     pending: Option<Mark>,
@@ -181,7 +181,7 @@ pub(super) struct FakeAnchor {
     pub(super) lazy: bool,
     /// Whose connection this is; 0 for the supervisor's.
     pub(super) release: i64,
-    lanes: Arc<Mutex<HashMap<i32, Held>>>,
+    pub(super) lanes: Arc<Mutex<HashMap<i32, Held>>>,
 }
 
 fn outside(detail: &str) -> Error {
@@ -273,12 +273,7 @@ impl FakeAnchor {
         moved
     }
 
-    async fn store_pin(
-        &self,
-        claim: &Claim,
-        next: i64,
-        pin: Pin<'_>,
-    ) -> Result<(), CommitError> {
+    async fn store_pin(&self, claim: &Claim, next: i64, pin: Pin<'_>) -> Result<(), CommitError> {
         let stored = self.inner.read(claim.partition);
         let mut list = pin.cuts.to_vec();
         if self.store.lock().broken == Broken::CutsStay && pin.reserved < stored.reserved {
@@ -291,10 +286,7 @@ impl FakeAnchor {
                 });
             }
         }
-        let pin = Pin {
-            cuts: &list,
-            ..pin
-        };
+        let pin = Pin { cuts: &list, ..pin };
         let pinned = self.inner.pin(claim, next, pin).await;
         self.look(claim.partition);
         pinned
