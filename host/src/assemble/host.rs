@@ -230,6 +230,7 @@ impl Host {
         let mut loaded = Vec::new();
         for declared in &declared {
             if let Some((release, _)) = &declared.file {
+                releases.trust(&release.digest);
                 loaded.push(releases.load_here(&declared.pipeline, release)?);
             }
         }
@@ -548,6 +549,17 @@ async fn publish_all(hub: Arc<Hub>, declared: Vec<Declared>, mut stop: watch::Re
 async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>) {
     let by = format!("host:{}", hub.config.host.id);
     while let Some((pipeline, start)) = begun.recv().await {
+        let state = hub.control.state();
+        let last = state
+            .segments(&pipeline)
+            .filter(|(partition, _)| *partition == start.partition)
+            .last();
+        let known = last.is_some_and(|(_, last)| {
+            *last.release == *start.release && last.host == hub.config.host.id
+        });
+        if known {
+            continue;
+        }
         let change = Change::Segment {
             pipeline: pipeline.to_string(),
             partition: start.partition,

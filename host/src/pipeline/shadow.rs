@@ -52,8 +52,14 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
-    pub(super) fn new(release: &Release) -> Result<Self, Error> {
+    /// A shadow that goes on counting where an earlier one of the same release left off.
+    pub(super) fn new(release: &Release, known: Option<Differences>) -> Result<Self, Error> {
         let plan = &release.plan;
+        let known = known.filter(|known| *known.release == *release.id);
+        let differences = known.unwrap_or_else(|| Differences {
+            release: release.id.to_string(),
+            ..Differences::default()
+        });
         Ok(Self {
             processor: Processor::new(
                 Arc::from(plan.input.topic.as_str()),
@@ -63,9 +69,10 @@ impl Shadow {
             ),
             names: names(release),
             spare: None,
+            // What stopped it is tried again by every new lane.
             differences: Differences {
-                release: release.id.to_string(),
-                ..Differences::default()
+                stopped: None,
+                ..differences
             },
         })
     }

@@ -8,5 +8,8 @@ mod lanes;
 mod plans;
 mod process;
 mod random;
+mod stand;
 mod supervised;
+mod swaps;
+mod upgrades;
 mod world;
