@@ -471,9 +471,10 @@ async fn follow(
 ) {
     let mut told: BTreeMap<String, watch::Sender<Arc<Revision>>> = BTreeMap::new();
     let mut changed = hub.control.changed();
+    let mut caught_up = hub.control.caught_up();
     loop {
         changed.borrow_and_update();
-        if *hub.control.caught_up().borrow() {
+        if *caught_up.borrow_and_update() {
             for (name, revision) in hub.control.state().pipelines() {
                 match told.get(name) {
                     Some(told) => {
@@ -501,6 +502,10 @@ async fn follow(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             changed = changed.changed() => if changed.is_err() {
+                return;
+            },
+            // The end may be known only after the last record: then nothing else wakes this up.
+            caught = caught_up.changed() => if caught.is_err() {
                 return;
             },
             // Without anybody who could deploy something, a host ends with its last pipeline.
