@@ -555,14 +555,23 @@ async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str
     let by = format!("host:{}", hub.config.host.id);
     while let Some((pipeline, start)) = begun.recv().await {
         let state = hub.control.state();
+        let mut known = state
+            .segments(&pipeline)
+            .filter(|(partition, segment)| {
+                *partition == start.partition && *segment.release == *start.release
+            })
+            .map(|(_, segment)| segment.at);
+        // The end of the list is not enough: the next owner tells again what the one before was at work with.
         let last = state
             .segments(&pipeline)
             .filter(|(partition, _)| *partition == start.partition)
             .last();
-        let known = last.is_some_and(|(_, last)| {
-            *last.release == *start.release && last.host == hub.config.host.id
+        let goes_on = last.is_some_and(|(_, last)| {
+            *last.release == *start.release
+                && last.host == hub.config.host.id
+                && last.at <= start.at
         });
-        if known {
+        if goes_on || known.any(|at| at == start.at) {
             continue;
         }
         let change = Change::Segment {
