@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fakes::Fault;
+use super::fakes::{Broken, Fault};
 use super::guest::Act;
 use super::stand::{Host, Stand, batch_of, beside, id, until};
 use super::world::{Sinks, batch, on_a_shard};
@@ -428,6 +428,51 @@ fn whatever_becomes_of_a_pin_one_release_an_offset() {
             }
         }
     }
+}
+
+/// Lowers a grant with a cut above it, loses the reply, and has a record fetched before the request arrives.
+async fn lowered_without_a_reply(broken: Broken) -> Vec<String> {
+    let stand = Stand::new(Sinks::Both, emit).await;
+    stand.store.lock().broken = broken;
+    stand.leave_reserved(50).await;
+    let mut host = stand.host().await;
+    play(&mut host, async |inlet| {
+        inlet.send(batch(0, 0..10)).unwrap();
+        until("committed", || stand.position() == 10).await;
+        stand.ask(2);
+        until("asked for", || stand.cuts().len() == 2).await;
+        assert!(stand.cuts()[1].0 > GRANT);
+        inlet.send(batch(0, 10..60)).unwrap();
+        until("past what was found", || stand.position() == 60).await;
+        stand.store.lock().grants = [Fault::UnknownLate].into();
+        until("lowered", || stand.store.lock().grants.is_empty()).await;
+        inlet.send(batch(0, 60..70)).unwrap();
+        until("committed", || stand.store.lock().wrote.contains_key(&69)).await;
+    })
+    .await;
+    drop(host);
+    let mut host = stand.host().await;
+    let left = batch_of(&all(12_000), host.claim.next, 12_000);
+    let script = async {
+        host.inlet.send(left).unwrap();
+        until("through", || stand.position() == 12_000).await;
+    };
+    let ended = beside(&mut host.run, script).await.0;
+    assert!(ended.is_none(), "{ended:?}");
+    drained(host).await;
+    stand.check(&all(12_000))
+}
+
+#[test]
+fn a_lowering_without_a_reply_is_followed_by_a_claim() {
+    on_a_shard(async {
+        assert_eq!(lowered_without_a_reply(Broken::Nothing).await, NOTHING);
+        let wrong = lowered_without_a_reply(Broken::ReadNotClaim).await;
+        assert!(
+            !wrong.is_empty(),
+            "nobody noticed that it was only read again"
+        );
+    });
 }
 
 #[test]
