@@ -543,6 +543,48 @@ fn a_lazy_anchor_hands_its_position_on_and_takes_it_back() {
 }
 
 #[test]
+fn connections_that_take_over_without_a_claim_do_not_go_unnoticed() {
+    on_a_shard(async {
+        let stand = Stand::new(Sinks::Ahead, emit).await;
+        stand.store.lock().broken = Broken::NoClaimAtHandOver;
+        // Another partition keeps the first release's connections, and what they knew of this one, open.
+        let mut other = stand.host_of(1).await;
+        play(&mut other, async |_| {
+            tokio::time::sleep(Duration::from_millis(20)).await
+        })
+        .await;
+        let mut host = stand.host().await;
+        let inlet = host.inlet.clone();
+        let script = async {
+            for (release, at) in [(1, 0), (2, 10), (1, 20)] {
+                stand.desired.send_replace(Desired {
+                    canary: Some((stand.make(release), [0].into())),
+                    ..Desired::only(stand.make(1))
+                });
+                until("a swap", || {
+                    let begins = stand.begins();
+                    begins.last().is_some_and(|last| last.1 == id(release))
+                })
+                .await;
+                inlet.send(batch(0, at..at + 10)).unwrap();
+                let wrote = || stand.store.lock().wrote.contains_key(&(at + 9));
+                if release == 2 || at == 0 {
+                    until("committed", wrote).await;
+                }
+            }
+        };
+        let ended = match beside(&mut host.run, script).await.0 {
+            Some(ended) => ended,
+            None => host.run.await,
+        };
+        let LaneEnd::Stopped(error) = ended else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(error.blame(), Blame::Bug, "{error}");
+    });
+}
+
+#[test]
 fn a_position_of_a_host_without_cuts_is_pinned_where_it_stands() {
     on_a_shard(async {
         let stand = Stand::new(Sinks::Both, emit).await;
