@@ -73,11 +73,7 @@ async fn main() -> anyhow::Result<()> {
     let stage = Stage::new();
     stage.feed.topic("idle", 1).await;
     versioned::create_table(&stage).await;
-    let plot = Plot {
-        cache: stage.path("cache"),
-        ..Plot::new("idle")
-    };
-    let site = Site::new(&stage, &plot);
+    let site = Site::new(&stage, &Plot::new("idle"));
     let (empty, without) = restarts(&site, options.restarts);
 
     eprintln!("idle cost: uploading {} plugins", options.plugins);

@@ -30,8 +30,9 @@ pub struct Plot {
     pub id: String,
     /// The topic of the control log.
     pub control: String,
-    /// Its cache; tests share one where nothing else is said.
-    pub cache: PathBuf,
+    /// Its cache; a folder of its own where nothing else is said, since a host remembers there which control log it
+    /// has followed.
+    pub cache: Option<PathBuf>,
     /// Further lines of `[http]`; tests ask more often than clients should.
     pub http: String,
     /// Further sections.
@@ -39,12 +40,12 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// With the control log's default topic and the cache that all tests share.
+    /// With the control log's default topic.
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
             control: "wasmill.control".to_owned(),
-            cache: artifact::compiled_cache(),
+            cache: None,
             http: "limits.requests_per_second = 100000".to_owned(),
             more: String::new(),
         }
@@ -58,7 +59,8 @@ impl Site {
         std::fs::create_dir_all(&folder).unwrap();
         let port = free_port();
         let shared = format!("{:?}", artifact::compiled_cache().display().to_string());
-        let own = format!("{:?}", plot.cache.display().to_string());
+        let cache = plot.cache.clone().unwrap_or_else(|| folder.join("cache"));
+        let own = format!("{:?}", cache.display().to_string());
         let connections = stage
             .connections()
             .replace("id = \"test-host\"", &format!("id = {:?}", plot.id))

@@ -53,7 +53,7 @@ async fn a_full_disk_refuses_uploads_and_stops_nothing() {
         return;
     };
     let plot = Plot {
-        cache,
+        cache: Some(cache),
         ..Plot::new("full")
     };
     let site = Site::new(&stage, &plot);

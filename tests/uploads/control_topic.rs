@@ -147,11 +147,15 @@ async fn a_deleted_control_topic_is_told_and_stops_no_record() {
     let answer = site.api.upload(&std::fs::read(&new.file).unwrap()).unwrap();
     assert_eq!(answer.status, 503, "{}", answer.refused());
     running.alive().unwrap();
-    assert!(
-        running.stop(Duration::from_secs(25)).code.is_some(),
-        "it can still be stopped"
-    );
-    // The next start makes the topic anew; positions are in the database, so nothing is done twice.
+    let exit = running.stop(Duration::from_secs(25));
+    assert!(exit.code.is_some(), "it can still be stopped");
+    // The next start would begin with nothing deployed: it refuses, and names the file that stands for "I know".
+    let exit = site.start().wait(SOON);
+    assert_eq!(exit.code, Some(3), "{}", exit.stderr);
+    let hint = exit.stderr.split('`').nth(1);
+    let file = std::path::Path::new(hint.expect("the hint quotes a file"));
+    std::fs::remove_file(file).unwrap();
+    // Positions are in the database, so nothing is done twice.
     let (mut running, _) = site.up();
     deploy_first(&site, &old);
     rows_of(&stage, &old).await;

@@ -201,7 +201,7 @@ async fn cut_slow_huge_and_misaddressed_uploads_are_refused() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .filter(|name| {
-            !["wasmill.toml", "host.log", "host.out"]
+            !["wasmill.toml", "host.log", "host.out", "cache"]
                 .iter()
                 .any(|known| name == known)
         })

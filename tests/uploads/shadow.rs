@@ -72,14 +72,25 @@ async fn a_shadow_that_traps_harms_nobody_and_a_shadow_can_be_promoted() {
     rows_of(&stage, &live).await;
     site.api.upload_file(&trapping.file);
     deployed(&site, &trapping, json!({ "shadow": true }));
-    eventually(SOON, "its failures are counted", async || {
-        let status = site.api.status(PIPELINE)?;
-        match status["shadow"]["failures"].as_u64() {
-            Some(failures) if failures > 3 => Ok(()),
-            _ => Err(status["shadow"].to_string()),
+    let report = eventually(SOON, "the shadow has seen records", async || {
+        let report = site.api.status(PIPELINE)?["shadow"].clone();
+        match report["records"].as_u64() {
+            Some(records) if records > 2_000 => Ok(report),
+            _ => Err(report.to_string()),
         }
     })
     .await;
+    // One record in twenty traps, and one in five has the other version in its row.
+    let count = |name: &str| report[name].as_u64().unwrap();
+    let (records, differing) = (count("records"), count("differing"));
+    assert!(
+        records * 2 <= differing * 9 && differing * 7 <= records * 2,
+        "{differing} of {records} differ"
+    );
+    assert!(
+        report["examples"].to_string().contains("trap"),
+        "an example tells of a trap: {report:#}"
+    );
     host.alive().unwrap();
     assert_eq!(
         stage.dead().await,

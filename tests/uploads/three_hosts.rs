@@ -17,15 +17,7 @@ use super::{PIPELINE, SOON, deploy_first, exact, processed, rows_of, stage};
 const REBALANCED: Duration = Duration::from_secs(60);
 
 fn site(stage: &Stage, id: &str) -> Site {
-    // A cache of its own: what another host compiled helps it nothing.
-    let cache = stage.path(id).join("cache");
-    Site::new(
-        stage,
-        &Plot {
-            cache,
-            ..Plot::new(id)
-        },
-    )
+    Site::new(stage, &Plot::new(id))
 }
 
 /// What a host believes: revision, release and every stored version with its digest.

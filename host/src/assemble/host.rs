@@ -471,9 +471,10 @@ async fn follow(
 ) {
     let mut told: BTreeMap<String, watch::Sender<Arc<Revision>>> = BTreeMap::new();
     let mut changed = hub.control.changed();
+    let mut caught_up = hub.control.caught_up();
     loop {
         changed.borrow_and_update();
-        if *hub.control.caught_up().borrow() {
+        if *caught_up.borrow_and_update() {
             for (name, revision) in hub.control.state().pipelines() {
                 match told.get(name) {
                     Some(told) => {
@@ -501,6 +502,10 @@ async fn follow(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             changed = changed.changed() => if changed.is_err() {
+                return;
+            },
+            // The end may be known only after the last record: then nothing else wakes this up.
+            caught = caught_up.changed() => if caught.is_err() {
                 return;
             },
             // Without anybody who could deploy something, a host ends with its last pipeline.
@@ -550,14 +555,23 @@ async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str
     let by = format!("host:{}", hub.config.host.id);
     while let Some((pipeline, start)) = begun.recv().await {
         let state = hub.control.state();
+        let mut known = state
+            .segments(&pipeline)
+            .filter(|(partition, segment)| {
+                *partition == start.partition && *segment.release == *start.release
+            })
+            .map(|(_, segment)| segment.at);
+        // The end of the list is not enough: the next owner tells again what the one before was at work with.
         let last = state
             .segments(&pipeline)
             .filter(|(partition, _)| *partition == start.partition)
             .last();
-        let known = last.is_some_and(|(_, last)| {
-            *last.release == *start.release && last.host == hub.config.host.id
+        let goes_on = last.is_some_and(|(_, last)| {
+            *last.release == *start.release
+                && last.host == hub.config.host.id
+                && last.at <= start.at
         });
-        if known {
+        if goes_on || known.any(|at| at == start.at) {
             continue;
         }
         let change = Change::Segment {

@@ -49,6 +49,7 @@ impl Partition {
                 break (wanted, desired.order, connections);
             }
         };
+        self.told_again();
         let mut owned = Ownership::new(connections, self.claim.clone(), self.mode.clone());
         owned.upgrade(&wanted.id, &order).await?;
         let (at, mut opened) = (owned.next, wanted);
@@ -176,10 +177,26 @@ impl Partition {
             plugin = release.plan.plugin, release = %release.id,
             "processing"
         );
+        self.tell(Arc::clone(&release.id), at);
+    }
+
+    /// Tells what the owner before was at work with, since the list of cuts may forget it now: it may have died
+    /// between a commit and its word about it.
+    fn told_again(&self) {
+        let Claim {
+            cuts: list, next, ..
+        } = &self.claim;
+        if let Some(cut) = cuts::deciding(list, *next).filter(|cut| cut.at < *next) {
+            self.tell(Arc::from(cut.release.as_str()), cut.at);
+        }
+    }
+
+    fn tell(&self, release: Arc<str>, at: i64) {
+        let partition = self.claim.partition;
         let start = SegmentStart {
             partition,
             at,
-            release: Arc::clone(&release.id),
+            release,
         };
         self.segments.send(start).ok();
     }
