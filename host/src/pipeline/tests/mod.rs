@@ -8,6 +8,7 @@ mod lanes;
 mod plans;
 mod process;
 mod random;
+mod shadow;
 mod stand;
 mod supervised;
 mod swaps;
