@@ -21,7 +21,7 @@ const TOPIC: &str = "written-ahead";
 const KEYSPACE: &str = "written_ahead";
 const PIPELINE: &str = "ahead";
 const PARTITIONS: i32 = 4;
-const EACH: i64 = 12_000;
+const EACH: i64 = 60_000;
 
 /// `(offset, version)` of every row in Cassandra, by partition, in order.
 async fn copies(session: &Session) -> BTreeMap<i32, Vec<(i64, String)>> {

@@ -85,9 +85,11 @@ impl Hub {
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if let Some(error) = self.control.lost() {
-            // What is deployed runs on; nothing can be changed through this host.
-            reasons.push(format!("the control log is lost: {error}"));
-        } else if !*self.control.caught_up().borrow() {
+            reasons.push(format!(
+                "the control log is gone, nothing can be deployed: {error}"
+            ));
+        }
+        if !*self.control.caught_up().borrow() {
             reasons.push("the control log is not read to its end yet".to_owned());
         } else if !self.published.load(Ordering::Acquire) {
             reasons.push("the config's pipelines are not deployed yet".to_owned());
