@@ -147,7 +147,7 @@ struct Counted {
 
 /// The numbers of one partition under one release.
 #[derive(Debug, Default)]
-pub struct LaneCounters {
+pub(super) struct LaneCounters {
     // Taken once a flight by the one lane that writes, and by readers; never across an await.
     counted: Mutex<Counted>,
 }
@@ -202,10 +202,13 @@ impl Drop for Running {
     }
 }
 
+/// The numbers of a release.
+type ByRelease = (Arc<str>, Arc<LaneCounters>);
+
 #[derive(Debug, Default)]
 struct Lanes {
     // Oldest first in each partition.
-    lanes: BTreeMap<i32, Vec<(Arc<str>, Arc<LaneCounters>)>>,
+    lanes: BTreeMap<i32, Vec<ByRelease>>,
     retired: Totals,
 }
 
