@@ -62,8 +62,8 @@
 //! # Layers
 //!
 //! `error task clock record` ← `config manifest telemetry decode` ← contracts (`source sink anchor route plugin`) ←
-//! adapters (`kafka postgres cassandra`, the engine in `plugin`), which never import each other. `pipeline` and `control`
-//! know contracts only; `control` is a state machine and the trait of its log, which `kafka` implements.
+//! adapters (`kafka postgres cassandra`, the engine in `plugin`), which never import each other. `pipeline` and
+//! `control` know contracts only; `control` is a state machine and the trait of its log, which `kafka` implements.
 //! `admin author upload cli assemble` know all, but only `assemble` picks adapters (the demo, `dev` and `feed` look at
 //! servers by themselves). `admin` defines `Operator`, what the API asks of a host; `assemble` implements it, and `cli`
 //! is a client of the API. A test holds it.
