@@ -5,3 +5,4 @@ mod chaos;
 mod contract;
 mod layering;
 mod scenario;
+mod uploads;

@@ -7,11 +7,12 @@ use std::path::Path;
 use wasmill::admin::serve;
 use wasmill::config::Config;
 
+#[allow(dead_code, reason = "the tests look into it, this program does not")]
 #[path = "../tests/admin/fake.rs"]
 mod fake;
 
 fn main() {
-    let file = std::env::args().last().unwrap();
+    let file = std::env::args().next_back().unwrap();
     wasmill::telemetry::log_to_stderr("warn", false);
     let config = Config::load(Path::new(&file)).unwrap();
     let http = config.http.unwrap();

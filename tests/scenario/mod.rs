@@ -2,5 +2,6 @@
 
 pub(crate) mod bad_input;
 pub(crate) mod flights;
+mod neighbour;
 mod real;
 mod zoo;

@@ -150,17 +150,26 @@ impl Host {
         String::from_utf8_lossy(&bytes[self.log_start.min(bytes.len())..]).into_owned()
     }
 
+    /// Its resident set now, bytes; 0 once the process is dead.
+    pub fn resident(&self) -> u64 {
+        kilobytes(self.pid(), "VmRSS:") * 1024
+    }
+
     /// What it has used so far.
     pub fn usage(&self) -> Usage {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes =
-            peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
         Usage {
             cpu: stat(self.pid()).map_or(0.0, |(_, cpu)| cpu),
-            peak_memory: kilobytes.unwrap_or(0) * 1024,
+            peak_memory: kilobytes(self.pid(), "VmHWM:") * 1024,
         }
     }
+}
+
+/// A line of `/proc/PID/status` in kB; 0 where there is none.
+fn kilobytes(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
 }
 
 /// State and CPU seconds of a process (proc(5): fields 3, 14 and 15; the name in field 2 may hold anything).

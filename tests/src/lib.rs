@@ -5,6 +5,9 @@
 //!   │ records::Feed          produces records and knows which offset each got
 //!   │ Stage::config          writes wasmill.toml
 //!   │ host::Host             `wasmill run` as a process: killed, stopped, waited for
+//!   │ Site                   a host that can be talked to: its config, its port, `api::Api`, run after run
+//!   │ versions, versioned    a hundred versions of one plugin; what their rows have to be
+//!   │ swaps                  versions replaced while records flow and hosts die; what has to hold afterwards
 //!   └ Stage::number, rows    looks into Postgres; `ring` into Cassandra
 //! ```
 //!
@@ -17,13 +20,21 @@
     reason = "a test crate: a panic is how a test fails, and it says where"
 )]
 
+pub mod api;
 pub mod artifact;
 pub mod expected;
 pub mod hash;
 pub mod host;
+pub mod latency;
 pub mod records;
 pub mod ring;
+pub mod site;
 pub mod stage;
+pub mod steady;
+pub mod swaps;
+pub mod versioned;
+pub mod versions;
 pub mod wait;
 
+pub use site::Site;
 pub use stage::Stage;

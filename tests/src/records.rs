@@ -1,5 +1,6 @@
 //! Records for tests: made, produced with acks=all, and known by the offset each got.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -129,6 +130,31 @@ impl Feed {
         for one in made {
             one.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
         }
+    }
+
+    /// Deletes a topic.
+    pub async fn delete_topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(15)));
+        for gone in admin.delete_topics(&[name], &options).await.unwrap() {
+            gone.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
+        }
+    }
+
+    /// The offset after the last record of every partition of a topic.
+    pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let client = self.producer.client();
+        let within = Duration::from_secs(15);
+        let metadata = client.fetch_metadata(Some(topic), within).unwrap();
+        let partitions = metadata.topics()[0].partitions().iter();
+        partitions
+            .map(|partition| {
+                let (_, end) = client
+                    .fetch_watermarks(topic, partition.id(), within)
+                    .unwrap();
+                (partition.id(), end)
+            })
+            .collect()
     }
 
     /// Produces all and waits until each is stored; the places are in the order of `records`.

@@ -53,6 +53,11 @@ impl Stage {
         }
     }
 
+    /// Where its Kafka is.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     /// A file of the stage's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

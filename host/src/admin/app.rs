@@ -143,10 +143,10 @@ impl App {
 
     /// Tells the audit trail about a denial, unless there were too many of this one's.
     async fn denied(&self, by: &str, what: String, why: &Trouble) {
-        tracing::warn!(by, what, why = why.detail(), "request denied");
         let all = Client::Token(String::new());
         let kept = self.denials.lock().take(all, Instant::now());
         if kept.is_ok() {
+            tracing::warn!(by, what, why = why.detail(), "request denied");
             self.operator.denied(by, &what, why.detail()).await;
         }
     }

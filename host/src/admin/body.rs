@@ -121,6 +121,9 @@ pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
     if bytes.is_empty() {
         return Ok(T::default());
     }
+    if bytes.trim_ascii() == b"null" {
+        return typed.map(|()| T::default());
+    }
     typed?;
     parse(&bytes)
 }
@@ -135,7 +138,13 @@ async fn all(request: Request, stall: Duration) -> Result<Vec<u8>, Trouble> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Trouble> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    let read = serde_json::from_slice::<T>(bytes).and_then(|value| {
+        // serde reads a struct from an array of its fields, too; the API takes objects only.
+        let is_object = bytes.trim_ascii_start().starts_with(b"{");
+        let other = || serde::de::Error::custom("an object is taken, not an array");
+        is_object.then_some(value).ok_or_else(other)
+    });
+    read.map_err(|error| {
         let (status, code) = if error.is_data() {
             (StatusCode::UNPROCESSABLE_ENTITY, "body")
         } else {

@@ -7,10 +7,10 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use http::Method;
 use utoipa::OpenApi;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    Content, HeaderBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type,
+    Content, HeaderBuilder, Object, Ref, RefOr, Required, Response, ResponseBuilder, Type,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -131,10 +131,8 @@ fn complete(path: &str, method: &Method, operation: &mut Operation) {
     let plan = path.ends_with("/plan");
     let mut add = |status: u16, what: &str, header: Option<(&str, &str)>| {
         let all = &mut operation.responses.responses;
-        let status = status.to_string();
-        if !all.contains_key(&status) {
-            all.insert(status, RefOr::T(problem(what, header)));
-        }
+        all.entry(status.to_string())
+            .or_insert_with(|| RefOr::T(problem(what, header)));
     };
     let retry = Some(("retry-after", "seconds to wait"));
     add(403, "the role is not enough, or a web page is asking", None);
@@ -169,6 +167,11 @@ fn complete(path: &str, method: &Method, operation: &mut Operation) {
                 "somebody else was first, or the version exists with other bytes",
                 None,
             );
+        }
+    }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if parameter.parameter_in == ParameterIn::Header {
+            parameter.required = Required::False;
         }
     }
     if !free {

@@ -24,6 +24,9 @@ type Counts = Family<Labels, Counter>;
 type Sums = Family<Labels, Counter<f64, AtomicU64>>;
 type Levels = Family<Labels, Gauge<f64, AtomicU64>>;
 
+/// A number of a pipeline.
+type Of<T> = fn(&PipelineStatus) -> T;
+
 /// Requests by route, method and status.
 #[derive(Debug, Default)]
 pub(super) struct Requests(Counts);
@@ -91,7 +94,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     let with = |status: &PipelineStatus, name: &'static str, value: &str| {
         vec![("pipeline", status.name.clone()), (name, value.to_owned())]
     };
-    let counts: [(metric::Name, fn(&PipelineStatus) -> u64); 7] = [
+    let counts: [(metric::Name, Of<u64>); 7] = [
         (metric::RECORDS_RECEIVED, |status| status.totals.received),
         (metric::RECORDS_EMITTED, |status| status.totals.emitted),
         (metric::RECORDS_FILTERED, |status| status.totals.filtered),
@@ -107,7 +110,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
             .collect();
         count(registry, name, &all);
     }
-    let levels: [(metric::Name, fn(&PipelineStatus) -> f64); 3] = [
+    let levels: [(metric::Name, Of<f64>); 3] = [
         (metric::LAG, |status| float(status.lag.records)),
         (metric::MEMORY, |status| float(status.memory_bytes)),
         (metric::REVISION, |status| float(status.revision)),

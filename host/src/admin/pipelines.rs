@@ -253,11 +253,10 @@ async fn deployment(request: Request, app: &App) -> Result<DeployRequest, Troubl
         return Err(refused(detail));
     }
     if let Some(canary) = &wanted.canary {
-        if canary.partitions == 0 {
-            return Err(refused(
-                "canary.partitions is 0: a canary runs on at least one",
-            ));
+        if canary.partitions == 0 || i32::try_from(canary.partitions).is_err() {
+            return Err(refused("canary.partitions is no number of partitions"));
         }
+        counts("canary.min_records", Some(canary.min_records))?;
         if !(1..=LONGEST).contains(&canary.for_seconds) {
             return Err(refused("canary.for_seconds is not from 1 to 604800"));
         }
@@ -268,6 +267,7 @@ async fn deployment(request: Request, app: &App) -> Result<DeployRequest, Troubl
         }
         tolerable(canary.tolerance.as_ref())?;
     }
+    counts("seen", wanted.seen)?;
     short(wanted.note.as_deref())?;
     Ok(wanted)
 }
@@ -297,8 +297,19 @@ fn tolerable(tolerance: Option<&Tolerance>) -> Result<(), Trouble> {
 
 async fn change(request: Request, app: &App) -> Result<ChangeRequest, Trouble> {
     let wanted: ChangeRequest = body::json_or_default(request, app.limits.stall).await?;
+    counts("seen", wanted.seen)?;
     short(wanted.note.as_deref())?;
     Ok(wanted)
+}
+
+/// Numbers past 2⁶³ are no counts: the document says int64.
+fn counts(name: &str, value: Option<u64>) -> Result<(), Trouble> {
+    match value {
+        Some(value) if i64::try_from(value).is_err() => {
+            Err(refused(format!("{name} is too large")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn short(note: Option<&str>) -> Result<(), Trouble> {

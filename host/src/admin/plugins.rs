@@ -88,9 +88,9 @@ pub(super) async fn version(
     tag = "plugins",
     operation_id = "upload_plugin",
     params(
-        ("content-digest" = Option<String>, Header, description = "SHA-256 of the body as RFC 9530 has it: sha-256=:BASE64:", example = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"),
-        ("wasmill-digest" = Option<String>, Header, description = "the same as sha256: and 64 hex digits", pattern = "^sha256:[0-9a-fA-F]{64}$"),
-        ("wasmill-signature" = Option<String>, Header, description = "a signature of the digest, KEY:BASE64", max_length = 512)
+        ("content-digest" = String, Header, description = "SHA-256 of the body as RFC 9530 has it: sha-256=:BASE64:", pattern = "^sha-256=:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=:$"),
+        ("wasmill-digest" = String, Header, description = "the same as sha256: and 64 hex digits", pattern = "^sha256:[0-9a-fA-F]{64}$"),
+        ("wasmill-signature" = String, Header, description = "a signature of the digest, KEY:BASE64", max_length = 512)
     ),
     request_body(
         description = "the component with its embedded manifest, as `wasmill plugin build` makes it",
@@ -224,26 +224,25 @@ fn wanted_digest(headers: &HeaderMap) -> Result<Option<[u8; 32]>, Trouble> {
         Some(
             value
                 .to_str()
-                .map_err(|_| Trouble::malformed(format!("{name} is not ASCII"))),
+                .map_err(|_| bad_digest(format!("{name} is not ASCII"))),
         )
     };
     let own = text(&DIGEST).transpose()?.map(|text| {
         let digest = text.strip_prefix("sha256:").and_then(unhex);
-        digest.ok_or_else(|| Trouble::malformed("wasmill-digest is not sha256: and 64 hex digits"))
+        digest.ok_or_else(|| bad_digest("wasmill-digest is not sha256: and 64 hex digits"))
     });
     let rfc = text(&CONTENT_DIGEST).transpose()?.map(content_digest);
     match (own.transpose()?, rfc.transpose()?.flatten()) {
-        (Some(one), Some(other)) if one != other => Err(Trouble::malformed(
-            "content-digest and wasmill-digest differ",
-        )),
+        (Some(one), Some(other)) if one != other => {
+            Err(bad_digest("content-digest and wasmill-digest differ"))
+        }
         (one, other) => Ok(one.or(other)),
     }
 }
 
 /// `sha-256=:BASE64:` among other members of an RFC 9530 dictionary; algorithms we do not know are skipped.
 fn content_digest(text: &str) -> Result<Option<[u8; 32]>, Trouble> {
-    let wrong =
-        || Trouble::malformed("content-digest is not as RFC 9530 has it, e.g. sha-256=:BASE64:");
+    let wrong = || bad_digest("content-digest is not as RFC 9530 has it, e.g. sha-256=:BASE64:");
     let mut found = None;
     for member in text.split(',') {
         let (name, value) = member.trim().split_once('=').ok_or_else(wrong)?;
@@ -258,6 +257,11 @@ fn content_digest(text: &str) -> Result<Option<[u8; 32]>, Trouble> {
         }
     }
     Ok(found)
+}
+
+fn bad_digest(detail: impl Into<String>) -> Trouble {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Trouble::new(status, "digest", "read the digest", detail)
 }
 
 fn signature(headers: &HeaderMap) -> Result<Option<String>, Trouble> {
@@ -334,7 +338,7 @@ mod tests {
             "sha-256=:",
             "sha-256=::",
         ] {
-            assert_eq!(digest(None, Some(wrong)), Err(400), "{wrong}");
+            assert_eq!(digest(None, Some(wrong)), Err(422), "{wrong}");
         }
         for wrong in [
             "",
@@ -344,9 +348,9 @@ mod tests {
             &format!("{own}0"),
             &format!("sha256:{}é", &EMPTY[..62]),
         ] {
-            assert_eq!(digest(Some(wrong), None), Err(400), "{wrong}");
+            assert_eq!(digest(Some(wrong), None), Err(422), "{wrong}");
         }
         let other = format!("sha256:{}", "0".repeat(64));
-        assert_eq!(digest(Some(&other), Some(EMPTY_RFC)), Err(400));
+        assert_eq!(digest(Some(&other), Some(EMPTY_RFC)), Err(422));
     }
 }

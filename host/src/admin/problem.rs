@@ -16,6 +16,12 @@ pub(super) const PROBLEM: &str = "application/problem+json";
 /// A request that is not done.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
+    // Boxed because it is the error of everything here, and large.
+    parts: Box<Parts>,
+}
+
+#[derive(Clone, Debug)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     title: String,
@@ -32,19 +38,28 @@ impl Trouble {
         title: impl Into<String>,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
+        let parts = Parts {
             status,
             code,
             title: title.into(),
             detail: detail.into(),
             hint: None,
             header: None,
+        };
+        Self {
+            parts: Box::new(parts),
         }
+    }
+
+    /// A header of the answer.
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.parts.header = Some((name, value));
+        self
     }
 
     /// What to do.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.parts.hint = Some(hint.into());
         self
     }
 
@@ -76,11 +91,9 @@ impl Trouble {
         } else {
             "Bearer realm=\"wasmill\", error=\"invalid_token\""
         };
-        Self {
-            header: Some((WWW_AUTHENTICATE, HeaderValue::from_static(challenge))),
-            ..Self::new(StatusCode::UNAUTHORIZED, code, "know the caller", detail)
-        }
-        .hint("send `Authorization: Bearer TOKEN` with a token of [http] in the host's config")
+        Self::new(StatusCode::UNAUTHORIZED, code, "know the caller", detail)
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+            .hint("send `Authorization: Bearer TOKEN` with a token of [http] in the host's config")
     }
 
     /// The caller is known and may not.
@@ -96,10 +109,8 @@ impl Trouble {
         detail: impl Into<String>,
         seconds: u64,
     ) -> Self {
-        Self {
-            header: Some((RETRY_AFTER, HeaderValue::from(seconds.max(1)))),
-            ..Self::new(status, code, title, detail)
-        }
+        let seconds = HeaderValue::from(seconds.max(1));
+        Self::new(status, code, title, detail).header(RETRY_AFTER, seconds)
     }
 
     /// A defect of ours; what exactly is in the log, not in the answer.
@@ -119,45 +130,42 @@ impl Trouble {
             Some(allow) if !allow.is_empty() => format!("this path takes {allow}"),
             _ => "this path does not take it".to_owned(),
         };
-        let header = allow.map(|allow| (ALLOW, allow.clone()));
-        Self {
-            header,
-            ..Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method",
-                "take the method",
-                detail,
-            )
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let trouble = Self::new(status, "method", "take the method", detail);
+        match allow {
+            Some(allow) => trouble.header(ALLOW, allow.clone()),
+            None => trouble,
         }
     }
 
     /// Its status.
     pub(super) fn status(&self) -> StatusCode {
-        self.status
+        self.parts.status
     }
 
     /// What came back, for the audit trail and the log.
     pub(super) fn detail(&self) -> &str {
-        &self.detail
+        &self.parts.detail
     }
 
     /// The answer to a request for `path`.
     pub(super) fn response(self, path: &str) -> Response {
+        let parts = *self.parts;
         let problem = Problem {
-            kind: format!("urn:wasmill:problem:{}", self.code),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: self.detail,
+            kind: format!("urn:wasmill:problem:{}", parts.code),
+            title: parts.title,
+            status: parts.status.as_u16(),
+            detail: parts.detail,
             instance: path.to_owned(),
-            code: self.code.to_owned(),
-            hint: self.hint,
+            code: parts.code.to_owned(),
+            hint: parts.hint,
         };
         let body = serde_json::to_vec(&problem).expect("strings and a number serialize");
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = parts.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = parts.header {
             headers.insert(name, value);
         }
         response
@@ -168,7 +176,7 @@ impl IntoResponse for Trouble {
     /// Carries the trouble to where the path is known.
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.parts.status;
         response.extensions_mut().insert(self);
         response
     }
@@ -191,15 +199,12 @@ impl From<Refusal> for Trouble {
                 return Self::bug();
             }
         };
-        let retry = (kind == Kind::Unavailable).then(|| (RETRY_AFTER, HeaderValue::from(1_u64)));
-        Self {
-            status,
-            code,
-            title: error.what().to_owned(),
-            detail: error.detail().to_owned(),
-            hint: error.hint_text().map(str::to_owned),
-            header: retry,
+        let mut trouble = Self::new(status, code, error.what(), error.detail());
+        trouble.parts.hint = error.hint_text().map(str::to_owned);
+        if kind == Kind::Unavailable {
+            trouble = trouble.header(RETRY_AFTER, HeaderValue::from(1_u64));
         }
+        trouble
     }
 }
 

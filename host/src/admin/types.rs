@@ -7,7 +7,8 @@
 
 mod status;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 pub use status::{
@@ -103,7 +104,10 @@ pub struct UploadReport {
 #[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     /// The uploaded version, `name@version`.
-    #[schema(example = "quakes@1.2.0")]
+    #[schema(
+        example = "quakes@1.2.0",
+        pattern = r"^[a-z][a-z0-9-]{0,62}@(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})([+-][0-9A-Za-z.-]+)?$"
+    )]
     pub plugin: String,
     /// The pipeline's section of a config file as TOML, without `file` and `plugin`: bindings, grants, limits,
     /// configuration. Secrets stay `{ env = "VARIABLE" }`. Absent: the overlay now deployed.
@@ -111,7 +115,11 @@ pub struct DeployRequest {
     #[schema(example = "grants = [\"headers\"]\n")]
     pub overlay: Option<String>,
     /// First on some partitions, compared with the others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object"
+    )]
     pub canary: Option<CanaryRequest>,
     /// Run beside the deployed release on live batches with sinks off, and report differing rows.
     #[serde(default)]
@@ -146,7 +154,11 @@ pub struct CanaryRequest {
     #[serde(default)]
     pub then: CanaryEnd,
     /// How much worse than the others it may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object"
+    )]
     pub tolerance: Option<Tolerance>,
 }
 
@@ -338,4 +350,17 @@ fn default_canary_seconds() -> u64 {
 
 fn default_canary_records() -> u64 {
     1000
+}
+
+/// Reads an object or null: serde reads a struct from an array of its fields, too, and the document does not.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(input: D) -> Result<Option<T>, D::Error> {
+    let Some(value) = Option::<serde_json::Value>::deserialize(input)? else {
+        return Ok(None);
+    };
+    if !value.is_object() {
+        return Err(D::Error::custom("an object is taken here"));
+    }
+    serde_json::from_value(value)
+        .map(Some)
+        .map_err(D::Error::custom)
 }

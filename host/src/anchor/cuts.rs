@@ -9,8 +9,13 @@ use super::Cut;
 /// The release that processes `offset`; `None` where no cut lies at or below it.
 #[must_use]
 pub fn release_at(cuts: &[Cut], offset: i64) -> Option<&str> {
-    let deciding = cuts.iter().rev().find(|cut| cut.at <= offset)?;
-    Some(&deciding.release)
+    Some(&deciding(cuts, offset)?.release)
+}
+
+/// The cut that says which release processes `offset`.
+#[must_use]
+pub fn deciding(cuts: &[Cut], offset: i64) -> Option<&Cut> {
+    cuts.iter().rev().find(|cut| cut.at <= offset)
 }
 
 /// What was asked for last: it processes everything above all cuts.
@@ -94,6 +99,7 @@ mod tests {
             Some("c"),
             "listed later, so b never comes back"
         );
+        assert_eq!(deciding(&cuts, 70).map(|cut| cut.at), Some(20));
         assert_eq!(next_change(&cuts, 0), Some(20));
         assert_eq!(next_change(&cuts, 20), None);
         assert_eq!(newest(&cuts).map(|cut| cut.release.as_str()), Some("c"));

@@ -41,6 +41,22 @@ impl MemoryAnchor {
         self.positions.lock()[&partition].reserved
     }
 
+    /// A partition as it stands, claimed by nobody.
+    #[cfg(test)]
+    pub(crate) fn read(&self, partition: i32) -> Claim {
+        let positions = self.positions.lock();
+        let position = &positions[&partition];
+        Claim {
+            partition,
+            epoch: position.epoch.clone(),
+            next: position.next,
+            reserved: position.reserved,
+            hlc: position.hlc,
+            cuts: position.cuts.clone(),
+            topic_id: position.topic_id.clone(),
+        }
+    }
+
     fn change(
         &self,
         claim: &Claim,

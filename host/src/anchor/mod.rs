@@ -36,7 +36,7 @@ pub struct Cut {
     /// Identity of the release: a plugin version bound to its overlay.
     pub release: String,
     /// Which deployment asked for it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Order::is_unknown")]
     pub order: Order,
 }
 
@@ -62,10 +62,15 @@ pub struct Order {
 }
 
 impl Order {
+    /// Whether it can be compared with none.
+    fn is_unknown(&self) -> bool {
+        self.log.is_empty()
+    }
+
     /// Whether this deployment is known to be older than `other`.
     #[must_use]
     pub fn is_before(&self, other: &Self) -> bool {
-        !self.log.is_empty() && self.log == other.log && self.revision < other.revision
+        !self.is_unknown() && self.log == other.log && self.revision < other.revision
     }
 }
 

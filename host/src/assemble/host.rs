@@ -84,6 +84,11 @@ impl Hub {
     /// Why the host does not do its work yet; empty when it does.
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
+        if let Some(error) = self.control.lost() {
+            reasons.push(format!(
+                "the control log is gone, nothing can be deployed: {error}"
+            ));
+        }
         if !*self.control.caught_up().borrow() {
             reasons.push("the control log is not read to its end yet".to_owned());
         } else if !self.published.load(Ordering::Acquire) {
@@ -230,6 +235,7 @@ impl Host {
         let mut loaded = Vec::new();
         for declared in &declared {
             if let Some((release, _)) = &declared.file {
+                releases.trust(&release.digest);
                 loaded.push(releases.load_here(&declared.pipeline, release)?);
             }
         }
@@ -470,9 +476,10 @@ async fn follow(
 ) {
     let mut told: BTreeMap<String, watch::Sender<Arc<Revision>>> = BTreeMap::new();
     let mut changed = hub.control.changed();
+    let mut caught_up = hub.control.caught_up();
     loop {
         changed.borrow_and_update();
-        if *hub.control.caught_up().borrow() {
+        if *caught_up.borrow_and_update() {
             for (name, revision) in hub.control.state().pipelines() {
                 match told.get(name) {
                     Some(told) => {
@@ -500,6 +507,10 @@ async fn follow(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             changed = changed.changed() => if changed.is_err() {
+                return;
+            },
+            // The end may be known only after the last record: then nothing else wakes this up.
+            caught = caught_up.changed() => if caught.is_err() {
                 return;
             },
             // Without anybody who could deploy something, a host ends with its last pipeline.
@@ -548,6 +559,26 @@ async fn publish_all(hub: Arc<Hub>, declared: Vec<Declared>, mut stop: watch::Re
 async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>) {
     let by = format!("host:{}", hub.config.host.id);
     while let Some((pipeline, start)) = begun.recv().await {
+        let state = hub.control.state();
+        let mut known = state
+            .segments(&pipeline)
+            .filter(|(partition, segment)| {
+                *partition == start.partition && *segment.release == *start.release
+            })
+            .map(|(_, segment)| segment.at);
+        // The end of the list is not enough: the next owner tells again what the one before was at work with.
+        let last = state
+            .segments(&pipeline)
+            .filter(|(partition, _)| *partition == start.partition)
+            .last();
+        let goes_on = last.is_some_and(|(_, last)| {
+            *last.release == *start.release
+                && last.host == hub.config.host.id
+                && last.at <= start.at
+        });
+        if goes_on || known.any(|at| at == start.at) {
+            continue;
+        }
         let change = Change::Segment {
             pipeline: pipeline.to_string(),
             partition: start.partition,

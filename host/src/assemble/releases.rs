@@ -3,7 +3,7 @@
 //!
 //! It opens no connection. What it loaded stays in memory as long as somebody runs it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -16,6 +16,7 @@ use crate::manifest::{self, Manifest};
 use crate::pipeline::{self, Plan, setup};
 use crate::plugin::{Compiled, Engine, GuestPlugin, LogLevel, PluginSettings};
 use crate::task;
+use crate::upload;
 
 /// A release that could run: nothing was opened but its files.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ struct Inner {
     /// By pipeline and release id: two lanes never compile the same thing twice.
     // Taken for a lookup or an insert, never while loading.
     loaded: Mutex<HashMap<(String, String), Weak<Loaded>>>,
+    /// Digests of the config file's components; written at the start.
+    own: Mutex<HashSet<String>>,
 }
 
 impl Releases {
@@ -54,6 +57,7 @@ impl Releases {
                 engine,
                 control,
                 loaded: Mutex::default(),
+                own: Mutex::default(),
             }),
         }
     }
@@ -94,6 +98,7 @@ impl Releases {
             .map_err(Error::from)?;
         let (manifest, compiled) = checked(&self.inner.engine, config, bytes)
             .map_err(|error| error.about(&release.plugin))?;
+        self.verify(release, &manifest.name, bytes)?;
         let plan = Plan::new(&overlay, config, &manifest, release.digest.clone())?;
         let level = LogLevel::default();
         let setup = setup::encode(pipeline, level.as_str(), &manifest, &overlay.config)?;
@@ -115,6 +120,28 @@ impl Releases {
         })
     }
 
+    /// Trusts a component of this host's own config file: it needs no signature here.
+    pub(super) fn trust(&self, digest: &str) {
+        self.inner.own.lock().insert(digest.to_owned());
+    }
+
+    /// Checks the signature again that the upload brought: the log may have been written by other hands.
+    fn verify(&self, release: &Release, name: &str, bytes: &[u8]) -> Result<()> {
+        let rules = &self.inner.config.signing;
+        let state = self.inner.control.state();
+        let version = release
+            .plugin
+            .split_once('@')
+            .map_or("", |(_, version)| version);
+        if rules.is_empty() || self.inner.own.lock().contains(&release.digest) {
+            return Ok(());
+        }
+        let known = state.version(name, version);
+        let signature = known.and_then(|known| known.signature.as_ref());
+        let signature = signature.map(|signature| signature.value.as_str());
+        upload::verify(name, manifest::digest(bytes), signature, rules).map(drop)
+    }
+
     /// An earlier release of a pipeline by its id, from the control log or from what this host remembers.
     ///
     /// # Errors
@@ -122,10 +149,15 @@ impl Releases {
     pub(super) async fn earlier(&self, pipeline: &str, id: &str) -> Result<Arc<Loaded>> {
         let known = self.inner.control.state().release(id).cloned();
         let release = known.or_else(|| self.remembered(id)).ok_or_else(|| {
+            let what = format!("load release {id} of pipeline {pipeline:?}");
+            if self.inner.config.control.is_some() {
+                // A host that has not read far enough learns of it soon.
+                return Error::outside(what, "the control log does not name it, at least not yet")
+                    .hint("look at `wasmill history`: records that it began have to be processed by it");
+            }
             Error::config(
-                format!("load release {id} of pipeline {pipeline:?}"),
-                "records that it wrote ahead have to be processed by it once more, and it is known neither to the \
-                 control log nor to this host",
+                what,
+                "records that it wrote ahead have to be processed by it once more, and this host does not know it",
             )
             .hint(
                 "start the host that ran it with its cache folder, or restore that folder here; no other version may \
@@ -180,13 +212,7 @@ pub(super) fn checked(
     let cache = config.host.cache.join("compiled");
     let compiled = engine.load(bytes, Some(&cache))?;
     let embedded = manifest::extract(bytes)?;
-    if compiled.describe()? != embedded.describe {
-        return Err(Error::plugin(
-            "load the plugin",
-            "the component describes something else than the manifest embedded in it",
-        )
-        .hint("build it again with `wasmill plugin build`; do not edit a built component"));
-    }
+    compiled.check_description(&embedded.describe)?;
     Ok((embedded.check().map_err(Error::from)?, compiled))
 }
 

@@ -64,7 +64,7 @@ impl Committer {
     /// Commits a processed batch.
     pub(super) async fn commit(&mut self, processed: &mut Processed) -> Result<(), LaneEnd> {
         if self.context.release.plan.writes_ahead() {
-            set_aside_ahead(processed, self.owned.claim.reserved, now_micros() / 1000);
+            set_aside_ahead(processed, self.owned.found, now_micros() / 1000);
         }
         self.rate
             .count(processed.batch.len(), processed.dead.len())
@@ -236,7 +236,7 @@ impl Committer {
         } else if dead.is_some_and(|dead| dead.source == source) {
             Some("what is refused is its dead letter or the position itself")
         } else if self.context.release.plan.writes_ahead()
-            && offset < self.owned.claim.reserved.max(self.owned.sent.get())
+            && offset < self.owned.found.max(self.owned.sent.get())
         {
             Some("it may have been written to another sink already")
         } else {

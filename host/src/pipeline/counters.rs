@@ -174,7 +174,8 @@ pub struct LaneTotals {
 
 #[derive(Debug, Default)]
 struct Counted {
-    running: bool,
+    // A lane that was dropped may still be there when the next one begins.
+    running: u32,
     position: Option<i64>,
     totals: Totals,
     failure: Option<Error>,
@@ -202,25 +203,39 @@ impl LaneCounters {
         self.counted.lock().totals.retries += 1;
     }
 
-    /// A lane goes on here, at a committed position.
-    pub(super) fn runs_at(&self, position: i64) {
-        let mut counted = self.counted.lock();
-        counted.running = true;
-        counted.failure = None;
-        counted.position = Some(position);
-    }
-
-    /// No lane runs here any more.
-    pub(super) fn rests(&self) {
-        self.counted.lock().running = false;
+    /// A lane goes on here, at a committed position, until what is returned is dropped: also with a lane that is
+    /// cut short.
+    pub(super) fn runs_at(self: Arc<Self>, position: i64) -> Running {
+        {
+            let mut counted = self.counted.lock();
+            counted.running += 1;
+            counted.position = Some(position);
+            counted.failure = None;
+        }
+        Running(self)
     }
 
     pub(super) fn failed(&self, error: &Error) {
         self.counted.lock().failure = Some(error.clone());
     }
 
+    /// What a shadow did differently so far.
+    pub(super) fn shadow(&self) -> Option<super::shadow::Differences> {
+        self.counted.lock().shadow.clone()
+    }
+
     pub(super) fn shadowed(&self, differences: &super::shadow::Differences) {
         self.counted.lock().shadow = Some(differences.clone());
+    }
+}
+
+/// A lane that runs.
+#[derive(Debug)]
+pub(super) struct Running(Arc<LaneCounters>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.counted.lock().running -= 1;
     }
 }
 
@@ -287,7 +302,7 @@ impl Counters {
                 seen.push(LaneTotals {
                     partition: *partition,
                     release: Arc::clone(release),
-                    running: counted.running,
+                    running: counted.running > 0,
                     position: counted.position,
                     totals: counted.totals.clone(),
                     failure: counted.failure.clone(),

@@ -157,9 +157,9 @@ impl Lane {
     /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: the anchor drops
     /// the connection of a commit that was cut short.
     pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneOutcome {
-        self.counters.runs_at(self.committer.owned.next);
+        let running = Arc::clone(&self.counters).runs_at(self.committer.owned.next);
         let worked = self.work(outlet).await;
-        self.counters.rests();
+        drop(running);
         match worked {
             Ok(None) => LaneOutcome::Ended(LaneEnd::Done),
             Ok(Some(at)) => LaneOutcome::Cut(Box::new(Cutover {
@@ -228,6 +228,10 @@ impl Lane {
             }
         }
         self.committer.owned.settle().await?;
+        if *self.mode.borrow() == Mode::Drain {
+            // The next owner then finds nothing that may have been sent, and may be upgraded where it stands.
+            self.committer.owned.lower().await?;
+        }
         Ok(None)
     }
 
@@ -255,7 +259,7 @@ impl Lane {
             let wanted = desired.of(self.partition);
             let owned = &mut self.committer.owned;
             owned.upgrade(&wanted.id, &desired.order).await?;
-            self.follow_shadow(desired.shadow.as_deref())?;
+            self.follow_shadow(desired.shadow.as_ref())?;
         }
         let list = &self.committer.owned.claim.cuts;
         let here = cuts::release_at(list, self.expected);
@@ -267,13 +271,14 @@ impl Lane {
         Ok(())
     }
 
-    fn follow_shadow(&mut self, wanted: Option<&Release>) -> Result<(), LaneEnd> {
+    fn follow_shadow(&mut self, wanted: Option<&Arc<Release>>) -> Result<(), LaneEnd> {
         let now = self.shadow.as_ref().map(|s| s.differences.release.as_str());
         if now == wanted.map(|release| &*release.id) {
             return Ok(());
         }
+        let known = self.counters.shadow();
         self.shadow = wanted
-            .map(Shadow::new)
+            .map(|release| Shadow::new(release, known))
             .transpose()
             .map_err(LaneEnd::Stopped)?;
         Ok(())

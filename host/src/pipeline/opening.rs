@@ -21,9 +21,11 @@ pub(super) async fn prepare(
     let desired = settings.desired.borrow().clone();
     let plan = &desired.release.plan;
     let input = &plan.input;
+    // Positions first: those of a pipeline that other hosts run move on, and only a log's end that was read later
+    // cannot lie below them.
+    let stored = anchor.stored().await?;
     let asked = Arc::clone(surroundings);
     let info = task::blocking(move || asked.topic()).await??;
-    let stored = anchor.stored().await?;
     let seeds = start::seeds(
         &input.topic,
         &stored,

@@ -21,8 +21,11 @@ pub(super) const GRANT: i64 = 4096;
 pub(super) struct Ownership {
     pub(super) connections: Rc<Connections>,
     mode: watch::Receiver<Mode>,
-    /// `claim.reserved` stays what was found at the claim; `claim.cuts` is what is stored now.
+    /// The newest claim; `claim.cuts` is what is stored now.
     pub(super) claim: Claim,
+    /// The reservation found at this owner's first claim: offsets below it may have been sent ahead by an earlier
+    /// owner. Later claims of the same owner, with nobody's in between, find nothing it does not know of.
+    pub(super) found: i64,
     /// Next offset to commit.
     pub(super) next: i64,
     /// Write time of the last committed record.
@@ -45,6 +48,7 @@ impl Ownership {
             next: claim.next,
             hlc: claim.hlc,
             granted: claim.reserved,
+            found: claim.reserved,
             sent: Cell::new(claim.next),
             claim,
         }
@@ -64,16 +68,19 @@ impl Ownership {
 
     /// Asks for `release` from the first offset on that no other can have been sent ahead with; nothing is in
     /// flight. Does nothing when it was asked for last, or when a later deployment has asked already: then this
-    /// host has not read its control log far enough.
+    /// host has not read its control log far enough. A position that was never pinned is pinned where it stands:
+    /// whoever starts it has to finish what may have been sent.
     pub(super) async fn upgrade(&mut self, release: &str, order: &Order) -> Result<(), LaneEnd> {
         while let Some(cut) = self.wanting(release, order) {
             let (reserved, list) = if self.is_clean() {
                 let waiting = cuts::lower(&self.claim.cuts, self.next);
                 (self.next, cuts::add(&waiting, self.next, cut))
             } else {
-                let at = self.granted.max(self.next);
+                let granted = self.granted.max(self.next);
+                let is_pinned = cuts::release_at(&self.claim.cuts, self.next).is_some();
+                let at = if is_pinned { granted } else { self.next };
                 let cut = Cut { at, ..cut };
-                (at, cuts::add(&self.claim.cuts, self.next, cut))
+                (granted, cuts::add(&self.claim.cuts, self.next, cut))
             };
             self.pin("upgrade", reserved, list).await?;
         }
@@ -104,7 +111,7 @@ impl Ownership {
 
     /// Whether nothing at or above the position was ever sent ahead, by this owner or an earlier one.
     fn is_clean(&self) -> bool {
-        self.sent.get() <= self.next && self.next >= self.claim.reserved
+        self.sent.get() <= self.next && self.next >= self.found
     }
 
     /// Makes sure every record below `to` may be sent ahead.

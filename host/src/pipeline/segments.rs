@@ -42,25 +42,27 @@ impl Partition {
 
     async fn work(&mut self, local: &Local, outlet: &mut Outlet) -> Result<LaneEnd, LaneEnd> {
         // What is wanted is asked for first: where nothing was sent ahead no earlier release is needed at all.
-        let desired = self.desired.borrow().clone();
-        let wanted = Arc::clone(desired.of(self.claim.partition));
-        let connections = self.connections(local, &wanted).await?;
+        let (wanted, order, connections) = loop {
+            let desired = self.desired.borrow_and_update().clone();
+            let wanted = Arc::clone(desired.of(self.claim.partition));
+            if let Some(connections) = self.connections(local, &wanted).await? {
+                break (wanted, desired.order, connections);
+            }
+        };
+        self.told_again();
         let mut owned = Ownership::new(connections, self.claim.clone(), self.mode.clone());
-        owned.upgrade(&wanted.id, &desired.order).await?;
-        let mut release = self.release_at(&owned.claim.cuts, owned.next).await?;
-        if release.id != wanted.id {
-            let connections = self.connections(local, &release).await?;
-            owned.move_to(connections).await?;
-        }
+        owned.upgrade(&wanted.id, &order).await?;
+        let (at, mut opened) = (owned.next, wanted);
+        let mut release = self.go_on(local, &mut owned, at, &mut opened).await?;
         let mut takes = Cutover {
-            at: owned.next,
+            at,
             owned,
             carried: None,
         };
         loop {
             self.begun(&release, takes.at);
             let context = LaneContext {
-                release,
+                release: Arc::clone(&release),
                 counters: Arc::clone(&self.counters),
                 source: self.source.clone(),
             };
@@ -70,11 +72,36 @@ impl Partition {
                 LaneOutcome::Cut(cut) => *cut,
                 LaneOutcome::Ended(end) => return Ok(end),
             };
-            release = self.release_at(&cut.owned.claim.cuts, cut.at).await?;
-            let connections = self.connections(local, &release).await?;
-            cut.owned.move_to(connections).await?;
+            release = self
+                .go_on(local, &mut cut.owned, cut.at, &mut opened)
+                .await?;
             local.close_unused(&self.pipeline);
             takes = cut;
+        }
+    }
+
+    /// Moves on to the release that processes `at`, over connections of its own; `opened` is the release whose
+    /// connections are in use. While they are not reached, something else may be asked for: nothing was begun.
+    async fn go_on(
+        &mut self,
+        local: &Local,
+        owned: &mut Ownership,
+        at: i64,
+        opened: &mut Arc<Release>,
+    ) -> Result<Arc<Release>, LaneEnd> {
+        loop {
+            let release = self.release_at(&owned.claim.cuts, at).await?;
+            if release.id == opened.id {
+                return Ok(release);
+            }
+            if let Some(connections) = self.connections(local, &release).await? {
+                owned.move_to(connections).await?;
+                *opened = Arc::clone(&release);
+                return Ok(release);
+            }
+            let desired = self.desired.borrow_and_update().clone();
+            let wanted = desired.of(self.claim.partition);
+            owned.upgrade(&wanted.id, &desired.order).await?;
         }
     }
 
@@ -99,17 +126,24 @@ impl Partition {
         .await
     }
 
+    /// The connections of a release, once they are reached; `None` when something else was asked for meanwhile.
     async fn connections(
         &mut self,
         local: &Local,
         release: &Arc<Release>,
-    ) -> Result<Rc<Connections>, LaneEnd> {
+    ) -> Result<Option<Rc<Connections>>, LaneEnd> {
         let surroundings = Arc::clone(&self.surroundings);
         let pipeline = Arc::clone(&self.pipeline);
-        self.patiently("reach the sinks", async || {
+        let mut desired = self.desired.clone();
+        let reached = self.patiently("reach the sinks", async || {
             local.connections(&pipeline, release, &*surroundings).await
-        })
-        .await
+        });
+        // Biased: what is reached already is used.
+        tokio::select! {
+            biased;
+            reached = reached => reached.map(Some),
+            Ok(()) = desired.changed() => Ok(None),
+        }
     }
 
     /// Tries until it succeeds, the lane drains, or an operator has to act.
@@ -143,10 +177,26 @@ impl Partition {
             plugin = release.plan.plugin, release = %release.id,
             "processing"
         );
+        self.tell(Arc::clone(&release.id), at);
+    }
+
+    /// Tells what the owner before was at work with, since the list of cuts may forget it now: it may have died
+    /// between a commit and its word about it.
+    fn told_again(&self) {
+        let Claim {
+            cuts: list, next, ..
+        } = &self.claim;
+        if let Some(cut) = cuts::deciding(list, *next).filter(|cut| cut.at < *next) {
+            self.tell(Arc::from(cut.release.as_str()), cut.at);
+        }
+    }
+
+    fn tell(&self, release: Arc<str>, at: i64) {
+        let partition = self.claim.partition;
         let start = SegmentStart {
             partition,
             at,
-            release: Arc::clone(&release.id),
+            release,
         };
         self.segments.send(start).ok();
     }

@@ -20,12 +20,12 @@ const NOW: &str = "2026-01-02T03:04:05Z";
 
 /// What the host in memory holds.
 #[derive(Debug, Default)]
-pub struct Fake {
+pub(crate) struct Fake {
     state: Mutex<State>,
     /// Denials it was told: who, what, why.
-    pub denied: Mutex<Vec<[String; 3]>>,
+    pub(crate) denied: Mutex<Vec<[String; 3]>>,
     /// Why it is not ready.
-    pub reasons: Mutex<Vec<String>>,
+    pub(crate) reasons: Mutex<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +37,12 @@ struct State {
 
 impl Fake {
     /// An empty host.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
     /// Digests and sizes of what was stored.
-    pub fn stored(&self) -> Vec<(String, u64)> {
+    pub(crate) fn stored(&self) -> Vec<(String, u64)> {
         let state = self.state.lock();
         let all = state.versions.values();
         all.map(|version| (version.digest.clone(), version.size))

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-pub const AT: &str = "2026-01-02T03:04:05Z";
+pub(crate) const AT: &str = "2026-01-02T03:04:05Z";
 const DIGEST: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-pub fn problem(status: u16, code: &str, detail: &str) -> Value {
+pub(crate) fn problem(status: u16, code: &str, detail: &str) -> Value {
     json!({
         "type": format!("urn:wasmill:problem:{code}"), "title": "change the deployment", "status": status,
         "detail": detail, "instance": "/v1/pipelines/quakes", "code": code, "hint": "do what the hint says",
     })
 }
 
-pub fn plan() -> Value {
+pub(crate) fn plan() -> Value {
     json!({
         "pipeline": "quakes", "seen": 3, "hash": "plan-1",
         "changes": [
@@ -26,11 +26,11 @@ pub fn plan() -> Value {
     })
 }
 
-pub fn deployed(changed: bool) -> Value {
+pub(crate) fn deployed(changed: bool) -> Value {
     json!({"pipeline": "quakes", "revision": 4, "changed": changed})
 }
 
-pub fn history() -> Value {
+pub(crate) fn history() -> Value {
     let revision = |revision: u64, by: &str, action: &str, plugin: &str, note: Option<&str>| {
         json!({"revision": revision, "at": AT, "by": by, "action": action, "plugin": plugin,
                "release": format!("{revision:016x}"), "note": note})
@@ -48,7 +48,7 @@ pub fn history() -> Value {
     })
 }
 
-pub fn status() -> Value {
+pub(crate) fn status() -> Value {
     json!({
         "name": "quakes", "state": "running", "revision": 4, "origin": "upload", "plugin": "quakes@1.2.0",
         "release": "0000000000000004", "lag": {"records": 1_234_567}, "memory_bytes": 3_500_000,
@@ -68,7 +68,7 @@ pub fn status() -> Value {
 }
 
 /// All partitions run the release, or only the first.
-pub fn swapping(done: bool) -> Value {
+pub(crate) fn swapping(done: bool) -> Value {
     let mut status = status();
     status["partitions"][1]["release"] = if done {
         json!("0000000000000004")
@@ -78,7 +78,7 @@ pub fn swapping(done: bool) -> Value {
     status
 }
 
-pub fn canary() -> Value {
+pub(crate) fn canary() -> Value {
     let mut status = status();
     let side = |records: u64, dead: u64, errors: u64| {
         json!({"records": records, "rows": records / 2, "dead": dead, "plugin_errors": errors,
@@ -93,7 +93,7 @@ pub fn canary() -> Value {
     status
 }
 
-pub fn shadow() -> Value {
+pub(crate) fn shadow() -> Value {
     let mut status = status();
     status["shadow"] = json!({
         "plugin": "quakes@1.3.0", "release": "0000000000000005", "records": 500, "differing": 1, "failures": 0,
@@ -102,12 +102,12 @@ pub fn shadow() -> Value {
     status
 }
 
-pub fn host() -> Value {
+pub(crate) fn host() -> Value {
     json!({"id": "a", "version": "0.1.0", "uptime_seconds": 3600, "ready": true, "reasons": [], "shards": 2,
            "memory_bytes": 50_000_000, "control_offset": 12, "pipelines": []})
 }
 
-pub fn versions() -> Value {
+pub(crate) fn versions() -> Value {
     let version = |plugin: &str, pipelines: &[&str]| {
         json!({"plugin": plugin, "digest": DIGEST, "size": 123_456, "track": "since-v0.1", "at": AT, "by": "ci",
                "pipelines": pipelines, "a member of tomorrow": 1})
@@ -119,12 +119,12 @@ pub fn versions() -> Value {
     ])
 }
 
-pub fn uploaded(created: bool) -> Value {
+pub(crate) fn uploaded(created: bool) -> Value {
     json!({"plugin": "quakes@1.2.0", "digest": DIGEST, "size": 123_456, "created": created, "report": {
         "checks": ["valid component", "manifest equals describe"], "fixtures": 2, "compile_ms": 12,
         "asks": ["headers"], "signed_by": "ops", "warnings": ["column \"depth\" is never set"]}})
 }
 
-pub fn audit() -> Value {
+pub(crate) fn audit() -> Value {
     json!([{"at": AT, "by": "ci", "host": "a", "action": "denied", "subject": "/v1/plugins", "outcome": "role read"}])
 }

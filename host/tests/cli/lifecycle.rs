@@ -8,7 +8,11 @@ use wasmill::config::Config;
 use super::{code, command, err, out, wasmill};
 
 #[path = "../admin/fake.rs"]
-#[allow(dead_code, reason = "the API's own tests look at more of it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the API's own tests look at more of it"
+)]
 mod fake;
 
 fn json(host: &str, arguments: &[&str]) -> serde_json::Value {

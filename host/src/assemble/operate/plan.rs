@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +20,9 @@ use crate::control::{
 };
 use crate::error::Error;
 use crate::pipeline::{Binding, Plan as RunPlan};
+
+/// How long a version that another host has taken may be on its way here: the log is some milliseconds behind.
+const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// A plan and the deployment it would make.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub(super) async fn target(
             error.hint("lower-case letters, digits, - and _, starting with a letter"),
         ));
     }
+    arrival(hub, &request.plugin).await;
     let state = hub.control.state();
     let now = state.pipeline(pipeline).cloned();
     let running = now.as_ref().filter(|now| !now.deployment.removed);
@@ -80,6 +85,23 @@ pub(super) async fn target(
     plan.changes = changes(running.map(|now| &now.deployment), &deployment);
     plan.hash = hash(&plan, &deployment);
     Ok(Target { plan, deployment })
+}
+
+/// Waits a moment for a version that is not known here: it may have been uploaded through another host just now.
+async fn arrival(hub: &Hub, plugin: &str) {
+    let Some((name, version)) = plugin.split_once('@') else {
+        return;
+    };
+    let mut changed = hub.control.changed();
+    let known = async {
+        while hub.control.state().version(name, version).is_none() {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    // Whether it came is seen by whoever needs it.
+    tokio::time::timeout(ARRIVAL, known).await.ok();
 }
 
 /// The release that is asked for.

@@ -100,7 +100,7 @@ fn pipeline(
         .map(|pipeline| pipeline.counters.totals())
         .unwrap_or_default();
     let (window, lately) = here.map(|pipeline| pipeline.lately()).unwrap_or_default();
-    let partitions = partitions(&hub.config.host.id, &lanes, ends);
+    let partitions = partitions(state, name, &hub.config.host.id, &lanes, ends);
     PipelineStatus {
         name: name.to_owned(),
         state: shown_state(deployment, seen.as_ref()),
@@ -155,12 +155,25 @@ fn shown_state(deployment: &Deployment, seen: Option<&Seen>) -> PipelineState {
     }
 }
 
+/// The partitions of this host as they are, those of others as the history tells.
 fn partitions(
+    state: &State,
+    pipeline: &str,
     host: &str,
     lanes: &[LaneTotals],
     ends: Option<&[(i64, i64)]>,
 ) -> Vec<PartitionStatus> {
     let mut all: BTreeMap<i32, PartitionStatus> = BTreeMap::new();
+    for (partition, segment) in state.segments(pipeline) {
+        let elsewhere = PartitionStatus {
+            partition,
+            host: Some(segment.host.clone()).filter(|owner| owner != host),
+            position: None,
+            lag: None,
+            release: Some(segment.release.clone()),
+        };
+        all.insert(partition, elsewhere);
+    }
     for lane in lanes.iter().filter(|lane| lane.running) {
         let end = usize::try_from(lane.partition)
             .ok()
@@ -331,7 +344,11 @@ pub(super) fn history(state: &State, pipeline: &str) -> History {
             }),
         }
     });
-    let all: Vec<(i32, &control::Segment)> = state.segments(pipeline).collect();
+    // A release that another host goes on with is one segment.
+    let mut all: Vec<(i32, &control::Segment)> = state.segments(pipeline).collect();
+    all.dedup_by(|(partition, segment), (before, earlier)| {
+        partition == before && segment.release == earlier.release
+    });
     let segments = all.iter().enumerate().map(|(at, (partition, segment))| {
         let next = all.get(at + 1).filter(|(other, _)| other == partition);
         Segment {

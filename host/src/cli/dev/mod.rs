@@ -1,12 +1,14 @@
 //! `wasmill dev`: a plugin with everything around it running. On every save it is built, its fixtures run, the
 //! build is uploaded and deployed on a host of this process, and the newest records show which rows changed.
 //!
-//! * [`watch`]: saves, settled; [`diff`]: two builds over the same records; [`session`]: what one save does.
+//! * [`watch`]: saves, settled; [`session`]: what one save does; [`inputs`]: what that works on; [`diff`]: two
+//!   builds over the same records.
 //!
 //! It owns the servers and the host for as long as it runs and leaves nothing behind. A build that fails is
 //! shown, and the next save is waited for.
 
 mod diff;
+mod inputs;
 mod session;
 mod watch;
 

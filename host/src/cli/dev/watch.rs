@@ -123,8 +123,8 @@ fn is_source(folder: &Path, path: &Path) -> bool {
         return false;
     }
     let name = inside.file_name().unwrap_or_default().to_string_lossy();
-    // Cargo writes its lock file; editors leave copies, and vim tries whether it can write by a file 4913.
-    let ours = name.ends_with(".wasm") || name == "Cargo.lock";
+    // Cargo writes its lock file, by a temporary one; editors leave copies, and vim tries whether it can write by a file 4913.
+    let ours = name.ends_with(".wasm") || name.starts_with("Cargo.lock");
     let editors = name.ends_with('~')
         || name.ends_with(".swp")
         || name.ends_with(".tmp")
@@ -194,6 +194,7 @@ mod tests {
             "target/a/b.rs",
             "p.wasm",
             "Cargo.lock",
+            "Cargo.lockX1y2Z3",
             ".git/HEAD",
             "src/.lib.rs.swp",
             "src/lib.rs~",

@@ -1,14 +1,16 @@
 //! Fakes with a script: [`FakeAnchor`] over [`MemoryAnchor`] and [`FakeSink`]; what they were
 //! given is in the [`Store`] they share.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 
-use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, MemoryAnchor, Pin, Stored};
+use crate::anchor::{
+    Ahead, Anchor, Claim, CommitError, Cut, Epoch, Flight, MemoryAnchor, Pin, Stored, cuts,
+};
 use crate::error::{Error, Retry};
 use crate::record::cells::{Cell, Reader};
 use crate::sink::{AheadRows, AheadSink};
@@ -48,6 +50,15 @@ pub(super) enum Broken {
     Stamps,
     /// A claim grants more than it stored.
     Grant,
+    /// A claim does not tell the reservation it found: cuts at the position, and lowering, although an earlier owner
+    /// may have sent what lies above.
+    Found,
+    /// After an unknown pin the position is read again, not claimed.
+    ReadNotClaim,
+    /// Lowering leaves the cuts that wait.
+    CutsStay,
+    /// Connections of another release go on under the claim of the one before.
+    NoClaimAtHandOver,
 }
 
 /// A commit on its way without its sender.
@@ -57,8 +68,18 @@ struct Late {
     from: i64,
     to: i64,
     hlc: i64,
-    here: Vec<i64>,
+    here: Vec<(i64, i64)>,
     dead: Vec<(i64, String)>,
+    release: i64,
+}
+
+/// A pin on its way without its sender.
+#[derive(Debug)]
+struct LatePin {
+    claim: Claim,
+    next: i64,
+    reserved: i64,
+    cuts: Vec<Cut>,
 }
 
 /// Everything the fakes were given.
@@ -74,9 +95,15 @@ pub(super) struct Store {
     pub(super) stamps: BTreeMap<i64, BTreeSet<i64>>,
     /// Committed ranges.
     pub(super) ranges: Vec<(i64, i64)>,
+    /// The same with the release each was committed by: (from, to, release).
+    pub(super) committed: Vec<(i64, i64, i64)>,
+    /// Releases by offset whose rows or dead letters were committed, or sent ahead by any attempt.
+    pub(super) wrote: BTreeMap<i64, BTreeSet<i64>>,
     pub(super) hlc: i64,
     /// Greatest stored reservation.
     pub(super) reserved: i64,
+    /// The reservation stored now, by partition.
+    current: BTreeMap<i32, i64>,
     /// Rules that were broken.
     pub(super) violations: Vec<String>,
     pub(super) claims: usize,
@@ -102,13 +129,49 @@ pub(super) struct Store {
     /// Writes that arrive with the next one although they failed.
     late_writes: Vec<(i64, i64, i64)>,
     pub(super) delay_writes: bool,
+    /// What is late arrives before the next claim, or after it.
+    pub(super) late_first: bool,
     late: Vec<Late>,
+    late_pins: Vec<LatePin>,
+    /// What was not known last: a pin (true), something else (false).
+    unknown: Option<bool>,
 }
 
 pub(super) type Shared = Arc<Mutex<Store>>;
 
-/// Claim, stored position, position and write time held back.
-type Held = (Claim, i64, i64, i64);
+/// The moving part of a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    next: i64,
+    reserved: i64,
+    hlc: i64,
+}
+
+/// What a lazy anchor knows of a lane: an object of its own for each release, as with the real one.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    epoch: Epoch,
+    stored: Mark,
+    pending: Option<Mark>,
+    flights: u32,
+    is_unknown: bool,
+}
+
+impl Held {
+    fn new(claim: &Claim) -> Self {
+        Self {
+            epoch: claim.epoch.clone(),
+            stored: Mark {
+                next: claim.next,
+                reserved: claim.reserved,
+                hlc: claim.hlc,
+            },
+            pending: None,
+            flights: 0,
+            is_unknown: false,
+        }
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakeAnchor {
@@ -116,7 +179,9 @@ pub(super) struct FakeAnchor {
     pub(super) store: Shared,
     /// Positions are held back until settled or the third flight.
     pub(super) lazy: bool,
-    pub(super) head: Arc<Mutex<Option<Held>>>,
+    /// Whose connection this is; 0 for the supervisor's.
+    pub(super) release: i64,
+    pub(super) lanes: Arc<Mutex<HashMap<i32, Held>>>,
 }
 
 fn outside(detail: &str) -> Error {
@@ -124,39 +189,117 @@ fn outside(detail: &str) -> Error {
 }
 
 impl FakeAnchor {
-    fn record(&self, range: (i64, i64), hlc: i64, here: Vec<i64>, dead: Vec<(i64, String)>) {
+    /// A connection of its own for a release.
+    pub(super) fn opened(&self, release: i64) -> Self {
+        Self {
+            release,
+            lanes: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    fn record(
+        &self,
+        (from, to): (i64, i64),
+        hlc: i64,
+        here: &[(i64, i64)],
+        dead: Vec<(i64, String)>,
+        by: i64,
+    ) {
         let mut store = self.store.lock();
-        store.ranges.push(range);
+        store.ranges.push((from, to));
+        store.committed.push((from, to, by));
         store.hlc = hlc;
-        store.here.extend(here);
+        for (offset, release) in here {
+            store.here.push(*offset);
+            store.wrote.entry(*offset).or_default().insert(*release);
+        }
+        for (offset, _) in &dead {
+            store.wrote.entry(*offset).or_default().insert(by);
+        }
         store.dead.extend(dead);
     }
 
-    /// A commit that was on its way arrives now.
+    /// What was on its way arrives now.
     async fn arrive(&self) {
-        let late = std::mem::take(&mut self.store.lock().late);
+        let (late, pins) = {
+            let mut store = self.store.lock();
+            (
+                std::mem::take(&mut store.late),
+                std::mem::take(&mut store.late_pins),
+            )
+        };
         for late in late {
-            let batch = crate::record::Batch::default();
-            let flight = Flight {
-                claim: &late.claim,
-                from: late.from,
-                to: late.to,
-                reserved: 0,
-                hlc: late.hlc,
-                batch: &batch,
-                stamps: &[],
-                rows: &[],
-                dead: &[],
-            };
             let unchecked = self.store.lock().broken == Broken::CompareAndSet;
             let landed = self
-                .inner
-                .commit(flight, async { Ok(()) }.boxed_local())
+                .move_position(&late.claim, (late.from, late.to), 0, late.hlc)
                 .await;
             if landed.is_ok() || unchecked {
-                self.record((late.from, late.to), late.hlc, late.here, late.dead);
+                let range = (late.from, late.to);
+                self.record(range, late.hlc, &late.here, late.dead, late.release);
             }
         }
+        for late in pins {
+            let pin = Pin {
+                reserved: late.reserved,
+                cuts: &late.cuts,
+            };
+            self.store_pin(&late.claim, late.next, pin).await.ok();
+        }
+    }
+
+    /// The bare move of a stored position.
+    async fn move_position(
+        &self,
+        claim: &Claim,
+        (from, to): (i64, i64),
+        reserved: i64,
+        hlc: i64,
+    ) -> Result<(), CommitError> {
+        let flight = Flight {
+            claim,
+            from,
+            to,
+            reserved,
+            hlc,
+            batch: &crate::record::Batch::default(),
+            stamps: &[],
+            rows: &[],
+            dead: &[],
+        };
+        let nothing = async { Ok(()) }.boxed_local();
+        let moved = self.inner.commit(flight, nothing).await;
+        self.look(claim.partition);
+        moved
+    }
+
+    async fn store_pin(&self, claim: &Claim, next: i64, pin: Pin<'_>) -> Result<(), CommitError> {
+        let stored = self.inner.read(claim.partition);
+        let mut list = pin.cuts.to_vec();
+        if self.store.lock().broken == Broken::CutsStay && pin.reserved < stored.reserved {
+            list = stored.cuts;
+            let newest = cuts::newest(pin.cuts).map(|cut| cut.release.clone());
+            if newest != cuts::newest(&list).map(|cut| cut.release.clone()) {
+                list.push(Cut::new(next, newest.unwrap()));
+            }
+        }
+        let pin = Pin { cuts: &list, ..pin };
+        let pinned = self.inner.pin(claim, next, pin).await;
+        self.look(claim.partition);
+        pinned
+    }
+
+    /// Takes note of the reservation that is stored now.
+    fn look(&self, partition: i32) {
+        let reserved = self.inner.reserved(partition);
+        let mut store = self.store.lock();
+        store.current.insert(partition, reserved);
+        store.reserved = store.reserved.max(reserved);
+    }
+
+    fn unknown(&self, is_pin: bool) -> CommitError {
+        self.store.lock().unknown = Some(is_pin);
+        CommitError::Unknown(outside("no reply"))
     }
 
     async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
@@ -173,11 +316,11 @@ impl FakeAnchor {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         let offsets = flight.batch.offsets();
-        let here: Vec<i64> = flight
+        let here: Vec<(i64, i64)> = flight
             .rows
             .iter()
             .flat_map(|here| here.rows.iter())
-            .map(|row| offsets[row.source as usize])
+            .map(|row| (offsets[row.source as usize], numbers(row.cells)[1]))
             .collect();
         let dead: Vec<(i64, String)> = flight
             .dead
@@ -186,14 +329,16 @@ impl FakeAnchor {
             .collect();
         {
             let store = self.store.lock();
-            if here.iter().any(|offset| store.refused.contains(offset))
+            if here
+                .iter()
+                .any(|(offset, _)| store.refused.contains(offset))
                 || dead
                     .iter()
                     .any(|(offset, _)| store.refused_dead.contains(offset))
             {
                 return Err(CommitError::Refused(Error::data("fake", "refused (23514)")));
             }
-            if let Some(outside_blame) = here.iter().find_map(|at| store.stubborn.get(at)) {
+            if let Some(outside_blame) = here.iter().find_map(|(at, _)| store.stubborn.get(at)) {
                 return Err(CommitError::RolledBack(if *outside_blame {
                     outside("too slow (57014)").with_retry(Retry::Never)
                 } else {
@@ -221,6 +366,9 @@ impl FakeAnchor {
             Ok(())
         }
         .boxed_local();
+        if self.lazy {
+            return self.fly_lazily(flight, ahead, fault, dead).await;
+        }
         let keep = (flight.from, flight.to);
         let late = matches!(
             fault,
@@ -228,7 +376,7 @@ impl FakeAnchor {
         );
         if late {
             ahead.await.map_err(CommitError::Ahead)?;
-            if fault == Fault::UnknownLate && !self.lazy {
+            if fault == Fault::UnknownLate {
                 self.store.lock().late.push(Late {
                     claim: flight.claim.clone(),
                     from: flight.from,
@@ -236,30 +384,57 @@ impl FakeAnchor {
                     hlc: flight.hlc,
                     here,
                     dead,
+                    release: self.release,
                 });
             }
-            *self.head.lock() = None;
             return match fault {
                 Fault::RolledBackLate if broken == Broken::SwallowedRollback => {
                     // The position is kept in step, or the next flight would be fenced.
-                    self.inner
-                        .commit(flight, async { Ok(()) }.boxed_local())
+                    self.move_position(flight.claim, keep, flight.reserved, flight.hlc)
                         .await
                 }
                 Fault::RolledBackLate => Err(CommitError::RolledBack(outside("deadlock (40P01)"))),
-                _ => Err(CommitError::Unknown(outside("no reply"))),
+                _ => Err(self.unknown(false)),
             };
         }
-        if self.lazy {
-            return self.fly_lazily(flight, ahead, fault, dead).await;
-        }
         self.inner.commit(flight, ahead).await?;
-        self.reserved(flight.reserved);
-        self.record(keep, flight.hlc, here, dead);
+        self.look(flight.claim.partition);
+        self.record(keep, flight.hlc, &here, dead, self.release);
         match fault {
-            Fault::UnknownDone => Err(CommitError::Unknown(outside("no reply"))),
+            Fault::UnknownDone => Err(self.unknown(false)),
             _ => Ok(()),
         }
+    }
+
+    /// What is stored and where the lane of a claim stands.
+    fn board(&self, claim: &Claim) -> Result<(Mark, Option<Mark>), CommitError> {
+        let mut lanes = self.lanes.lock();
+        let lane = lanes
+            .entry(claim.partition)
+            .or_insert_with(|| Held::new(claim));
+        if lane.epoch.number < claim.epoch.number {
+            *lane = Held::new(claim);
+        }
+        if lane.epoch != claim.epoch {
+            return Err(CommitError::Fenced(outside("claimed again")));
+        }
+        if lane.is_unknown {
+            return Err(self.unknown(false));
+        }
+        Ok((lane.stored, lane.pending))
+    }
+
+    fn with_lane(&self, partition: i32, act: impl FnOnce(&mut Held)) {
+        self.lanes.lock().get_mut(&partition).map(act);
+    }
+
+    /// The outcome of a change is not known: what was held back is dropped.
+    fn lose(&self, claim: &Claim, is_pin: bool) -> CommitError {
+        self.with_lane(claim.partition, |lane| {
+            lane.pending = None;
+            lane.is_unknown = true;
+        });
+        self.unknown(is_pin)
     }
 
     async fn fly_lazily(
@@ -269,43 +444,67 @@ impl FakeAnchor {
         fault: Fault,
         dead: Vec<(i64, String)>,
     ) -> Result<(), CommitError> {
-        self.reserved(flight.reserved);
-        ahead.await.map_err(CommitError::Ahead)?;
+        let (stored, pending) = self.board(flight.claim)?;
+        let head = pending.unwrap_or(stored);
+        if head.next != flight.from {
+            let detail = format!("it stands at {}, not {}", head.next, flight.from);
+            return Err(CommitError::Stop(Error::bug("fly", detail)));
+        }
+        if flight.to > stored.reserved {
+            let reserved = head.reserved.max(flight.reserved).max(flight.to);
+            self.keep(flight.claim, Mark { reserved, ..head }).await?;
+        }
         {
             let mut store = self.store.lock();
             // Keyed by coordinates: written again, they are the same.
             for letter in dead {
+                let wrote = store.wrote.entry(letter.0).or_default();
+                wrote.insert(self.release);
                 if !store.dead.contains(&letter) {
                     store.dead.push(letter);
                 }
             }
         }
-        let from = {
-            let mut head = self.head.lock();
-            let from = match &*head {
-                Some((claim, from, ..)) if claim.epoch == flight.claim.epoch => *from,
-                _ => flight.from,
-            };
-            *head = Some((flight.claim.clone(), from, flight.to, flight.hlc));
-            from
-        };
-        if fault == Fault::UnknownDone {
-            let whole = Flight { from, ..flight };
-            let stored = self
-                .inner
-                .commit(whole, async { Ok(()) }.boxed_local())
-                .await;
-            *self.head.lock() = None;
-            stored?;
-            self.store.lock().ranges.push((from, flight.to));
-            return Err(CommitError::Unknown(outside("no reply")));
+        ahead.await.map_err(CommitError::Ahead)?;
+        match fault {
+            Fault::RolledBackLate => return Err(CommitError::RolledBack(outside("away"))),
+            Fault::UnknownNot | Fault::UnknownLate => return Err(self.lose(flight.claim, false)),
+            _ => {}
         }
-        Ok(())
+        let mark = Mark {
+            next: flight.to,
+            reserved: flight.reserved.max(head.reserved),
+            hlc: flight.hlc,
+        };
+        let mut due = false;
+        self.with_lane(flight.claim.partition, |lane| {
+            lane.pending = Some(mark);
+            lane.flights += 1;
+            due = lane.flights % 3 == 0;
+        });
+        if due || fault == Fault::UnknownDone {
+            self.keep(flight.claim, mark).await?;
+        }
+        match fault {
+            Fault::UnknownDone => Err(self.lose(flight.claim, false)),
+            _ => Ok(()),
+        }
     }
 
-    fn reserved(&self, reserved: i64) {
-        let mut store = self.store.lock();
-        store.reserved = store.reserved.max(reserved);
+    /// Stores what is held back.
+    async fn keep(&self, claim: &Claim, mark: Mark) -> Result<(), CommitError> {
+        let (stored, _) = self.board(claim)?;
+        let range = (stored.next, mark.next);
+        self.move_position(claim, range, mark.reserved, mark.hlc)
+            .await?;
+        if range.0 < range.1 {
+            self.record(range, mark.hlc, &[], Vec::new(), self.release);
+        }
+        self.with_lane(claim.partition, |lane| {
+            lane.stored = mark;
+            lane.pending = None;
+        });
+        Ok(())
     }
 
     async fn store_held(&self, claim: &Claim) -> Result<(), CommitError> {
@@ -315,40 +514,106 @@ impl FakeAnchor {
             store.settle_faults.pop_front().unwrap_or(Fault::None)
         };
         match fault {
-            Fault::UnknownNot => {
-                *self.head.lock() = None;
-                return Err(CommitError::Unknown(outside("no reply")));
-            }
+            Fault::UnknownNot => return Err(self.lose(claim, false)),
             Fault::RolledBack => return Err(CommitError::RolledBack(outside("away"))),
             _ => {}
         }
-        let Some((held, from, to, hlc)) = self.head.lock().take() else {
-            return Ok(());
-        };
-        if held.epoch != claim.epoch {
+        if !self.lazy {
             return Ok(());
         }
-        let batch = crate::record::Batch::default();
-        let flight = Flight {
-            claim,
-            from,
-            to,
-            reserved: 0,
-            hlc,
-            batch: &batch,
-            stamps: &[],
-            rows: &[],
-            dead: &[],
-        };
-        let stored = self
-            .inner
-            .commit(flight, async { Ok(()) }.boxed_local())
-            .await;
-        if stored.is_ok() {
-            self.store.lock().ranges.push((from, to));
+        match self.board(claim)? {
+            (_, Some(head)) => self.keep(claim, head).await,
+            _ => Ok(()),
         }
-        stored
     }
+
+    async fn pin_lane(&self, claim: &Claim, next: i64, pin: Pin<'_>) -> Result<(), CommitError> {
+        let fault = self.store.lock().grants.pop_front().unwrap_or(Fault::None);
+        self.arrive().await;
+        if self.lazy {
+            let (stored, pending) = self.board(claim)?;
+            if let Some(head) = pending {
+                self.keep(claim, head).await?;
+            }
+            let at = pending.unwrap_or(stored).next;
+            if at != next {
+                return Err(CommitError::Fenced(outside("it stands elsewhere")));
+            }
+        }
+        match fault {
+            Fault::RolledBack => return Err(CommitError::RolledBack(outside("away"))),
+            Fault::UnknownNot => return Err(self.lose(claim, true)),
+            Fault::UnknownLate => {
+                self.store.lock().late_pins.push(LatePin {
+                    claim: claim.clone(),
+                    next,
+                    reserved: pin.reserved,
+                    cuts: pin.cuts.to_vec(),
+                });
+                return Err(self.lose(claim, true));
+            }
+            Fault::Stolen => {
+                self.inner.claim(&[claim.partition]).await.unwrap();
+            }
+            _ => {}
+        }
+        tokio::task::yield_now().await;
+        self.store_pin(claim, next, pin).await?;
+        self.with_lane(claim.partition, |lane| lane.stored.reserved = pin.reserved);
+        match fault {
+            Fault::UnknownDone => Err(self.lose(claim, true)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn take(&self, partitions: &[i32]) -> Result<Vec<Claim>, Error> {
+        if self.store.lock().away {
+            return Err(outside("connection refused"));
+        }
+        tokio::task::yield_now().await;
+        if self.store.lock().late_first {
+            self.arrive().await;
+        }
+        let (broken, unknown) = {
+            let mut store = self.store.lock();
+            (store.broken, store.unknown.take())
+        };
+        let reads = match broken {
+            Broken::ReadNotClaim => unknown == Some(true),
+            Broken::NoClaimAtHandOver => unknown.is_none() && self.release != 0,
+            _ => false,
+        };
+        if reads {
+            let read: Vec<Claim> = partitions.iter().map(|at| self.inner.read(*at)).collect();
+            if broken == Broken::ReadNotClaim {
+                let fresh = read.iter().map(|claim| (claim.partition, Held::new(claim)));
+                self.lanes.lock().extend(fresh);
+            }
+            return Ok(read);
+        }
+        let mut claims = self.inner.claim(partitions).await?;
+        self.store.lock().claims += 1;
+        for claim in &mut claims {
+            self.look(claim.partition);
+            self.lanes.lock().insert(claim.partition, Held::new(claim));
+            match broken {
+                Broken::Grant => claim.reserved += 1 << 40,
+                Broken::Found => claim.reserved = claim.next,
+                _ => {}
+            }
+        }
+        Ok(claims)
+    }
+}
+
+/// The cells of a row of 64-bit numbers.
+fn numbers(cells: &[u8]) -> Vec<i64> {
+    let mut cells_left = Reader::new(cells);
+    let mut all = Vec::new();
+    while let Ok(Cell::Value(bytes)) = cells_left.cell() {
+        all.push(i64::from_be_bytes(bytes.try_into().unwrap()));
+    }
+    all
 }
 
 impl Anchor for FakeAnchor {
@@ -361,23 +626,7 @@ impl Anchor for FakeAnchor {
     }
 
     fn claim<'a>(&'a self, partitions: &'a [i32]) -> LocalBoxFuture<'a, Result<Vec<Claim>, Error>> {
-        async move {
-            if self.store.lock().away {
-                return Err(outside("connection refused"));
-            }
-            let mut claims = self.inner.claim(partitions).await?;
-            let mut store = self.store.lock();
-            store.claims += 1;
-            for claim in &mut claims {
-                if store.broken == Broken::Grant {
-                    claim.reserved += 1 << 40;
-                } else {
-                    store.reserved = store.reserved.max(claim.reserved);
-                }
-            }
-            Ok(claims)
-        }
-        .boxed_local()
+        self.take(partitions).boxed_local()
     }
 
     fn commit<'a>(
@@ -394,23 +643,7 @@ impl Anchor for FakeAnchor {
         next: i64,
         pin: Pin<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
-        async move {
-            let fault = self.store.lock().grants.pop_front().unwrap_or(Fault::None);
-            match fault {
-                Fault::RolledBack => return Err(CommitError::RolledBack(outside("away"))),
-                Fault::UnknownNot => return Err(CommitError::Unknown(outside("no reply"))),
-                _ => {}
-            }
-            if !self.lazy {
-                self.inner.pin(claim, next, pin).await?;
-            }
-            self.reserved(pin.reserved);
-            match fault {
-                Fault::UnknownDone => Err(CommitError::Unknown(outside("no reply"))),
-                _ => Ok(()),
-            }
-        }
-        .boxed_local()
+        self.pin_lane(claim, next, pin).boxed_local()
     }
 
     fn settle<'a>(&'a self, claim: &'a Claim) -> LocalBoxFuture<'a, Result<(), CommitError>> {
@@ -430,18 +663,15 @@ impl AheadSink for FakeSink {
             tokio::task::yield_now().await;
             let mut store = self.store.lock();
             for row in rows.rows.iter() {
-                let mut cells = Reader::new(row.cells);
-                let mut number = || match cells.cell() {
-                    Ok(Cell::Value(bytes)) => i64::from_be_bytes(bytes.try_into().unwrap()),
-                    other => panic!("{other:?}"),
-                };
-                let (key, offset) = (number(), number());
+                let numbers = numbers(row.cells);
+                let (key, offset, release) = (numbers[0], numbers[1], numbers[2]);
                 let stamp = rows.stamps[row.source as usize] + 1;
-                if offset >= store.reserved {
-                    let text =
-                        format!("{offset} sent ahead at a reservation of {}", store.reserved);
+                let current = store.current.values().max().copied().unwrap_or(0);
+                if offset >= current {
+                    let text = format!("{offset} sent ahead at a reservation of {current}");
                     store.violations.push(text);
                 }
+                store.wrote.entry(offset).or_default().insert(release);
                 store.stamps.entry(offset).or_default().insert(stamp);
                 if store.delay_writes && offset % 3 == 0 {
                     store.late_writes.push((key, stamp, offset));

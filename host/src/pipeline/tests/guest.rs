@@ -30,11 +30,13 @@ pub(super) enum Act {
 
 type Acts = Arc<dyn Fn(i64) -> Act + Send + Sync>;
 
-/// One row a route and record: the append route (offset), the keyed one (offset modulo 5, offset).
+/// One row a route and record: the append route (offset, release), the keyed one (offset modulo 5, offset, release).
 #[derive(Clone)]
 pub(super) struct FakePlugin {
     pub(super) acts: Acts,
     pub(super) routes: Vec<bool>,
+    /// Says who wrote a row.
+    pub(super) release: i64,
     pub(super) init: Option<fn(Error) -> RunFailure>,
     /// Instances made, calls run.
     pub(super) made: Arc<Mutex<(usize, usize)>>,
@@ -101,6 +103,7 @@ impl Instance for FakeInstance {
                                 put(&mut output.cells, &(offset % 5).to_be_bytes());
                             }
                             put(&mut output.cells, &offset.to_be_bytes());
+                            put(&mut output.cells, &self.plugin.release.to_be_bytes());
                             output.ends.push(u32::try_from(output.cells.len()).unwrap());
                             output.sources.push(source);
                             output.routes.push(u8::try_from(route).unwrap());

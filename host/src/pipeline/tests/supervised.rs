@@ -15,7 +15,9 @@ use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::anchor::{Anchor, Stored};
 use crate::error::{Blame, Error};
-use crate::pipeline::{Desired, PipelineSettings, Plan, Release, Shards, Surroundings, run};
+use crate::pipeline::{
+    Desired, PipelineSettings, Plan, Release, SegmentStart, Shards, Surroundings, run,
+};
 use crate::sink::AheadSink;
 use crate::source::{Inlet, Source, SourceCommand, SourceEvent, TopicInfo};
 
@@ -152,6 +154,17 @@ impl Surroundings for Around {
 
 /// Runs a pipeline with a script; it is told to stop when the script has ended.
 fn play(world: &World, script: impl FnOnce(&Stage) + Send + 'static) -> Result<(), Error> {
+    let desired = watch::channel(Desired::only(world.release())).1;
+    play_desired(world, desired, mpsc::unbounded_channel().0, script)
+}
+
+/// As [`play`], with what is wanted and who hears what begins.
+fn play_desired(
+    world: &World,
+    desired: watch::Receiver<Desired>,
+    segments: mpsc::UnboundedSender<SegmentStart>,
+    script: impl FnOnce(&Stage) + Send + 'static,
+) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
     let script = move |stage: &Stage| {
         script(stage);
@@ -159,8 +172,8 @@ fn play(world: &World, script: impl FnOnce(&Stage) + Send + 'static) -> Result<(
     };
     let settings = PipelineSettings {
         pipeline: "p".into(),
-        desired: watch::channel(Desired::only(world.release())).1,
-        segments: mpsc::unbounded_channel().0,
+        desired,
+        segments,
         counters: Arc::clone(&world.counters),
         session_timeout: Duration::from_millis(60),
     };
@@ -408,4 +421,154 @@ fn a_source_that_fails_stops_the_pipeline_unless_the_outside_is_to_blame() {
     })
     .unwrap_err();
     assert_eq!(error.detail(), "recreated");
+}
+
+/// Releases 1 to `count - 1` over the world's plan, none at 0; the first is the world's own.
+fn releases(world: &World, count: i64) -> Vec<Arc<Release>> {
+    let acts: super::stand::Acts = Arc::clone(&world.plugin.acts);
+    let made = (0..count).map(|number| super::stand::release(number, Sinks::Here, &acts));
+    made.collect()
+}
+
+/// Waits for what begins in a partition.
+fn begins(
+    begun: &mut mpsc::UnboundedReceiver<SegmentStart>,
+    all: &mut Vec<(i32, i64, String)>,
+    partition: i32,
+    release: &str,
+) {
+    eventually(|| {
+        while let Ok(start) = begun.try_recv() {
+            all.push((start.partition, start.at, start.release.to_string()));
+        }
+        let last = all.iter().rev().find(|start| start.0 == partition);
+        last.is_some_and(|last| last.2 == release)
+    });
+}
+
+#[test]
+fn a_swap_of_one_partition_is_not_felt_by_the_others() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let made = releases(&world, 4);
+    let (desired, follows) = watch::channel(Desired::only(Arc::clone(&made[1])));
+    let (says, mut begun) = mpsc::unbounded_channel();
+    let store = Arc::clone(&world.store);
+    play_desired(&world, follows, says, move |stage| {
+        stage.assign(&[0, 1]);
+        let mut inlets = [stage.started(), stage.started()];
+        inlets.sort_by_key(|started| started.0);
+        let mut all = Vec::new();
+        for partition in [0, 1] {
+            begins(&mut begun, &mut all, partition, "r1");
+        }
+        // Partition 0 has a flight that does not end while partition 1 swaps to and fro.
+        store.lock().held = [0].into();
+        inlets[0].2.send(batch(0, 0..10)).unwrap();
+        eventually(|| store.lock().attempts == 1);
+        let claims = store.lock().claims;
+        let mut took = Vec::new();
+        for round in 0..25 {
+            for number in [2, 1] {
+                let canary = (Arc::clone(&made[number]), [1].into());
+                let asked = Instant::now();
+                desired.send_replace(Desired {
+                    canary: Some(canary),
+                    ..Desired::only(Arc::clone(&made[1]))
+                });
+                begins(&mut begun, &mut all, 1, &format!("r{number}"));
+                took.push(asked.elapsed());
+            }
+            let from = round * 10;
+            inlets[1].2.send(batch(1, from..from + 10)).unwrap();
+        }
+        took.sort_unstable();
+        assert!(took[48] < Duration::from_secs(1), "{took:?}");
+        store.lock().held.clear();
+        eventually(|| store.lock().ranges.contains(&(0, 10)));
+        assert_eq!(
+            all.iter().filter(|start| start.0 == 0).count(),
+            1,
+            "{all:?}"
+        );
+        assert_eq!(
+            store.lock().claims,
+            claims + 50,
+            "a claim a swap, and no other"
+        );
+        // No lane was ended or begun for it.
+        while let Ok(command) = stage.commands.try_recv() {
+            let felt = matches!(
+                command,
+                SourceCommand::Start { .. } | SourceCommand::Stop { .. }
+            );
+            assert!(!felt, "{command:?}");
+        }
+        eventually(|| {
+            let to = store.lock().committed.iter().map(|range| range.1).max();
+            to == Some(250)
+        });
+    })
+    .unwrap();
+    assert_eq!(positions(&world), [10, 250]);
+}
+
+#[test]
+fn what_is_wanted_changes_while_partitions_come_and_go() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let made = releases(&world, 6);
+    let (desired, follows) = watch::channel(Desired::only(Arc::clone(&made[1])));
+    let (says, mut begun) = mpsc::unbounded_channel();
+    let store = Arc::clone(&world.store);
+    play_desired(&world, follows, says, move |stage| {
+        let mut all = Vec::new();
+        for number in 1..6 {
+            let from = (i64::try_from(number).unwrap() - 1) * 20;
+            desired.send_replace(Desired::only(Arc::clone(&made[number])));
+            stage.assign(&[0]);
+            let (_, position, inlet) = stage.started();
+            assert_eq!(position, from);
+            begins(&mut begun, &mut all, 0, &format!("r{number}"));
+            inlet.send(batch(0, from..from + 10)).unwrap();
+            // Asked for while the partition is being taken away with a flight on its way.
+            store.lock().held = [0].into();
+            inlet.send(batch(0, from + 10..from + 20)).unwrap();
+            let done = stage.revoke(&[0]);
+            desired.send_replace(Desired::only(Arc::clone(&made[(number + 1).min(5)])));
+            store.lock().held.clear();
+            done.recv_timeout(Duration::from_secs(5)).unwrap();
+            // What was in flight is committed, what was not is read again.
+            let stored = store.lock().ranges.last().map_or(0, |range| range.1);
+            if stored < from + 20 {
+                stage.assign(&[0]);
+                let (_, position, inlet) = stage.started();
+                assert_eq!(position, stored);
+                inlet.send(batch(0, stored..from + 20)).unwrap();
+                eventually(|| store.lock().ranges.last().map(|range| range.1) == Some(from + 20));
+                stage
+                    .revoke(&[0])
+                    .recv_timeout(Duration::from_secs(5))
+                    .unwrap();
+            }
+        }
+    })
+    .unwrap();
+    assert_eq!(world.check(100), Vec::<String>::new());
+    let by: Vec<i64> = world
+        .store
+        .lock()
+        .wrote
+        .values()
+        .map(|by| by.len() as i64)
+        .collect();
+    assert_eq!(by, vec![1; 100]);
+    let order: Vec<i64> = world
+        .store
+        .lock()
+        .wrote
+        .values()
+        .flatten()
+        .copied()
+        .collect();
+    assert!(order.is_sorted(), "{order:?}");
+    assert_eq!(order.last(), Some(&5));
 }

@@ -98,8 +98,12 @@ pub(super) fn plan(sinks: Sinks) -> Plan {
         guarantee: Guarantee::Nothing,
         why: "",
     };
-    let here = route(append_route(), Binding::Here);
-    let ahead = route(keyed_route(), Binding::Ahead("c".to_owned()));
+    let signed = |mut route: Route| {
+        route.columns.push(column("release"));
+        route
+    };
+    let here = route(signed(append_route()), Binding::Here);
+    let ahead = route(signed(keyed_route()), Binding::Ahead("c".to_owned()));
     Plan {
         pipeline: "p".to_owned(),
         plugin: "f@1.0.0".to_owned(),
@@ -181,6 +185,7 @@ impl World {
             plugin: FakePlugin {
                 acts: Arc::new(acts),
                 routes: plan.routes.iter().map(|route| route.merges()).collect(),
+                release: 1,
                 init: None,
                 made: Arc::new(Mutex::new((0, 0))),
             },

@@ -1,0 +1,144 @@
+//! The plugin zoo beside an honest pipeline: traps, memory, endless loops, floods and giant output cost those who make
+//! them, and the neighbour's records hardly wait longer.
+
+use std::time::Duration;
+
+use wasmill_tests::records::Made;
+use wasmill_tests::stage::pipeline;
+use wasmill_tests::steady::{self, Steady};
+use wasmill_tests::wait::eventually;
+use wasmill_tests::{Stage, artifact, latency};
+
+/// How long each measurement goes on.
+const WHILE: Duration = Duration::from_secs(12);
+
+/// The neighbour's p99 may double; below this a busy test machine decides, not the zoo.
+const FLOOR: Duration = Duration::from_millis(120);
+
+/// Guest, its own table's columns, an innocent record, and records that misbehave.
+const ZOO: [(&str, &str, &str, &[&str]); 6] = [
+    (
+        "trap",
+        "id text",
+        "{}",
+        &[r#"{"mark":"trap"}"#, r#"{"mark":"panic"}"#],
+    ),
+    (
+        "memory-hog",
+        "id text",
+        "{}",
+        &[r#"{"mark":"hog"}"#, r#"{"mark":"grow"}"#],
+    ),
+    (
+        "giant-output",
+        "id text, payload bytea",
+        r#"{"mib":0}"#,
+        &[r#"{"mib":17}"#, r#"{"mib":15}"#],
+    ),
+    (
+        "fanout",
+        "id text, number int",
+        r#"{"rows":1}"#,
+        &[r#"{"rows":10001}"#, r#"{"rows":9999}"#],
+    ),
+    ("spin-forever", "id text", "{}", &[r#"{"mark":"spin"}"#]),
+    ("log-flood", "id text", "{}", &["{}"]),
+];
+
+/// Innocent records between two that misbehave; dead letters stay below the default of one in twenty.
+const BETWEEN: usize = 40;
+
+fn table(guest: &str) -> String {
+    format!("zoo_{}", guest.replace('-', "_"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_zoo_does_not_slow_its_neighbour_down() {
+    let stage = Stage::new();
+    stage.feed.topic("quiet", 2).await;
+    latency::create_table(&stage, "quiet").await;
+    let mut config = pipeline(
+        "quiet",
+        &latency::guest(),
+        &latency::overlay("quiet", "quiet"),
+    );
+    for (guest, columns, ..) in ZOO {
+        stage.feed.topic(guest, 1).await;
+        let table = table(guest);
+        stage
+            .execute(&format!("CREATE TABLE {table} ({columns})"))
+            .await;
+        let bind = format!(
+            "bind.input.records = {{ kafka = \"main\", topic = \"{guest}\" }}\n\
+             bind.route.seen = {{ connection = \"main\", table = \"{table}\" }}\n\
+             limits.run_time = \"200ms\""
+        );
+        let file = artifact::plugin(&format!("tests/guests/{guest}"));
+        config.push_str(&pipeline(guest, &file, &bind));
+    }
+    let mut host = stage.host(&config);
+    let neighbour = Steady::start(
+        stage.bootstrap(),
+        "quiet",
+        200,
+        steady::empty(2),
+        steady::stamped,
+    );
+    eventually(Duration::from_secs(60), "the neighbour runs", async || {
+        host.alive()?;
+        match stage.number("SELECT count(*) FROM quiet").await {
+            0 => Err("no row yet".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    // The start of the other pipelines is no part of the measurement.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let calm = latency::now();
+    tokio::time::sleep(WHILE).await;
+    let zoo = latency::now();
+    let end = std::time::Instant::now() + WHILE;
+    let mut number = 0;
+    while std::time::Instant::now() < end {
+        for (guest, _, plain, bad) in ZOO {
+            let innocent = (0..BETWEEN).map(|n| Made::new(format!("{number}-{n}"), plain));
+            let guilty = Made::new(format!("{number}"), bad[number % bad.len()]);
+            let all: Vec<Made> = innocent.chain([guilty]).collect();
+            stage.feed.send(guest, &all);
+        }
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let over = latency::now();
+    let made: i64 = neighbour.stop().values().sum();
+    eventually(
+        Duration::from_secs(60),
+        "the neighbour has all its records",
+        async || {
+            host.alive()?;
+            stage.reaches("SELECT count(*) FROM quiet", made).await
+        },
+    )
+    .await;
+    let before = latency::delays(&stage, "quiet", calm, zoo).await;
+    let during = latency::delays(&stage, "quiet", zoo, over).await;
+    eprintln!("the neighbour: {before} before the zoo, {during} beside it");
+    assert!(
+        during.p99 <= (before.p99 * 2).max(FLOOR),
+        "the zoo slowed its neighbour down: {during} instead of {before}"
+    );
+    // The zoo really misbehaved: each of its dead letters, and the pipeline that stopped.
+    let dead = "SELECT count(DISTINCT pipeline) FROM wasmill.dead_letter";
+    let dead = stage.number(dead).await;
+    assert!(
+        dead >= 4,
+        "{dead} pipelines have dead letters:\n{}",
+        host.stderr()
+    );
+    assert!(host.stderr().contains("spin-forever"), "{}", host.stderr());
+    let stopped = stage.position("spin-forever").await;
+    assert!(
+        stopped <= i64::try_from(BETWEEN).unwrap(),
+        "nothing is decided about a record that never returns: {stopped}"
+    );
+}

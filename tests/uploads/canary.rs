@@ -1,0 +1,171 @@
+//! A new version on some partitions first: a bad one goes by itself, with evidence; a good one is promoted.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wasmill_tests::steady::{self, Steady};
+use wasmill_tests::wait::eventually;
+use wasmill_tests::{Site, versioned, versions};
+
+use super::{
+    PIPELINE, actions, deploy_first, deployed, exact, host, processed, rows_of, stage, two,
+};
+
+/// A bad canary has to be gone within this.
+const GONE: Duration = Duration::from_secs(30);
+
+/// Waits until no canary is under way.
+async fn ended(site: &Site, within: Duration) -> Value {
+    eventually(within, "the canary ends", async || {
+        let status = site.api.status(PIPELINE)?;
+        match &status["canary"] {
+            Value::Null => Ok(status),
+            canary => Err(canary.to_string()),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_bad_canary_is_rolled_back_by_itself_with_evidence() {
+    let stage = stage(4).await;
+    let (site, mut host) = host(&stage, "bad-canary");
+    let (good, bad) = (versions::version(0), versions::trapping());
+    deploy_first(&site, &good);
+    let steady = Steady::versioned(stage.bootstrap(), PIPELINE, 2_000, steady::empty(4));
+    rows_of(&stage, &good).await;
+    site.api.upload_file(&bad.file);
+    let asked = Instant::now();
+    deployed(&site, &bad, json!({ "canary": { "partitions": 1 } }));
+    let status = ended(&site, GONE).await;
+    let took = asked.elapsed();
+    assert!(took <= GONE, "rolled back after {took:.1?}");
+    host.alive().unwrap();
+    assert_eq!(status["plugin"], json!(good.plugin()), "{status:#}");
+
+    let history = site.api.history(PIPELINE);
+    let newest = &history["revisions"][0];
+    assert_eq!(newest["action"], "rollback", "{history:#}");
+    assert_eq!(newest["by"], "canary", "{history:#}");
+    let evidence = newest["note"].as_str().unwrap_or_default();
+    assert!(
+        evidence.contains("dead") || evidence.contains("error") || evidence.contains("trap"),
+        "the note names what spoke against it: {history:#}"
+    );
+
+    let records = steady.stop();
+    processed(&stage, &records).await;
+    exact(&stage, &site, &records).await;
+    // Rows the bad one wrote stay, on one partition only; its victims are dead letters there and nowhere else.
+    let on = format!(
+        "SELECT count(DISTINCT partition) FROM {} WHERE version = '{}'",
+        versioned::TABLE,
+        bad.number
+    );
+    assert_eq!(
+        stage.number(&on).await,
+        1,
+        "the canary had one whole partition"
+    );
+    let dead = stage.dead().await;
+    assert!(!dead.is_empty(), "it trapped: {}", host.stderr());
+    let partition = dead[0].1;
+    for (code, at, offset) in dead {
+        assert_eq!(
+            (code.as_str(), at, offset % 20),
+            ("trap", partition, 7),
+            "only records that trap are dead"
+        );
+    }
+    let segments = history["segments"].as_array().unwrap();
+    let of_bad: Vec<&Value> = segments
+        .iter()
+        .filter(|segment| segment["plugin"] == json!(bad.plugin()))
+        .collect();
+    assert_eq!(of_bad.len(), 1, "{history:#}");
+    assert_eq!(of_bad[0]["partition"], partition);
+}
+
+#[tokio::test]
+async fn a_good_canary_is_promoted_by_itself() {
+    let stage = stage(4).await;
+    let (site, _host) = host(&stage, "good-canary");
+    let (old, new) = two();
+    deploy_first(&site, &old);
+    let steady = Steady::versioned(stage.bootstrap(), PIPELINE, 1_000, steady::empty(4));
+    rows_of(&stage, &old).await;
+    site.api.upload_file(&new.file);
+    let canary = json!({
+        "partitions": 1, "for_seconds": 3, "min_records": 200,
+        // Timing of a busy test machine is no evidence.
+        "tolerance": { "cpu_times": 1000.0, "latency_times": 1000.0 }
+    });
+    deployed(&site, &new, json!({ "canary": canary }));
+    let under_way = site.api.status(PIPELINE).unwrap();
+    assert_eq!(
+        under_way["canary"]["partitions"].as_array().map(Vec::len),
+        Some(1),
+        "{under_way:#}"
+    );
+    let status = ended(&site, Duration::from_secs(60)).await;
+    assert_eq!(status["plugin"], json!(new.plugin()), "{status:#}");
+    let first = actions(&site).remove(0);
+    assert_eq!(
+        first,
+        ("promote".to_owned(), new.plugin(), "canary".to_owned())
+    );
+    let records = steady.stop();
+    processed(&stage, &records).await;
+    exact(&stage, &site, &records).await;
+    let everywhere = format!(
+        "SELECT count(DISTINCT partition) FROM {} WHERE version = '{}'",
+        versioned::TABLE,
+        new.number
+    );
+    assert_eq!(stage.number(&everywhere).await, 4);
+}
+
+#[tokio::test]
+async fn a_canary_that_holds_waits_for_an_operator() {
+    let stage = stage(2).await;
+    let (site, _host) = host(&stage, "held-canary");
+    let (old, new) = two();
+    deploy_first(&site, &old);
+    let steady = Steady::versioned(stage.bootstrap(), PIPELINE, 500, steady::empty(2));
+    rows_of(&stage, &old).await;
+    site.api.upload_file(&new.file);
+    let canary = json!({ "partitions": 1, "for_seconds": 1, "min_records": 10, "then": "hold" });
+    deployed(&site, &new, json!({ "canary": canary }));
+    rows_of(&stage, &new).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let status = site.api.status(PIPELINE).unwrap();
+    assert_eq!(
+        status["canary"]["plugin"],
+        json!(new.plugin()),
+        "nobody has decided: {status:#}"
+    );
+    site.api.change(PIPELINE, "rollback").unwrap().ok();
+    let status = ended(&site, Duration::from_secs(10)).await;
+    assert_eq!(status["plugin"], json!(old.plugin()), "{status:#}");
+    let records = steady.stop();
+    processed(&stage, &records).await;
+    exact(&stage, &site, &records).await;
+}
+
+#[tokio::test]
+async fn a_canary_needs_a_partition_to_compare_with() {
+    let stage = stage(1).await;
+    let (site, _host) = host(&stage, "one-partition");
+    let (old, new) = two();
+    deploy_first(&site, &old);
+    site.api.upload_file(&new.file);
+    let more = json!({ "canary": { "partitions": 1 } });
+    let answer = site.api.deploy(PIPELINE, &new.plugin(), more).unwrap();
+    let said = answer.refused();
+    assert_eq!(answer.status, 422, "{said}");
+    assert!(said.contains("shadow"), "the way out is named: {said}");
+    assert_eq!(
+        site.api.status(PIPELINE).unwrap()["plugin"],
+        json!(old.plugin())
+    );
+}

@@ -1,0 +1,136 @@
+//! A swap with Cassandra written ahead: a row there was written before the position moved, so the version that wrote
+//! it has to be the one that the position's cuts name, kills or not. Needs Java.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use scylla::client::session::Session;
+use serde_json::json;
+use wasmill_tests::ring::RealServers;
+use wasmill_tests::site::Plot;
+use wasmill_tests::swaps::against_history;
+use wasmill_tests::versioned::{KEPT, Run};
+use wasmill_tests::wait::eventually;
+use wasmill_tests::{Site, Stage, versioned, versions};
+
+/// How long some ten thousand records may take with Cassandra beside them on a busy machine.
+const LONG: Duration = Duration::from_secs(240);
+
+const TOPIC: &str = "written-ahead";
+const KEYSPACE: &str = "written_ahead";
+const PIPELINE: &str = "ahead";
+const PARTITIONS: i32 = 4;
+const EACH: i64 = 12_000;
+
+/// `(offset, version)` of every row in Cassandra, by partition, in order.
+async fn copies(session: &Session) -> BTreeMap<i32, Vec<(i64, String)>> {
+    let query = format!("SELECT partition, \"offset\", version FROM {KEYSPACE}.versioned_copies");
+    let pager = session.query_iter(query, ()).await.unwrap();
+    let mut rows = pager.rows_stream::<(i32, i64, String)>().unwrap();
+    let mut copies: BTreeMap<i32, Vec<(i64, String)>> = BTreeMap::new();
+    while let Some((partition, offset, version)) = rows.try_next().await.unwrap() {
+        copies.entry(partition).or_default().push((offset, version));
+    }
+    copies.values_mut().for_each(|rows| rows.sort());
+    copies
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_in_both_databases_come_from_the_version_that_the_cuts_name() {
+    let Some(servers) = RealServers::get() else {
+        return;
+    };
+    let stage = Stage::on(&servers.kafka.bootstrap());
+    stage.feed.topic(TOPIC, PARTITIONS).await;
+    versioned::create_table(&stage).await;
+    let of = |partition| (0..EACH).map(move |n| versioned::record(partition, n));
+    let all: Vec<_> = (0..PARTITIONS).flat_map(of).collect();
+    stage.feed.send(TOPIC, &all);
+    let plot = Plot {
+        control: "written-ahead-control".to_owned(),
+        more: servers.connection(KEYSPACE),
+        ..Plot::new("ahead")
+    };
+    let site = Site::new(&stage, &plot);
+    let (mut host, _) = site.up();
+    let overlay = versioned::overlay(TOPIC).replace(
+        "bind.route.copies = \"discard\"",
+        "bind.route.copies = { connection = \"main\", table = \"versioned_copies\" }",
+    );
+    let all: Vec<_> = (0..6).map(versions::version).collect();
+    all.iter().for_each(|version| {
+        site.api.upload_file(&version.file);
+    });
+    let first = json!({ "overlay": overlay });
+    let answer = site.api.deploy(PIPELINE, &all[0].plugin(), first);
+    answer.unwrap().ok();
+    let total = EACH * i64::from(PARTITIONS);
+    let mut kills = 0;
+    for (index, version) in all.iter().enumerate().skip(1) {
+        let share = total / 8 * i64::try_from(index).unwrap();
+        let what = format!("position {share} is passed");
+        eventually(LONG, &what, async || {
+            host.alive()?;
+            match stage.position(PIPELINE).await {
+                at if at >= share => Ok(()),
+                at => Err(format!("at {at}")),
+            }
+        })
+        .await;
+        let answer = site.api.deploy(PIPELINE, &version.plugin(), json!({}));
+        answer.unwrap().ok();
+        if index % 2 == 1 {
+            // With the reservation granted, the cut pending, and rows of the old version ahead of the position.
+            tokio::time::sleep(Duration::from_millis(40 * u64::try_from(index).unwrap())).await;
+            host.kill();
+            let at = stage.position(PIPELINE).await;
+            assert!(
+                at < total,
+                "the kill came after the end: nothing was proven"
+            );
+            kills += 1;
+            host = site.up().0;
+        }
+    }
+    assert_eq!(kills, 3);
+    eventually(LONG, "all records are processed", async || {
+        host.alive()?;
+        stage.positioned(PIPELINE, total).await
+    })
+    .await;
+
+    let records = (0..PARTITIONS).map(|partition| (partition, EACH)).collect();
+    let written = versioned::written(&stage, &records).await;
+    assert_eq!(written.faults, Vec::<String>::new());
+    let history = site.api.get(&format!("/v1/pipelines/{PIPELINE}/history"));
+    let history = history.unwrap().ok();
+    let faults = against_history(&written.runs, &history);
+    assert_eq!(faults, Vec::<String>::new(), "{history:#}");
+    assert!(
+        written.runs.values().all(|runs| runs.len() >= 3),
+        "versions took turns: {:?}",
+        written.runs
+    );
+
+    // Cassandra: a row for each kept offset, of the version that Postgres shows for it.
+    let copies = copies(&servers.session().await).await;
+    for partition in 0..PARTITIONS {
+        let rows = &copies[&partition];
+        let wanted: Vec<(i64, String)> = (0..EACH)
+            .step_by(usize::try_from(KEPT).unwrap())
+            .map(|offset| {
+                let holds = |run: &&Run| run.first <= offset && offset <= run.last;
+                let run = written.runs[&partition].iter().find(holds);
+                (offset, run.expect("no row is missing").version.clone())
+            })
+            .collect();
+        let differs = rows
+            .iter()
+            .zip(&wanted)
+            .find(|(seen, wanted)| seen != wanted);
+        assert_eq!(differs, None, "partition {partition}");
+        assert_eq!(rows.len(), wanted.len(), "partition {partition}");
+    }
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+}
