@@ -258,7 +258,8 @@ impl Actor {
     async fn changed_or_stopped(&self) {
         let (mut deployed, mut stop) = (self.deployed.clone(), self.stop.clone());
         tokio::select! {
-            changed = deployed.changed() => if changed.is_err() { std::future::pending().await },
+            // Without anybody who could deploy, as while the host ends, only the stop is left to wait for.
+            Ok(()) = deployed.changed() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
