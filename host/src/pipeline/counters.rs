@@ -239,10 +239,13 @@ impl Drop for Running {
     }
 }
 
+/// The numbers of a release.
+type ByRelease = (Arc<str>, Arc<LaneCounters>);
+
 #[derive(Debug, Default)]
 struct Lanes {
     // Oldest first in each partition.
-    lanes: BTreeMap<i32, Vec<(Arc<str>, Arc<LaneCounters>)>>,
+    lanes: BTreeMap<i32, Vec<ByRelease>>,
     retired: Totals,
 }
 
