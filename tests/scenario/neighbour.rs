@@ -12,8 +12,10 @@ use wasmill_tests::{Stage, artifact, latency};
 /// How long each measurement goes on.
 const WHILE: Duration = Duration::from_secs(12);
 
-/// The neighbour's p99 may double; below this a busy test machine decides, not the zoo.
-const FLOOR: Duration = Duration::from_millis(120);
+/// The neighbour's p99 may double, or stay below this. What a guest computes is cut every 10 ms; handing over 17 MiB
+/// of output, or making and dropping an instance of 64 MiB, is not, so a shard with such a guest is held for as long
+/// as that takes, a few times a burst. Without the cut an endless loop alone costs more than a second.
+const FLOOR: Duration = Duration::from_millis(600);
 
 /// Guest, its own table's columns, an innocent record, and records that misbehave.
 const ZOO: [(&str, &str, &str, &[&str]); 6] = [

@@ -152,6 +152,8 @@ impl Processor {
             };
             self.instance = None;
             self.warn(range.len(), &failed);
+            // What fails often must not keep the neighbours waiting.
+            tokio::task::yield_now().await;
             if !failed.fresh {
                 waiting.push(range);
             } else if range.len() > 1 {
