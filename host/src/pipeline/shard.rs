@@ -22,6 +22,9 @@ use crate::task;
 /// Work sent to a shard: makes a future there and runs it to its end.
 type Job = Box<dyn FnOnce(Rc<Local>) -> LocalBoxFuture<'static, ()> + Send>;
 
+/// A pipeline and one of its releases.
+type Key = (Arc<str>, Arc<str>);
+
 /// Connections of a release, opened once.
 type Opened = Rc<OnceCell<Rc<Connections>>>;
 
@@ -29,7 +32,7 @@ type Opened = Rc<OnceCell<Rc<Connections>>>;
 #[derive(Debug, Default)]
 pub(super) struct Local {
     /// By pipeline and release.
-    connections: RefCell<HashMap<(Arc<str>, Arc<str>), Opened>>,
+    connections: RefCell<HashMap<Key, Opened>>,
 }
 
 impl Local {

@@ -231,7 +231,8 @@ fn of_several_upgrades_before_the_first_took_effect_the_last_does() {
             stand.ask(release);
             let mut host = stand.host().await;
             play(&mut host, async |_| {
-                until("asked for", || stand.cuts().len() == release as usize).await;
+                let known = usize::try_from(release).unwrap();
+                until("asked for", || stand.cuts().len() == known).await;
             })
             .await;
             drained(host).await;
