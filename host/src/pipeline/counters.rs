@@ -149,13 +149,17 @@ impl Totals {
             *all += added;
         }
         for (code, added) in &other.dead_by_code {
-            match self.dead_by_code.get_mut(code) {
+            let codes = &mut self.dead_by_code;
+            // The host's own always: canaries are judged by them.
+            let kept = codes.len() < CODES
+                || codes.contains_key(code)
+                || code::OWN.contains(&code.as_str());
+            let code = if kept { code.as_str() } else { OTHER };
+            match codes.get_mut(code) {
                 Some(all) => *all += added,
-                // The host's own always: canaries are judged by them.
-                None if self.dead_by_code.len() < CODES || code::OWN.contains(&code.as_str()) => {
-                    self.dead_by_code.insert(code.clone(), *added);
+                None => {
+                    codes.insert(code.to_owned(), *added);
                 }
-                None => *self.dead_by_code.entry(OTHER.to_owned()).or_default() += added,
             }
         }
     }

@@ -202,7 +202,7 @@ fn probes_metrics_and_a_panic() {
         "wasmill_errors_total{pipeline=\"quakes\",class=\"data\"} 2",
         "wasmill_lag_records{pipeline=\"quakes\"} 7",
         "wasmill_plugin_memory_bytes{pipeline=\"quakes\"} 1048576",
-        "wasmill_host_memory_bytes 0",
+        "wasmill_host_memory_bytes{} 0",
         "wasmill_retries_total{pipeline=\"quakes\"} 1",
         "wasmill_flight_latency_seconds{pipeline=\"quakes\",quantile=\"0.5\"} 0.002",
         "wasmill_pipeline_state{pipeline=\"quakes\",state=\"running\"} 1",
