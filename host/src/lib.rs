@@ -1,5 +1,6 @@
 //! Wasmill: a stream processor. A host reads Kafka topics, runs users' transforms compiled to WebAssembly
-//! components, and writes what they emit to Postgres and Cassandra tables, as each plugin's manifest says.
+//! components, and writes what they emit to Postgres and Cassandra tables, as each plugin's manifest says. Transforms
+//! are uploaded to running hosts, and replaced between two batches.
 //!
 //! ```text
 //! Kafka ──fetch──▶ source (1 thread a pipeline, always polling)
@@ -13,6 +14,12 @@
 //!                    5 ahead    idempotent sinks (Cassandra) written and acknowledged
 //!                    6 commit   the anchor, last
 //!                    └─ failure: classify (data | plugin | outside | config) → bisect, retry or stop; never guess
+//!
+//! HTTP ──▶ admin ──▶ upload (checked in a process of its own) ──▶ control log (compacted topic) ◀── config file
+//!            │ plans, changes, status                                 │ followed by every host
+//!            └──────────────── assemble ◀─────────────────────────────┘
+//!                                  └─ which release a partition should run ──▶ lanes
+//!                                                 from which offset on: the anchor's cuts
 //! ```
 //!
 //! # Words
@@ -29,6 +36,16 @@
 //! | sink | where rows are written | [`sink`] |
 //! | anchor, claim | the one place that holds positions; owning a partition under an epoch | [`anchor`] |
 //! | dead letter | a record set aside with its bytes, coordinates and reason | [`route`] |
+//! | version | `name@version` of an uploaded component; immutable | [`control`] |
+//! | overlay | a pipeline's section as TOML without `file` and `plugin`, secrets unresolved | [`config`], [`control`] |
+//! | release | a version bound to an overlay; its id is what cuts name | [`control`], [`pipeline`] |
+//! | deployment, revision | what a pipeline shall do, in full; its number, from 1 | [`control`] |
+//! | cut | from which offset on a release processes a partition | [`anchor`] |
+//! | segment | the offsets of a partition that one release processed; history for people | [`control`] |
+//! | canary | a release on trial on whole partitions, compared with the others | [`control`] |
+//! | shadow | a release on trial on all batches, its sinks off | [`pipeline`] |
+//! | control log | the entries that say what exists and what should run; one state on every host | [`control`] |
+//! | paused, parked, stopped | by an operator; after failures of the plugin; until an operator acts | [`assemble`] |
 //!
 //! # What is guaranteed
 //!
@@ -38,12 +55,18 @@
 //! an epoch. Cassandra converges to it: it is written ahead, idempotently, with timestamps that are a function
 //! of the record.
 //!
+//! Each record is processed by the release that the cuts of its partition name, also when it is processed again after a
+//! crash. The control log decides what is wanted, and only the anchor from where: a host that lags behind in the log
+//! cannot bring an older release back.
+//!
 //! # Layers
 //!
 //! `error task clock record` ← `config manifest telemetry decode` ← contracts (`source sink anchor route plugin`) ←
-//! adapters (`kafka postgres cassandra`, the engine in `plugin`), which never import each other; `pipeline` knows
-//! contracts only; `author upload cli assemble` know all, and only `assemble` picks adapters (the demo looks into tables
-//! by itself). A test holds it.
+//! adapters (`kafka postgres cassandra`, the engine in `plugin`), which never import each other. `pipeline` and
+//! `control` know contracts only; `control` is a state machine and the trait of its log, which `kafka` implements.
+//! `admin author upload cli assemble` know all, but only `assemble` picks adapters (the demo, `dev` and `feed` look at
+//! servers by themselves). `admin` defines `Operator`, what the API asks of a host; `assemble` implements it, and `cli`
+//! is a client of the API. A test holds it.
 
 pub mod admin;
 pub mod anchor;

@@ -436,7 +436,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
     let overlay = json!({ "overlay": latency::overlay(BESIDE, BESIDE) });
     let deployed = site.api.deploy(BESIDE, latency::PLUGIN, overlay);
     deployed.unwrap_or_else(|error| panic!("{error}")).ok();
-    while !ahead.thread.is_finished() && stage_ends(stage).await < backlog {
+    while !ahead.thread.is_finished() && stage_ends(stage) < backlog {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let quiet = latency::now();
@@ -586,7 +586,7 @@ fn rate(records: i64, time: Duration) -> f64 {
 }
 
 /// Records in the swapped topic.
-async fn stage_ends(stage: &Stage) -> i64 {
+fn stage_ends(stage: &Stage) -> i64 {
     stage.feed.ends(PIPELINE).values().sum()
 }
 

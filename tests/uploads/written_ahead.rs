@@ -21,7 +21,7 @@ const TOPIC: &str = "written-ahead";
 const KEYSPACE: &str = "written_ahead";
 const PIPELINE: &str = "ahead";
 const PARTITIONS: i32 = 4;
-const EACH: i64 = 12_000;
+const EACH: i64 = 60_000;
 
 /// `(offset, version)` of every row in Cassandra, by partition, in order.
 async fn copies(session: &Session) -> BTreeMap<i32, Vec<(i64, String)>> {
@@ -43,6 +43,11 @@ async fn rows_in_both_databases_come_from_the_version_that_the_cuts_name() {
     };
     let stage = Stage::on(&servers.kafka.bootstrap());
     stage.feed.topic(TOPIC, PARTITIONS).await;
+    let keyspace = format!(
+        "CREATE KEYSPACE {KEYSPACE} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+    );
+    let session = servers.session().await;
+    session.query_unpaged(keyspace, ()).await.unwrap();
     versioned::create_table(&stage).await;
     let of = |partition| (0..EACH).map(move |n| versioned::record(partition, n));
     let all: Vec<_> = (0..PARTITIONS).flat_map(of).collect();
@@ -114,7 +119,7 @@ async fn rows_in_both_databases_come_from_the_version_that_the_cuts_name() {
     );
 
     // Cassandra: a row for each kept offset, of the version that Postgres shows for it.
-    let copies = copies(&servers.session().await).await;
+    let copies = copies(&session).await;
     for partition in 0..PARTITIONS {
         let rows = &copies[&partition];
         let wanted: Vec<(i64, String)> = (0..EACH)

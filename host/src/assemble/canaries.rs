@@ -30,18 +30,12 @@ struct Report {
     others: Numbers,
 }
 
-/// Where the counters stood when a host began to watch a canary.
-#[derive(Debug)]
-struct Baseline {
-    revision: u64,
-    canary: Totals,
-    others: Totals,
-    reported: Option<(Numbers, Numbers)>,
-}
+/// What a host wrote last of each pipeline, and for which revision: the canary's numbers and the others'.
+type Reported = BTreeMap<String, (u64, (Numbers, Numbers))>;
 
 /// Watches the canaries of a host for as long as it is polled.
 pub(super) async fn watch(hub: Arc<Hub>) {
-    let mut watched: BTreeMap<String, Baseline> = BTreeMap::new();
+    let mut reported = Reported::new();
     loop {
         tokio::time::sleep(LOOK).await;
         let running = hub.pipelines();
@@ -53,11 +47,11 @@ pub(super) async fn watch(hub: Arc<Hub>) {
             let deployment = &revision.deployment;
             let live = !deployment.paused && !deployment.removed;
             let Some(canary) = deployment.canary.as_ref().filter(|_| live) else {
-                watched.remove(name);
+                reported.remove(name);
                 continue;
             };
             if let Some(pipeline) = running.get(name) {
-                report(&hub, name, pipeline, revision, canary, &mut watched).await;
+                report(&hub, name, pipeline, revision, canary, &mut reported).await;
             }
             decide(&hub, name, revision, canary).await;
         }
@@ -71,35 +65,25 @@ async fn report(
     pipeline: &Pipeline,
     revision: &Revision,
     canary: &Canary,
-    watched: &mut BTreeMap<String, Baseline>,
+    reported: &mut Reported,
 ) {
+    let seen = pipeline.seen();
+    if seen.revision != revision.revision {
+        return;
+    }
     let lanes = pipeline.counters.lanes();
     let (mine, others) = sides(&lanes, canary);
-    let baseline = match watched.get_mut(name) {
-        Some(baseline) if baseline.revision == revision.revision => baseline,
-        _ => {
-            watched.insert(
-                name.to_owned(),
-                Baseline {
-                    revision: revision.revision,
-                    canary: mine,
-                    others,
-                    reported: None,
-                },
-            );
-            return;
-        }
-    };
+    let (mine_before, others_before) = sides(&seen.before, canary);
     let mut numbers = (
-        numbers(&mine.since(&baseline.canary)),
-        numbers(&others.since(&baseline.others)),
+        numbers(&mine.since(&mine_before)),
+        numbers(&others.since(&others_before)),
     );
     let failed = lanes
         .iter()
         .filter(|lane| *lane.release == *canary.release.id)
         .find_map(|lane| lane.failure.as_ref());
     numbers.0.stopped = failed.map(ToString::to_string);
-    if baseline.reported.as_ref() == Some(&numbers) {
+    if reported.get(name) == Some(&(revision.revision, numbers.clone())) {
         return;
     }
     let report = Report {
@@ -120,7 +104,9 @@ async fn report(
         body,
     };
     match hub.control.submit(&by_host(hub), change).await {
-        Ok(_) => baseline.reported = Some(numbers),
+        Ok(_) => {
+            reported.insert(name.to_owned(), (revision.revision, numbers));
+        }
         Err(error) => tracing::warn!(pipeline = name, error = %error, "canary numbers not written"),
     }
 }

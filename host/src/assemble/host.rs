@@ -84,6 +84,11 @@ impl Hub {
     /// Why the host does not do its work yet; empty when it does.
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
+        if let Some(error) = self.control.lost() {
+            reasons.push(format!(
+                "the control log is gone, nothing can be deployed: {error}"
+            ));
+        }
         if !*self.control.caught_up().borrow() {
             reasons.push("the control log is not read to its end yet".to_owned());
         } else if !self.published.load(Ordering::Acquire) {

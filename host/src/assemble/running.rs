@@ -20,7 +20,8 @@ use crate::config::Config;
 use crate::control::Revision;
 use crate::error::{Blame, Error, Result};
 use crate::pipeline::{
-    self, Counters, Desired, PipelineSettings, SegmentStart, Shards, Surroundings, Totals,
+    self, Counters, Desired, LaneTotals, PipelineSettings, SegmentStart, Shards, Surroundings,
+    Totals,
 };
 
 /// Starts in a row that the plugin fails before its pipeline is parked.
@@ -53,6 +54,8 @@ pub(super) struct Seen {
     pub(super) failure: Option<(i64, Error)>,
     /// Failures by class since the host started.
     pub(super) failures: BTreeMap<&'static str, u64>,
+    /// What had been counted when the revision took effect here.
+    pub(super) before: Vec<LaneTotals>,
 }
 
 impl Pipeline {
@@ -66,6 +69,7 @@ impl Pipeline {
                 loaded: None,
                 failure: None,
                 failures: BTreeMap::new(),
+                before: Vec::new(),
             }),
             samples: Mutex::default(),
         }
@@ -258,7 +262,8 @@ impl Actor {
     async fn changed_or_stopped(&self) {
         let (mut deployed, mut stop) = (self.deployed.clone(), self.stop.clone());
         tokio::select! {
-            changed = deployed.changed() => if changed.is_err() { std::future::pending().await },
+            // Without anybody who could deploy, as while the host ends, only the stop is left to wait for.
+            Ok(()) = deployed.changed() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
@@ -307,6 +312,7 @@ impl Actor {
             let mut seen = self.pipeline.seen.lock();
             seen.state = PipelineState::Running;
             seen.revision = revision.revision;
+            seen.before = self.pipeline.counters.lanes();
             seen.loaded = Some(Arc::clone(&prepared.main));
         }
         let around = Arc::clone(&world) as Arc<dyn Surroundings>;
@@ -383,6 +389,7 @@ impl Actor {
                     now = Arc::clone(&prepared.main);
                     let mut seen = self.pipeline.seen.lock();
                     seen.revision = revision.revision;
+                    seen.before = self.pipeline.counters.lanes();
                     seen.loaded = Some(Arc::clone(&now));
                     seen.state = PipelineState::Running;
                     drop(seen);

@@ -184,7 +184,8 @@ impl World {
                 let connection = self.cassandra(name)?;
                 let session = CassandraSession::connect(connection, Patience::default()).await?;
                 let route = Self::cassandra_table(plan, index, connection)?;
-                cassandra::look_at_table(&session, &route, table.create).await
+                let replicas = connection.create_keyspace;
+                cassandra::look_at_table(&session, &route, table.create, replicas).await
             };
             problems.extend(looked.await.err());
         }

@@ -54,7 +54,8 @@ pub async fn ensure_keyspace(session: &CassandraSession, replicas: Option<u32>) 
     Ok(())
 }
 
-/// As [`ensure_table`], but creates nothing: a table that would be created is fine.
+/// As [`ensure_table`], but creates nothing: what would be created is fine, a keyspace too where the connection
+/// says with how many replicas.
 ///
 /// # Errors
 /// As [`ensure_table`].
@@ -62,11 +63,13 @@ pub async fn look_at_table(
     session: &CassandraSession,
     table: &RouteTable,
     create: Create,
+    replicas: Option<u32>,
 ) -> Result<()> {
-    let there = keyspace_row(session, table.name().keyspace())
-        .await?
-        .is_some()
-        && read_table(session, table.name()).await?.is_some();
+    let keyspace = keyspace_row(session, table.name().keyspace()).await?;
+    if keyspace.is_none() && replicas.is_some() && create == Create::IfMissing {
+        return Ok(());
+    }
+    let there = keyspace.is_none() || read_table(session, table.name()).await?.is_some();
     if there || create == Create::Never {
         ensure_table(session, table, Create::Never).await
     } else {

@@ -251,13 +251,13 @@ impl Drop for Running {
     }
 }
 
-/// Counters of a partition by release.
-type Kept = Vec<(Arc<str>, Arc<LaneCounters>)>;
+/// The numbers of a release.
+type ByRelease = (Arc<str>, Arc<LaneCounters>);
 
 #[derive(Debug, Default)]
 struct Lanes {
     // Oldest first in each partition.
-    lanes: BTreeMap<i32, Kept>,
+    lanes: BTreeMap<i32, Vec<ByRelease>>,
     retired: Totals,
 }
 

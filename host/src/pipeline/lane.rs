@@ -259,7 +259,7 @@ impl Lane {
             let wanted = desired.of(self.partition);
             let owned = &mut self.committer.owned;
             owned.upgrade(&wanted.id, &desired.order).await?;
-            self.follow_shadow(desired.shadow.as_deref())?;
+            self.follow_shadow(desired.shadow.as_ref())?;
         }
         let list = &self.committer.owned.claim.cuts;
         let here = cuts::release_at(list, self.expected);
@@ -271,7 +271,7 @@ impl Lane {
         Ok(())
     }
 
-    fn follow_shadow(&mut self, wanted: Option<&Release>) -> Result<(), LaneEnd> {
+    fn follow_shadow(&mut self, wanted: Option<&Arc<Release>>) -> Result<(), LaneEnd> {
         let now = self.shadow.as_ref().map(|s| s.differences.release.as_str());
         if now == wanted.map(|release| &*release.id) {
             return Ok(());

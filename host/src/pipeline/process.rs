@@ -15,6 +15,8 @@ use crate::route::{DeadClass, DeadLetter, RouteTable, code};
 
 /// How much longer a call may run when it is repeated after going past its run time.
 const PATIENCE: u32 = 4;
+/// Between two words of a lane about failed calls.
+const QUIET: Duration = Duration::from_secs(1);
 /// Records a guest call takes at most: past it nothing is gained (plugins.md §1).
 const CALL_RECORDS: usize = 1024;
 /// Bytes of cells a guest call takes at most, so that they stay in the second-level cache.
@@ -56,6 +58,8 @@ pub(super) struct Processor {
     plugin: Arc<dyn Plugin>,
     instance: Option<Box<dyn Instance>>,
     fields: Fields,
+    /// When a failed call was last told.
+    warned: Option<Instant>,
 }
 
 /// How a call on a range of records failed.
@@ -80,6 +84,7 @@ impl Processor {
             plugin,
             instance: None,
             fields: Fields::default(),
+            warned: None,
         }
     }
 
@@ -146,10 +151,7 @@ impl Processor {
                 continue;
             };
             self.instance = None;
-            tracing::warn!(
-                records = range.len(), code = failed.code, error = %failed.error,
-                "plugin call failed, narrowing it down"
-            );
+            self.warn(range.len(), &failed);
             if !failed.fresh {
                 waiting.push(range);
             } else if range.len() > 1 {
@@ -166,6 +168,20 @@ impl Processor {
             }
         }
         Ok(())
+    }
+
+    /// Once a second: a plugin that fails often would fill the log with what the dead letters say anyway.
+    fn warn(&mut self, records: usize, failed: &CallFailed) {
+        let said = self.warned.replace(Instant::now());
+        if said.is_some_and(|said| said.elapsed() < QUIET) {
+            self.warned = said;
+            tracing::debug!(records, code = failed.code, error = %failed.error, "plugin call failed");
+            return;
+        }
+        tracing::warn!(
+            topic = &*self.topic, records, code = failed.code, error = %failed.error,
+            "plugin call failed, narrowing it down"
+        );
     }
 
     /// One call. The outer error stops the pipeline, the inner one is the plugin's fault on these records;

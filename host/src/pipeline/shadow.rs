@@ -10,7 +10,7 @@ use super::process::{Processed, Processor};
 use super::release::Release;
 use crate::decode::Decoder;
 use crate::error::Error;
-use crate::record::RowBatch;
+use crate::record::{RowBatch, cells};
 
 /// Differing records shown.
 const SHOWN: usize = 20;
@@ -46,6 +46,7 @@ pub struct Differences {
 /// A release beside the one in charge.
 pub(super) struct Shadow {
     processor: Processor,
+    release: Arc<Release>,
     names: Vec<String>,
     spare: Option<Processed>,
     pub(super) differences: Differences,
@@ -53,7 +54,7 @@ pub(super) struct Shadow {
 
 impl Shadow {
     /// A shadow that goes on counting where an earlier one of the same release left off.
-    pub(super) fn new(release: &Release, known: Option<Differences>) -> Result<Self, Error> {
+    pub(super) fn new(release: &Arc<Release>, known: Option<Differences>) -> Result<Self, Error> {
         let plan = &release.plan;
         let known = known.filter(|known| *known.release == *release.id);
         let differences = known.unwrap_or_else(|| Differences {
@@ -67,6 +68,7 @@ impl Shadow {
                 Arc::clone(&release.routes),
                 Arc::clone(&release.plugin),
             ),
+            release: Arc::clone(release),
             names: names(release),
             spare: None,
             // What stopped it is tried again by every new lane.
@@ -110,8 +112,8 @@ impl Shadow {
                 self.differences.first.push(Difference {
                     partition: processed.batch.partition(),
                     offset: processed.batch.offsets()[index],
-                    now: shown(now),
-                    shadow: shown(shadow),
+                    now: shown(charge, now),
+                    shadow: shown(&self.release, shadow),
                 });
             }
         }
@@ -159,30 +161,19 @@ fn outcomes<'a>(names: &'a [String], processed: &'a Processed) -> BTreeMap<u32, 
     all
 }
 
-fn shown(outcome: Option<&Outcome<'_>>) -> String {
+fn shown(release: &Release, outcome: Option<&Outcome<'_>>) -> String {
     let Some(outcome) = outcome else {
         return "filtered".to_owned();
     };
     if let Some(code) = outcome.dead {
         return format!("dead letter {code}");
     }
-    let rows = outcome.rows.iter().map(|(name, delete, cells)| {
+    let rows = outcome.rows.iter().map(|(name, delete, row)| {
         let op = if *delete { "delete" } else { "write" };
-        format!("{op} {name} {}", hex(cells))
+        let routes = &release.plan.routes;
+        let route = routes.iter().find(|route| route.route.name == **name);
+        let columns = route.map_or(&[][..], |route| &route.route.columns);
+        format!("{op} {name} {}", cells::show::row(columns, row))
     });
     rows.collect::<Vec<_>>().join("; ")
-}
-
-/// The first bytes of a row's cells.
-fn hex(cells: &[u8]) -> String {
-    use std::fmt::Write as _;
-    const BYTES: usize = 64;
-    let mut text = String::with_capacity(2 * BYTES + 1);
-    for byte in cells.iter().take(BYTES) {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    if cells.len() > BYTES {
-        text.push('…');
-    }
-    text
 }

@@ -22,17 +22,15 @@ use crate::task;
 /// Work sent to a shard: makes a future there and runs it to its end.
 type Job = Box<dyn FnOnce(Rc<Local>) -> LocalBoxFuture<'static, ()> + Send>;
 
-/// A pipeline and one of its releases.
-type Key = (Arc<str>, Arc<str>);
-
+/// A pipeline's name and the id of one of its releases.
+type ReleaseOf = (Arc<str>, Arc<str>);
 /// Connections of a release, opened once.
 type Opened = Rc<OnceCell<Rc<Connections>>>;
 
 /// What the lanes of one shard share.
 #[derive(Debug, Default)]
 pub(super) struct Local {
-    /// By pipeline and release.
-    connections: RefCell<HashMap<Key, Opened>>,
+    connections: RefCell<HashMap<ReleaseOf, Opened>>,
 }
 
 impl Local {

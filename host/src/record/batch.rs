@@ -276,7 +276,7 @@ mod tests {
             for offset in [10, 12, 15] {
                 batch.push(Record {
                     key: (offset != 12).then_some(b"k".as_slice()),
-                    value: Some(&[u8::try_from(offset).unwrap(); 5]),
+                    value: Some(format!("value {offset}").as_bytes()),
                     timestamp: offset * 7,
                     offset,
                     headers: &[0, 0, 0, 0],

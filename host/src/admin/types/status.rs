@@ -265,7 +265,7 @@ pub struct ShadowReport {
     pub records: u64,
     /// Records whose outcome differs.
     pub differing: u64,
-    /// Failures of the shadow.
+    /// Partitions on which the shadow had to stop; a record it traps on is a difference.
     pub failures: u64,
     /// The first differences, at most 20.
     pub examples: Vec<RowDifference>,

@@ -192,6 +192,8 @@ fn rules(request: &CanaryRequest) -> CanaryRules {
             CanaryEnd::Promote => GoodCanary::Promote,
             CanaryEnd::Hold => GoodCanary::Hold,
         },
+        // A version may filter more on purpose: compared only where that is asked for.
+        max_rows_difference: None,
         ..CanaryRules::default()
     };
     if let Some(tolerance) = &request.tolerance {
@@ -199,9 +201,7 @@ fn rules(request: &CanaryRequest) -> CanaryRules {
             rules.max_dead_ratio = share;
             rules.max_error_ratio = share;
         }
-        if tolerance.rows_share.is_some() {
-            rules.max_rows_difference = tolerance.rows_share;
-        }
+        rules.max_rows_difference = tolerance.rows_share;
         if let Some(times) = tolerance.cpu_times {
             rules.max_cpu_factor = times;
         }
@@ -238,20 +238,32 @@ async fn live(
         Err(error) => plan.problems.push(problem(&error)),
     }
     for error in look.problems {
-        if error.blame() == crate::error::Blame::Config
-            && let Some(hint) = error.hint_text()
-        {
-            let statements = hint.lines().map(str::trim).filter(|line| is_ddl(line));
-            plan.ddl.extend(statements.map(str::to_owned));
-        }
+        plan.ddl
+            .extend(error.hint_text().map(statements).unwrap_or_default());
         plan.problems.push(problem(&error));
     }
 }
 
-fn is_ddl(line: &str) -> bool {
-    ["CREATE ", "ALTER "]
-        .iter()
-        .any(|verb| line.starts_with(verb))
+/// The DDL in a hint: from each line that begins a statement to the one that ends it.
+fn statements(hint: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in hint.lines() {
+        let begins = ["CREATE ", "ALTER "]
+            .iter()
+            .find_map(|verb| line.find(verb));
+        match (open, begins) {
+            (true, _) => {
+                let last = found.last_mut().expect("a statement was begun");
+                last.push('\n');
+                last.push_str(line);
+            }
+            (false, Some(at)) => found.push(line[at..].to_owned()),
+            (false, None) => continue,
+        }
+        open = !line.trim_end().ends_with(';');
+    }
+    found
 }
 
 /// Whole partitions for a canary, the last ones: at least one, and one must be left to compare with.
@@ -428,4 +440,26 @@ fn hash(plan: &Plan, deployment: &Deployment) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ddl_is_found_whole_in_a_hint() {
+        let hint = "run, or change the routes:\nCREATE TABLE \"a\" (\n  \"id\" int8\n);\nALTER TABLE b ADD c int4;\nor bind it elsewhere";
+        assert_eq!(
+            statements(hint),
+            [
+                "CREATE TABLE \"a\" (\n  \"id\" int8\n);",
+                "ALTER TABLE b ADD c int4;"
+            ]
+        );
+        assert_eq!(
+            statements("create it: CREATE TABLE k.t (id text PRIMARY KEY);"),
+            ["CREATE TABLE k.t (id text PRIMARY KEY);"]
+        );
+        assert!(statements("start the database").is_empty());
+    }
 }

@@ -5,6 +5,7 @@
 //! a value, `value` writes and reads them typed.
 
 mod check;
+pub mod show;
 mod value;
 
 pub use check::{MAX_DATE, MAX_TIME, MIN_DATE, MIN_TIMESTAMP, check};
