@@ -9,18 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
-use http::header::{ALLOW, CACHE_CONTROL, HeaderName};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, HeaderName};
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::access::{Access, Caller};
+use super::body::ReadWhole;
+use super::denials::{By, Denials};
 use super::document;
 use super::metrics::Requests;
 use super::operator::Operator;
@@ -30,8 +31,6 @@ use crate::config::{HttpConfig, HttpLimits, Role};
 
 /// Uploads received at once; further ones wait.
 const UPLOADS: usize = 4;
-/// Denials a second that are put into the audit trail; a stranger must not be able to fill it.
-const AUDITED_DENIALS: f64 = 1.0;
 
 /// What the handlers share.
 pub(super) struct App {
@@ -44,7 +43,7 @@ pub(super) struct App {
     access: Access,
     // Both are taken for a few instructions, never across an await.
     rates: Mutex<Rates>,
-    denials: Mutex<Rates>,
+    denials: Mutex<Denials>,
 }
 
 /// The API of a host, ready to answer.
@@ -69,7 +68,7 @@ impl Service {
             requests: Requests::default(),
             access: Access::new(config),
             rates: Mutex::new(Rates::new(per_second)),
-            denials: Mutex::new(Rates::new(AUDITED_DENIALS)),
+            denials: Mutex::new(Denials::default()),
         });
         let (router, _) = document::routes(&app);
         let router = router
@@ -87,6 +86,7 @@ impl Service {
     ) -> Result<Response, Infallible> {
         let path = request.uri().path().to_owned();
         let method = request.method().clone();
+        let whole = request.extensions().get::<ReadWhole>().cloned();
         let app = self.app.clone();
         let outcome = AssertUnwindSafe(self.route(peer, request))
             .catch_unwind()
@@ -96,7 +96,13 @@ impl Service {
             tracing::error!(%method, path, "a request panicked");
             Trouble::bug().into_response()
         });
-        let response = finished(response, &path);
+        let mut response = finished(response, &path);
+        if whole.is_some_and(|whole| !whole.get()) {
+            // What is left of the body stands where the next request would begin; said, so that no client sends
+            // another one here.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         let route = response.extensions().get::<MatchedPath>();
         app.requests.count(&method, route, response.status());
         tracing::debug!(%method, path, status = response.status().as_u16(), client = %peer, "answered");
@@ -107,7 +113,7 @@ impl Service {
         let app = &self.app;
         if let Err(trouble) = app.access.guard(request.uri(), request.headers()) {
             let what = asked(&request);
-            app.denied(&peer.to_string(), what, &trouble).await;
+            app.denied(By::Stranger(peer), what, &trouble).await;
             return trouble.into_response();
         }
         let caller = app.access.caller(request.headers());
@@ -142,12 +148,16 @@ impl App {
     }
 
     /// Tells the audit trail about a denial, unless there were too many of this one's.
-    async fn denied(&self, by: &str, what: String, why: &Trouble) {
-        let all = Client::Token(String::new());
-        let kept = self.denials.lock().take(all, Instant::now());
-        if kept.is_ok() {
-            tracing::warn!(by, what, why = why.detail(), "request denied");
-            self.operator.denied(by, &what, why.detail()).await;
+    async fn denied(&self, by: By, what: String, why: &Trouble) {
+        let name = by.to_string();
+        if self.denials.lock().take(by, Instant::now()) {
+            self.operator.denied(&name, &what, why.detail()).await;
+        } else {
+            tracing::debug!(
+                by = name,
+                what,
+                "a denial was not audited, there are too many"
+            );
         }
     }
 }
@@ -171,10 +181,7 @@ pub(super) async fn need(
 ) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let known = request.extensions_mut().remove::<Known>();
-    let peer = request
-        .extensions()
-        .get::<Peer>()
-        .map(|peer| peer.0.to_string());
+    let peer = request.extensions().get::<Peer>().copied();
     let refused = match known {
         Some(Known(Ok(caller))) if caller.role >= role => {
             request.extensions_mut().insert(caller);
@@ -186,13 +193,17 @@ pub(super) async fn need(
                 caller.name, caller.role
             );
             let hint = format!("use a token whose role is {role}");
-            (caller.name, Trouble::forbidden("role", detail).hint(hint))
+            let trouble = Trouble::forbidden("role", detail).hint(hint);
+            (By::Token(caller.name), trouble)
         }
-        Some(Known(Err(trouble))) => (peer.unwrap_or_default(), trouble),
-        None => (String::new(), Trouble::bug()),
+        Some(Known(Err(trouble))) => {
+            let Peer(peer) = peer.expect("`route` leaves both");
+            (By::Stranger(peer), trouble)
+        }
+        None => return labelled(Trouble::bug().into_response(), route),
     };
     let (by, trouble) = refused;
-    app.denied(&by, asked(&request), &trouble).await;
+    app.denied(by, asked(&request), &trouble).await;
     labelled(trouble.into_response(), route)
 }
 
@@ -231,9 +242,4 @@ fn finished(mut response: Response, path: &str) -> Response {
     let nosniff = HeaderName::from_static("x-content-type-options");
     headers.insert(nosniff, HeaderValue::from_static("nosniff"));
     response
-}
-
-/// A request as the router takes it.
-pub(super) fn incoming(request: http::Request<hyper::body::Incoming>) -> Request {
-    request.map(Body::new)
 }

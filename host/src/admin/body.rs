@@ -1,6 +1,10 @@
 //! Bodies of requests, read with a cap and against the clock: a client that sends too much or (almost) nothing
 //! is cut. It owns the JSON reading; where an upload goes is the caller's.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,6 +13,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,6 +23,69 @@ use super::problem::Trouble;
 pub(super) const JSON_LIMIT: u64 = 64 << 10;
 /// Fewer bytes than this in one stall time are as good as none.
 const SLOWEST: u64 = 16 << 10;
+
+/// Whether a request's body was read to its end. Clones tell of the same body.
+#[derive(Clone, Debug)]
+pub(super) struct ReadWhole(Arc<AtomicBool>);
+
+impl ReadWhole {
+    /// Whether it was, up to now.
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A body that notes when its end was read.
+#[derive(Debug)]
+struct Noted {
+    body: Incoming,
+    whole: ReadWhole,
+}
+
+impl Noted {
+    fn note(&self, ended: bool) {
+        if ended || self.body.is_end_stream() {
+            self.whole.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl hyper::body::Body for Noted {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.note(matches!(frame, Poll::Ready(None)));
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request as the router takes it, with a [`ReadWhole`] among its extensions.
+pub(super) fn incoming(request: http::Request<Incoming>) -> Request {
+    let whole = ReadWhole(Arc::default());
+    let mut request = request.map(|body| {
+        let noted = Noted {
+            body,
+            whole: whole.clone(),
+        };
+        noted.note(false);
+        Body::new(noted)
+    });
+    request.extensions_mut().insert(whole);
+    request
+}
 
 /// A body that is read piece by piece.
 #[derive(Debug)]

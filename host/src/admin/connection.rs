@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::app::{Service, incoming};
+use super::app::Service;
+use super::body::incoming;
 
 /// Request line and headers together, bytes.
 const HEAD: usize = 32 << 10;
@@ -105,4 +106,14 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     };
     // However it goes, the connection is closed after it.
     timeout(LINGER, rest).await.ok();
+}
+
+/// Tells a client that there are too many connections.
+pub(super) async fn turn_away(mut stream: TcpStream) {
+    let body = r#"{"type":"urn:wasmill:problem:full","title":"take the connection","status":503,"detail":"as many connections as the host takes are open","instance":"","code":"full","hint":"try again, or raise limits.connections of [http]"}"#;
+    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close";
+    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    if let Ok(Ok(())) = timeout(LINGER, stream.write_all(answer.as_bytes())).await {
+        linger(stream).await;
+    }
 }

@@ -15,6 +15,7 @@ mod access;
 mod app;
 mod body;
 mod connection;
+mod denials;
 mod document;
 mod metrics;
 pub mod operator;

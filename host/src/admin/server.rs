@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +28,8 @@ const LEFT_BEHIND: Duration = Duration::from_hours(1);
 const DRAIN: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: most likely there are no file descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
+/// Clients above the most connections that are told so at once; further ones are only closed.
+const LEAVING: usize = 32;
 /// Threads that write and hash uploads.
 const WRITERS: usize = 4;
 
@@ -163,13 +165,19 @@ impl Desk {
         };
         let mut stopped = self.stopped.clone();
         let mut open = FuturesUnordered::new();
+        let mut leaving = FuturesUnordered::new();
         let mut again = Instant::now();
         let mut tired = false;
         loop {
             // Unbiased: neither new clients nor busy ones may starve the others.
             tokio::select! {
                 accepted = listener.accept(), if !tired => match accepted {
-                    Ok((stream, _)) if open.len() >= self.connections => turn_away(&stream),
+                    Ok((stream, _)) if open.len() >= self.connections => {
+                        tracing::warn!("as many connections as limits.connections of [http] allows are open");
+                        if leaving.len() < LEAVING {
+                            leaving.push(connection::turn_away(stream));
+                        }
+                    }
                     Ok((stream, peer)) => open.push(connection::serve(
                         self.service.clone(),
                         stream,
@@ -186,6 +194,7 @@ impl Desk {
                 },
                 () = sleep_until(again), if tired => tired = false,
                 Some(()) = open.next(), if !open.is_empty() => {}
+                Some(()) = leaving.next(), if !leaving.is_empty() => {}
                 // Also when the server's handle is gone.
                 _ = stopped.changed() => break,
             }
@@ -199,13 +208,4 @@ impl Desk {
             );
         }
     }
-}
-
-/// Tells a client that there are too many, as far as that goes without waiting for it.
-fn turn_away(stream: &TcpStream) {
-    let body = r#"{"type":"urn:wasmill:problem:full","title":"take the connection","status":503,"detail":"as many connections as the host takes are open","instance":"","code":"full","hint":"try again, or raise limits.connections of [http]"}"#;
-    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close";
-    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    stream.try_write(answer.as_bytes()).ok();
-    tracing::warn!("as many connections as limits.connections of [http] allows are open");
 }

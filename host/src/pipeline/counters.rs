@@ -11,9 +11,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::route::code;
 
 /// Releases of one partition whose numbers are kept apart; older ones are added up.
 const KEPT: usize = 4;
+/// Codes a plugin may make up before further ones are counted as [`OTHER`]: they are labels of metrics, and a plugin
+/// that made one of each key would fill the memory of the host and of who scrapes it.
+const CODES: usize = 64;
+/// Where further codes are counted.
+const OTHER: &str = "other";
 /// Buckets of [`Latency`]: bucket `n` counts flights that took less than 2ⁿ µs.
 const BUCKETS: usize = 32;
 
@@ -34,7 +40,7 @@ pub struct Totals {
     pub flights: u64,
     /// Attempts that had to be repeated.
     pub retries: u64,
-    /// Records set aside by code.
+    /// Records set aside by code: the host's own and about the first 64 others, further ones as `other`.
     pub dead_by_code: BTreeMap<String, u64>,
     /// Time spent decoding, in the plugin and checking, µs.
     pub busy_micros: u64,
@@ -143,10 +149,16 @@ impl Totals {
             *all += added;
         }
         for (code, added) in &other.dead_by_code {
-            match self.dead_by_code.get_mut(code) {
+            let codes = &mut self.dead_by_code;
+            // The host's own always: canaries are judged by them.
+            let kept = codes.len() < CODES
+                || codes.contains_key(code)
+                || code::OWN.contains(&code.as_str());
+            let code = if kept { code.as_str() } else { OTHER };
+            match codes.get_mut(code) {
                 Some(all) => *all += added,
                 None => {
-                    self.dead_by_code.insert(code.clone(), *added);
+                    codes.insert(code.to_owned(), *added);
                 }
             }
         }
@@ -346,6 +358,24 @@ mod tests {
         );
         assert_eq!(counters.lanes().len(), KEPT);
         assert_eq!(&*counters.lanes()[KEPT - 1].release, "r9");
+    }
+
+    #[test]
+    fn codes_that_a_plugin_makes_up_are_bounded_and_hide_none_of_ours() {
+        let mut all = Totals::default();
+        let dead = |code: String| Totals {
+            dead: 1,
+            dead_by_code: [(code, 1)].into(),
+            ..Totals::default()
+        };
+        for n in 0..10_000 {
+            all.add(&dead(format!("key-{n}")));
+        }
+        all.add(&dead(code::TRAP.to_owned()));
+        assert_eq!(all.dead_by_code.len(), CODES + 2);
+        assert_eq!(all.dead_by_code[code::TRAP], 1);
+        assert_eq!(all.dead_by_code[OTHER], 10_000 - CODES as u64);
+        assert_eq!(all.dead_by_code.values().sum::<u64>(), all.dead);
     }
 
     #[test]

@@ -67,4 +67,18 @@ pub mod code {
     pub const BAD_OUTPUT: &str = "bad-output";
     /// Postgres refused the row (class 22, 23 or 54000).
     pub const POSTGRES_REFUSED: &str = "postgres-refused";
+
+    /// All of them.
+    pub const OWN: [&str; 10] = [
+        MALFORMED,
+        FIELD_MISSING,
+        FIELD_TYPE,
+        TOMBSTONE,
+        ROW_REFUSED,
+        TIMESTAMP_AHEAD,
+        TRAP,
+        LIMIT,
+        BAD_OUTPUT,
+        POSTGRES_REFUSED,
+    ];
 }

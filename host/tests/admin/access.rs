@@ -100,6 +100,24 @@ fn a_denied_role_is_audited_by_the_tokens_name() {
 }
 
 #[test]
+fn a_strangers_flood_does_not_hide_a_holders_denial() {
+    let host = Host::start(&with_tokens());
+    for _ in 0..100 {
+        host.ask("GET /v1/plugins", &[], "")
+            .is(401, "token-missing");
+    }
+    for name in ["eyes", "hands"] {
+        let header = format!("authorization: Bearer {name}-secret");
+        host.ask("DELETE /v1/pipelines/a", &[&header], "")
+            .is(403, "role");
+    }
+    let denied = host.fake.denied.lock().clone();
+    let by = |name: &str| denied.iter().filter(|one| one[0] == name).count();
+    assert_eq!((by("eyes"), by("hands")), (1, 1), "{denied:?}");
+    assert!((1..20).contains(&by("127.0.0.1")), "{denied:?}");
+}
+
+#[test]
 fn web_pages_do_not_reach_a_host_without_tokens() {
     let host = Host::start(&config());
     let with = |name: &str, header: &str| {

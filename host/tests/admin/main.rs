@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod client;
 mod document;
+mod early;
 mod fake;
 mod hostile;
 mod uploads;

@@ -135,3 +135,40 @@ fn a_token_is_wanted_and_its_role_counts() {
         .unwrap();
     assert_eq!(code(&wrong), 5);
 }
+
+#[test]
+fn an_upload_that_is_refused_says_why_whatever_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = wasmill(
+        "http://127.0.0.1:1",
+        &["token", "new", "--name", "eye", "--role", "read", "--json"],
+    );
+    let token: serde_json::Value = serde_json::from_str(&out(&token)).unwrap();
+    let hash = token["hash"].as_str().unwrap();
+    let text = format!(
+        "host.id = \"t\"\n[http]\nlisten = \"127.0.0.1:0\"\ntokens = [{{ name = \"eye\", role = \"read\", hash = {hash:?} }}]\n[kafka.main]\nbrokers = \"a:1\"\n"
+    );
+    let config = Config::check(&text, &|_| None).unwrap();
+    let server = serve(&config.http.unwrap(), dir.path(), fake::Fake::new()).unwrap();
+    let host = format!("http://{}", server.addr());
+    for size in [50_000, 3_000_000] {
+        let upload = component(dir.path(), &format!("a@1.0.0\n{}", "x".repeat(size)));
+        for _ in 0..20 {
+            let missing = wasmill(&host, &["upload", &upload]);
+            assert_eq!(code(&missing), 5, "{size}: {}", err(&missing));
+            let said = err(&missing);
+            assert!(said.contains("there is no Authorization header"), "{said}");
+            assert!(said.contains("WASMILL_TOKEN"), "{said}");
+            let denied = command(&host, &["upload", &upload])
+                .env("WASMILL_TOKEN", token["token"].as_str().unwrap())
+                .output()
+                .unwrap();
+            assert_eq!(code(&denied), 5, "{size}: {}", err(&denied));
+            assert!(
+                err(&denied).contains("this needs deploy"),
+                "{}",
+                err(&denied)
+            );
+        }
+    }
+}
