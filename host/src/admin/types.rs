@@ -279,7 +279,7 @@ pub struct Deployed {
 }
 
 /// What a pipeline's deployment went through, and which release wrote which offsets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The pipeline.
     pub pipeline: String,
@@ -290,7 +290,7 @@ pub struct History {
 }
 
 /// One revision of a deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Revision {
     /// 1, 2, …
     pub revision: u64,
@@ -305,9 +305,12 @@ pub struct Revision {
     pub plugin: String,
     /// Id of the release: a version with its overlay.
     pub release: String,
-    /// What was said about it; for an automatic rollback the evidence.
+    /// What was said about it; for a canary that ended by itself, why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The comparison that ended a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<CanaryEvidence>,
 }
 
 /// Offsets `[from, to)` of a partition that one release processed.

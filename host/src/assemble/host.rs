@@ -267,7 +267,10 @@ impl Host {
             Some(http) => {
                 let checker = Checker {
                     exe: checker,
-                    limits: CheckLimits::default(),
+                    limits: CheckLimits {
+                        component: http.limits.upload,
+                        ..CheckLimits::default()
+                    },
                     cache: Some(config.host.cache.join("compiled")),
                     ceilings: config.ceilings,
                     signing: config.signing.clone(),

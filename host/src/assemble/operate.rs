@@ -305,7 +305,8 @@ impl Operator for Desk {
                 .pipelines()
                 .get(pipeline)
                 .is_some_and(|running| running.given_up().is_some());
-            Ok(paused || gave_up)
+            // Another host may have given up where this one has not.
+            Ok(paused || gave_up || desk.hub.shared_log)
         };
         self.change(by, Action::Resume, pipeline, request, change)
             .boxed()

@@ -89,14 +89,19 @@ impl Declared {
             if published == Some(&release.id) {
                 return Ok(());
             }
-            let seen = state.pipeline(&self.pipeline).map_or(0, |now| now.revision);
+            let now = state.pipeline(&self.pipeline);
+            let seen = now.map_or(0, |now| now.revision);
             let origin = Origin::Config {
                 hash: release.id.clone(),
             };
             let change = Change::Deploy {
                 pipeline: self.pipeline.clone(),
                 revision: seen + 1,
-                deployment: Deployment::of(release.clone(), origin),
+                deployment: Deployment {
+                    // What an operator paused stays so.
+                    paused: now.is_some_and(|now| now.deployment.paused),
+                    ..Deployment::of(release.clone(), origin)
+                },
             };
             if let Outcome::Accepted = control.submit(BY, change).await? {
                 return Ok(());

@@ -103,7 +103,7 @@ impl fmt::Display for TokenHash {
 /// How much a client may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Largest component that is taken, bytes (64 MiB).
+    /// Largest component that is taken, bytes (32 MiB).
     pub upload: u64,
     /// Connections at once (256).
     pub connections: usize,
@@ -116,7 +116,7 @@ pub struct HttpLimits {
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
-            upload: 64 << 20,
+            upload: 32 << 20,
             connections: 256,
             requests_per_second: 100,
             stall: Duration::from_secs(10),

@@ -64,6 +64,7 @@ impl Fake {
         let last = revisions.last().ok_or_else(|| missing(pipeline))?.clone();
         seen(request.seen, last.revision)?;
         let next = Revision {
+            evidence: None,
             revision: last.revision + 1,
             action: action.to_owned(),
             by: by.to_owned(),
@@ -319,6 +320,7 @@ impl Operator for Fake {
                 return Err(Refusal::new(Kind::Conflict, error.hint("plan again")));
             }
             let revision = Revision {
+                evidence: None,
                 revision: plan.seen + 1,
                 at: NOW.to_owned(),
                 by: by.to_owned(),

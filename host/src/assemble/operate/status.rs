@@ -338,10 +338,11 @@ pub(super) fn history(state: &State, pipeline: &str) -> History {
             action: deployment.action.name().to_owned(),
             plugin: shown.plugin.clone(),
             release: shown.id.clone(),
-            note: deployment.note.as_ref().map(|note| match note {
-                serde_json::Value::String(text) => text.clone(),
-                other => other.to_string(),
-            }),
+            note: deployment.note.as_ref().map(said),
+            evidence: deployment
+                .note
+                .as_ref()
+                .and_then(|note| serde_json::from_value(note.get("evidence")?.clone()).ok()),
         }
     });
     // A release that another host goes on with is one segment.
@@ -366,6 +367,12 @@ pub(super) fn history(state: &State, pipeline: &str) -> History {
         revisions: revisions.collect(),
         segments: segments.collect(),
     }
+}
+
+/// A note as a person reads it: what somebody wrote, or the sentence a decision was summed up in.
+fn said(note: &serde_json::Value) -> String {
+    let text = note.as_str().or_else(|| note.get("summary")?.as_str());
+    text.map_or_else(|| note.to_string(), str::to_owned)
 }
 
 /// The newest entries of the audit trail: uploads, every change of a deployment, denials.
