@@ -115,7 +115,7 @@ async fn report(
 async fn decide(hub: &Hub, name: &str, revision: &Revision, canary: &Canary) {
     let (mine, others) = seen_by_all(&hub.control.state(), name, revision.revision);
     let now = crate::clock::now_micros() / 1000;
-    let elapsed = u64::try_from(now - canary.since_ms).unwrap_or(0);
+    let elapsed = u64::try_from(now.saturating_sub(canary.since_ms)).unwrap_or(0);
     let mut deployment = revision.deployment.clone();
     let summary = evidence(&canary.rules, &mine, &others);
     let said = match judge(&canary.rules, elapsed, &mine, &others) {

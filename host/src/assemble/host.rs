@@ -235,7 +235,7 @@ impl Host {
         let mut loaded = Vec::new();
         for declared in &declared {
             if let Some((release, _)) = &declared.file {
-                releases.trust(&release.digest);
+                releases.trust(release);
                 loaded.push(releases.load_here(&declared.pipeline, release)?);
             }
         }
@@ -292,7 +292,13 @@ impl Host {
                 asked,
                 loaded,
             };
-            control_thread(&seen, shared, work, stopped);
+            let run = || control_thread(&seen, shared, work, stopped);
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                seen.failed(Error::bug(
+                    "follow the control log",
+                    "the control thread panicked",
+                ));
+            }
         })?;
         Ok(Self {
             thread: Some(thread),
@@ -538,7 +544,7 @@ async fn publish_all(hub: Arc<Hub>, declared: Vec<Declared>, mut stop: watch::Re
     for declared in declared {
         let mut backoff = Backoff::default();
         loop {
-            let error = match declared.publish(&hub.control, hub.shared_log).await {
+            let error = match declared.publish(&hub).await {
                 Ok(()) => break,
                 Err(error) => error,
             };

@@ -9,7 +9,7 @@
 //! Every change is one entry of the control log that carries the revision it was made for; hosts follow it. Nothing
 //! here starts or stops anything.
 
-mod plan;
+pub(super) mod plan;
 mod status;
 mod uploads;
 

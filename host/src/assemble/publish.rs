@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use super::host::Hub;
+use super::operate::plan;
 use super::releases;
 use crate::config::{Config, PluginSource};
 use crate::control::{Change, Control, Deployment, Origin, Outcome, Release};
@@ -49,7 +51,8 @@ impl Declared {
     ///
     /// # Errors
     /// `Config` when its version is not there or exists with other bytes; `Outside` when the log is not reached.
-    pub(super) async fn publish(&self, control: &Control, shared_log: bool) -> Result<()> {
+    pub(super) async fn publish(&self, hub: &Hub) -> Result<()> {
+        let (control, shared_log) = (&hub.control, hub.shared_log);
         let release = match (&self.file, &self.plugin) {
             (Some((release, bytes)), _) => {
                 control.put_blob(&release.digest, bytes.clone()).await?;
@@ -77,6 +80,21 @@ impl Declared {
             }
             (None, None) => return Ok(()),
         };
+        if self.file.is_none() {
+            hub.releases.trust(&release);
+        }
+        if shared_log {
+            let loaded = hub.releases.load(&self.pipeline, &release).await?;
+            if let Some(name) = plan::inline_secrets(&loaded, &release).first() {
+                return Err(Error::config(
+                    format!("deploy pipeline {:?} of the config", self.pipeline),
+                    format!(
+                        "config.{name} is a secret and written out, and others read the control log"
+                    ),
+                )
+                .hint(format!("write config.{name} = {{ env = \"VARIABLE\" }}")));
+            }
+        }
         for _ in 0..TRIES {
             let state = control.state();
             let last = state.history(&self.pipeline).iter().rev();

@@ -45,7 +45,7 @@ struct Inner {
     /// By pipeline and release id: two lanes never compile the same thing twice.
     // Taken for a lookup or an insert, never while loading.
     loaded: Mutex<HashMap<(String, String), Weak<Loaded>>>,
-    /// Digests of the config file's components; written at the start.
+    /// Digests of the config file's components and ids of the releases it declares; written at the start.
     own: Mutex<HashSet<String>>,
 }
 
@@ -93,9 +93,13 @@ impl Releases {
 
     fn make(&self, pipeline: &str, release: &Release, bytes: &[u8]) -> Result<Loaded> {
         let config = &self.inner.config;
-        let overlay = config
-            .overlay(pipeline, &release.plugin, &release.overlay)
-            .map_err(Error::from)?;
+        let (plugin, text) = (&release.plugin, &release.overlay);
+        let overlay = if self.inner.own.lock().contains(&release.id) {
+            config.own_overlay(pipeline, plugin, text)
+        } else {
+            config.overlay(pipeline, plugin, text)
+        };
+        let overlay = overlay.map_err(Error::from)?;
         let (manifest, compiled) = checked(&self.inner.engine, config, bytes)
             .map_err(|error| error.about(&release.plugin))?;
         self.verify(release, &manifest.name, bytes)?;
@@ -120,9 +124,12 @@ impl Releases {
         })
     }
 
-    /// Trusts a component of this host's own config file: it needs no signature here.
-    pub(super) fn trust(&self, digest: &str) {
-        self.inner.own.lock().insert(digest.to_owned());
+    /// Trusts what this host's own config file declares: the component needs no signature here, and the overlay may
+    /// name any variable.
+    pub(super) fn trust(&self, release: &Release) {
+        let mut own = self.inner.own.lock();
+        own.insert(release.digest.clone());
+        own.insert(release.id.clone());
     }
 
     /// Checks the signature again that the upload brought: the log may have been written by other hands.

@@ -28,6 +28,8 @@ use crate::pipeline::{
 const CRASHES: u32 = 4;
 /// Seconds that a rate is taken over.
 const SAMPLES: usize = 10;
+/// Between two attempts at a deployment that an operator has to make possible.
+const MENDED: Duration = Duration::from_secs(15);
 /// A run of this length was no crash.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -331,9 +333,14 @@ impl Actor {
             ended = follow => ended,
         };
         stop.send_replace(true);
-        match run.await {
-            Ok(()) => ended,
-            Err(error) => Ended::Failed(error),
+        match (run.await, &ended) {
+            (Ok(()), _) => ended,
+            // What is deployed now may be the cure.
+            (Err(error), Ended::Changed) => {
+                self.pipeline.failed(&error);
+                ended
+            }
+            (Err(error), _) => Ended::Failed(error),
         }
     }
 
@@ -354,7 +361,7 @@ impl Actor {
         mut started: mpsc::UnboundedReceiver<SegmentStart>,
     ) -> Ended {
         let mut backoff = Backoff::default();
-        let mut again = false;
+        let mut again: Option<Duration> = None;
         loop {
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return Ended::Stopped,
@@ -365,7 +372,7 @@ impl Actor {
                 changed = self.deployed.changed() => if changed.is_err() {
                     return Ended::Stopped;
                 },
-                () = tokio::time::sleep(backoff.pause()), if again => {}
+                () = tokio::time::sleep(again.unwrap_or(MENDED)), if again.is_some() => {}
             }
             let revision = Arc::clone(&self.deployed.borrow_and_update());
             let deployment = &revision.deployment;
@@ -382,9 +389,14 @@ impl Actor {
                 }
                 Ok::<_, Error>(prepared)
             };
-            match prepared.await {
+            let prepared = tokio::select! {
+                prepared = prepared => prepared,
+                // Looked at above.
+                () = self.changed_or_stopped() => continue,
+            };
+            match prepared {
                 Ok(prepared) if world.suits(&now, &prepared.main) => {
-                    again = false;
+                    again = None;
                     backoff = Backoff::default();
                     now = Arc::clone(&prepared.main);
                     let mut seen = self.pipeline.seen.lock();
@@ -403,7 +415,11 @@ impl Actor {
                 }
                 Ok(_) => return Ended::Changed,
                 Err(error) => {
-                    again = error.blame() == Blame::Outside;
+                    // What an operator has to mend is looked at again too: a table, a grant, a variable.
+                    again = Some(match error.blame() {
+                        Blame::Outside => backoff.pause(),
+                        _ => MENDED,
+                    });
                     tracing::warn!(
                         pipeline = &*self.pipeline.name, revision = revision.revision,
                         error = %error, hint = error.hint_text(),
@@ -429,7 +445,15 @@ impl Actor {
             None => None,
         };
         let shadow = match &deployment.shadow {
-            Some(shadow) => Some(Arc::clone(&releases.load(name, shadow).await?.release)),
+            Some(shadow) => match releases.load(name, shadow).await {
+                Ok(loaded) => Some(Arc::clone(&loaded.release)),
+                // A release on trial never keeps the one in charge from running.
+                Err(error) => {
+                    tracing::warn!(pipeline = name, error = %error, "the shadow does not run here");
+                    self.pipeline.failed(&error);
+                    None
+                }
+            },
             None => None,
         };
         Ok(Prepared {

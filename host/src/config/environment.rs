@@ -58,8 +58,25 @@ impl Config {
     }
 }
 
+/// How variables begin that an overlay may name which was not written on this host.
+const FOR_PLUGINS: &str = "WASMILL_PLUGIN_";
+
 impl Config {
-    /// Checks the overlay of a deployment with this process's environment.
+    /// Checks an overlay of this host's own config file, with this process's environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn own_overlay(
+        &self,
+        pipeline: &str,
+        plugin: &str,
+        text: &str,
+    ) -> Result<super::types::PipelineConfig, Problems> {
+        self.overlay_with(pipeline, plugin, text, &variable)
+    }
+
+    /// Checks the overlay of a deployment. Whoever deploys could have a plugin write out what it is given, so of
+    /// this process's environment only variables that begin with `WASMILL_PLUGIN_` are there for it.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -69,8 +86,19 @@ impl Config {
         plugin: &str,
         text: &str,
     ) -> Result<super::types::PipelineConfig, Problems> {
+        let allowed = |name: &str| variable(name).filter(|_| name.starts_with(FOR_PLUGINS));
+        self.overlay_with(pipeline, plugin, text, &allowed)
+    }
+
+    fn overlay_with(
+        &self,
+        pipeline: &str,
+        plugin: &str,
+        text: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<super::types::PipelineConfig, Problems> {
         let around = Surroundings {
-            env: &variable,
+            env,
             base: Path::new(""),
             host_name: Some(self.host.id.clone()),
             cores: self.host.shards,
@@ -187,5 +215,21 @@ mod tests {
         let config = Config::check_in("x.toml", "host.id = \"a\"", &around).unwrap();
         assert_eq!((config.host.id.as_str(), config.host.shards), ("a", 3));
         assert_eq!(config.host.cache, Path::new("/etc/.wasmill/cache"));
+    }
+
+    #[test]
+    fn an_uploaded_overlay_sees_no_variable_of_the_host() {
+        let config = Config::check(CONFIG.trim(), &|_| Some("x".to_owned())).unwrap();
+        // PATH is set wherever tests run.
+        let text = "config.a = { env = \"PATH\" }";
+        let error = config.overlay("q", "q@1.0.0", text).unwrap_err();
+        assert!(error.to_string().contains("PATH"), "{error}");
+        let own = config.own_overlay("q", "q@1.0.0", text).unwrap();
+        assert!(
+            own.config["a"]
+                .as_str()
+                .is_some_and(|path| !path.is_empty())
+        );
+        assert_eq!(own.overlay.trim(), "[config.a]\nenv = \"PATH\"");
     }
 }

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+/// The last millisecond of the year 9999.
+const LAST_MS: i64 = 253_402_300_799_999;
+
 /// Names of [`Action`] on the wire.
 pub(super) const ACTIONS: [&str; 8] = [
     "deploy", "canary", "promote", "rollback", "pause", "resume", "remove", "shadow",
@@ -199,6 +202,9 @@ pub struct Canary {
 
 impl Canary {
     fn fault(&self) -> Option<String> {
+        if !(0..=LAST_MS).contains(&self.since_ms) {
+            return Some(format!("{} ms is no time a canary began", self.since_ms));
+        }
         let mut sorted = self.partitions.clone();
         sorted.sort_unstable();
         let twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);
@@ -227,7 +233,7 @@ pub struct CanaryRules {
     pub for_ms: u64,
     /// Records it has to have processed before it may be called good (1000).
     pub min_records: u64,
-    /// Failures, dead letters and errors together, below which nothing is called bad: a single odd record is no
+    /// Dead letters below which nothing is called bad: a single odd record is no
     /// evidence (5).
     pub min_failures: u64,
     /// Dead letters per record above the others' (0.01: one in a hundred).

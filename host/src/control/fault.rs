@@ -33,6 +33,10 @@ pub(super) fn fault(change: &Change) -> Option<String> {
             deployment,
         } => name("pipeline name", pipeline)
             .or_else(|| (*revision == 0).then(|| "revisions count from 1".to_owned()))
+            .or_else(|| {
+                let most = u64::from(u32::MAX);
+                (*revision > most).then(|| format!("revision {revision} is past {most}"))
+            })
             .or_else(|| deployment.fault()),
         Change::Segment {
             pipeline,

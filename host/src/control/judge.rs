@@ -18,7 +18,7 @@ pub struct Numbers {
     pub errors: u64,
     /// Microseconds spent on them.
     pub busy_micros: u64,
-    /// Microseconds from fetch to commit, 99th percentile; the worst host's.
+    /// Microseconds from the start of a batch's processing to its commit, 99th percentile; the worst host's.
     pub p99_micros: u64,
     /// Why a lane stopped, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,11 +28,11 @@ pub struct Numbers {
 impl Numbers {
     /// Adds what another host saw.
     pub fn add(&mut self, other: &Self) {
-        self.records += other.records;
-        self.rows += other.rows;
-        self.dead += other.dead;
-        self.errors += other.errors;
-        self.busy_micros += other.busy_micros;
+        self.records = self.records.saturating_add(other.records);
+        self.rows = self.rows.saturating_add(other.rows);
+        self.dead = self.dead.saturating_add(other.dead);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.busy_micros = self.busy_micros.saturating_add(other.busy_micros);
         self.p99_micros = self.p99_micros.max(other.p99_micros);
         if self.stopped.is_none() {
             self.stopped.clone_from(&other.stopped);
@@ -71,7 +71,7 @@ pub fn against(rules: &CanaryRules, canary: &Numbers, others: &Numbers) -> Vec<S
     if let Some(why) = &canary.stopped {
         found.push(format!("it stopped: {why}"));
     }
-    if canary.dead + canary.errors >= rules.min_failures {
+    if canary.dead >= rules.min_failures {
         worse(
             &mut found,
             "dead letters",

@@ -136,6 +136,7 @@ impl Committer {
         if self.context.release.plan.writes_ahead() {
             self.owned.grant(positions.end).await?;
         }
+        self.owned.flown = self.owned.flown.max(positions.end);
         let plan = &self.context.release.plan;
         let here: Vec<HereRows<'_>> = (0..plan.routes.len())
             .filter(|route| plan.routes[*route].binding == Binding::Here)

@@ -27,6 +27,9 @@ use crate::source::{Outlet, SourceCommand};
 /// A lane without work stores what a lazy anchor holds back after this long.
 const IDLE: Duration = Duration::from_millis(200);
 
+/// How long a lane that stopped may take to give its grant back.
+const LEAVE: Duration = Duration::from_secs(3);
+
 /// What a lane should do, set by its supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -170,6 +173,13 @@ impl Lane {
             Err(end) => {
                 if let LaneEnd::Stopped(error) = &end {
                     self.counters.failed(error);
+                    // Whoever mends it may do so with another release, which must not wait for this one to process
+                    // what it was granted and never sent.
+                    let given_back = async {
+                        self.committer.owned.settle().await?;
+                        self.committer.owned.lower().await
+                    };
+                    tokio::time::timeout(LEAVE, given_back).await.ok();
                 }
                 LaneOutcome::Ended(end)
             }

@@ -34,6 +34,9 @@ pub(super) struct Ownership {
     pub(super) granted: i64,
     /// Offsets below it may have been sent ahead by this owner.
     pub(super) sent: Cell<i64>,
+    /// Offsets below it were in a flight of this owner: an anchor may write their dead letters ahead by itself, before
+    /// any row is sent.
+    pub(super) flown: i64,
 }
 
 impl Ownership {
@@ -50,6 +53,7 @@ impl Ownership {
             granted: claim.reserved,
             found: claim.reserved,
             sent: Cell::new(claim.next),
+            flown: claim.next,
             claim,
         }
     }
@@ -111,7 +115,7 @@ impl Ownership {
 
     /// Whether nothing at or above the position was ever sent ahead, by this owner or an earlier one.
     fn is_clean(&self) -> bool {
-        self.sent.get() <= self.next && self.next >= self.found
+        self.sent.get().max(self.flown) <= self.next && self.next >= self.found
     }
 
     /// Makes sure every record below `to` may be sent ahead.

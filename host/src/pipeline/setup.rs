@@ -52,11 +52,6 @@ pub fn encode(
             }
         };
         put_value(&mut setup, item, &value).map_err(|found| {
-            let found = if item.secret {
-                "a value of another type".to_owned()
-            } else {
-                found
-            };
             fail(format!(
                 "config.{} is a {}, found {found}",
                 item.name, item.ty
@@ -66,13 +61,24 @@ pub fn encode(
     Ok(setup)
 }
 
-/// Appends one value, or returns what was found instead.
+/// Appends one value, or returns what kind of value was found instead: the value itself may come from a variable
+/// of the host, which whoever deploys need not know.
 fn put_value(
     setup: &mut Vec<u8>,
     item: &ConfigItem,
     value: &serde_json::Value,
 ) -> Result<(), String> {
-    let found = || value.to_string();
+    let found = || {
+        let kind = match value {
+            serde_json::Value::Null => "nothing",
+            serde_json::Value::Bool(_) => "a boolean",
+            serde_json::Value::Number(_) => "a number",
+            serde_json::Value::String(_) => "a string",
+            serde_json::Value::Array(_) => "an array",
+            serde_json::Value::Object(_) => "a table",
+        };
+        kind.to_owned()
+    };
     match item.ty {
         Type::Boolean => cells::put(setup, &[u8::from(value.as_bool().ok_or_else(found)?)]),
         Type::Int64 => cells::put(setup, &value.as_i64().ok_or_else(found)?.to_be_bytes()),

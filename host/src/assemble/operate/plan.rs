@@ -42,7 +42,7 @@ pub(super) async fn target(
         let error = Error::config(what(), "that is no name of a pipeline");
         return Err(Refusal::new(
             Kind::Refused,
-            error.hint("lower-case letters, digits, - and _, starting with a letter"),
+            error.hint("lower-case letters, digits and -, starting with a letter"),
         ));
     }
     arrival(hub, &request.plugin).await;
@@ -317,21 +317,25 @@ fn moves(before: &Loaded, after: &Loaded, plan: &mut Plan) {
     moved("anchor", from.anchor.to_string(), to.anchor.to_string());
 }
 
-/// Secrets do not go into a log that others read: only where to find them.
-fn secrets(loaded: &Loaded, release: &Release, plan: &mut Plan) {
+/// Configuration that is secret and written out in an overlay: secrets do not go into a log that others read, only
+/// where to find them.
+pub(in crate::assemble) fn inline_secrets(loaded: &Loaded, release: &Release) -> Vec<String> {
     let written: toml::Table = release.overlay.parse().unwrap_or_default();
     let values = written.get("config").and_then(toml::Value::as_table);
     let inline = loaded.manifest.config.iter().filter(|item| {
         let value = values.and_then(|values| values.get(&item.name));
         item.secret && value.is_some_and(|value| !value.is_table())
     });
-    for item in inline {
+    inline.map(|item| item.name.clone()).collect()
+}
+
+fn secrets(loaded: &Loaded, release: &Release, plan: &mut Plan) {
+    for name in inline_secrets(loaded, release) {
         plan.problems.push(PlanProblem {
             what: format!("deploy pipeline {:?}", plan.pipeline),
-            detail: format!("config.{} is a secret and written out", item.name),
+            detail: format!("config.{name} is a secret and written out"),
             hint: Some(format!(
-                "write config.{} = {{ env = \"VARIABLE\" }} and set the variable on every host",
-                item.name
+                "write config.{name} = {{ env = \"WASMILL_PLUGIN_…\" }} and set the variable on every host"
             )),
         });
     }

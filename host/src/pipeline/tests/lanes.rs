@@ -3,6 +3,7 @@
 use super::fakes::Fault;
 use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
+use crate::anchor::Anchor as _;
 use crate::error::Blame;
 use crate::manifest::DataPolicy;
 use crate::pipeline::lane::{LaneEnd, Mode};
@@ -299,6 +300,21 @@ fn stop_ends_right_before_the_record_and_skip_only_counts_it() {
         assert_eq!(world.store.lock().dead, []);
         assert_eq!(world.store.lock().here.len(), 14);
     });
+}
+
+#[test]
+fn a_lane_that_stops_gives_back_what_it_never_sent_so_that_another_release_can_mend_it() {
+    for sinks in [Sinks::Both, Sinks::Ahead] {
+        on_a_shard(async {
+            let mut world = world(sinks, mixed).await;
+            world.errors.data = DataPolicy::Stop;
+            assert_eq!(stopped(world.run(&[20]).await).blame(), Blame::Config);
+            let position = world.position().await;
+            assert_eq!(position, 5);
+            let claim = world.anchor.claim(&[0]).await.unwrap().remove(0);
+            assert_eq!((claim.next, claim.reserved), (5, 5), "{sinks:?}");
+        });
+    }
 }
 
 #[test]

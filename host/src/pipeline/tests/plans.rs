@@ -375,27 +375,27 @@ fn setup_errors_name_the_value_and_never_show_a_secret() {
         ),
         (
             "token = \"t\"\nlimit = \"3\"",
-            "config.limit is a int64, found \"3\"",
+            "config.limit is a int64, found a string",
             None,
         ),
         (
             "token = \"t\"\nlimit = 1.5",
-            "config.limit is a int64, found 1.5",
+            "config.limit is a int64, found a number",
             None,
         ),
         (
             "token = \"t\"\nratio = nan",
-            "config.ratio is a float64, found null",
+            "config.ratio is a float64, found nothing",
             None,
         ),
         (
             "token = \"t\"\nstrict = 1",
-            "config.strict is a boolean, found 1",
+            "config.strict is a boolean, found a number",
             None,
         ),
         (
             "token = 4711",
-            "config.token is a text, found a value of another type",
+            "config.token is a text, found a number",
             None,
         ),
     ] {
