@@ -5,7 +5,9 @@
 //! only files.
 
 mod canaries;
+mod control_thread;
 mod host;
+mod hub;
 mod log;
 mod operate;
 mod plans;

@@ -30,5 +30,5 @@ pub mod types;
 
 pub use access::{hash_token, is_token_name, new_token};
 pub use document::document;
-pub use operator::{Answer, Kind, NewUpload, Operator, Refusal};
+pub use operator::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 pub use server::{Server, serve};

@@ -80,6 +80,21 @@ pub struct NewUpload {
     pub by: String,
 }
 
+/// What is done to a deployed pipeline without naming a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// End a canary or shadow by giving every partition the new release.
+    Promote,
+    /// Go back to the release before, or end a canary or shadow with the old one.
+    Rollback,
+    /// Stop processing on every host; positions stay.
+    Pause,
+    /// Go on after a pause or after it was parked.
+    Resume,
+    /// Take the pipeline off every host; positions and history stay.
+    Remove,
+}
+
 /// What an attempt to do something came to.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
 
@@ -113,43 +128,12 @@ pub trait Operator: Send + Sync {
         request: DeployRequest,
     ) -> Answer<'a, Deployed>;
 
-    /// Ends a canary or shadow by giving every partition the new release.
-    fn promote<'a>(
+    /// Does one step to a deployed pipeline: returns when the change is in the control log.
+    fn change<'a>(
         &'a self,
         by: &'a str,
         pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed>;
-
-    /// Goes back to the release before, or ends a canary or shadow with the old one.
-    fn rollback<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed>;
-
-    /// Stops processing on every host; positions stay.
-    fn pause<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed>;
-
-    /// Goes on after a pause or after it was parked.
-    fn resume<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed>;
-
-    /// Takes the pipeline off every host; positions and history stay.
-    fn remove<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
+        step: Step,
         request: ChangeRequest,
     ) -> Answer<'a, Deployed>;
 

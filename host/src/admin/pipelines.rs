@@ -11,6 +11,7 @@ use http::request::Parts;
 use super::access::Caller;
 use super::app::App;
 use super::body;
+use super::operator::Step;
 use super::problem::Trouble;
 use super::types::{
     ChangeRequest, DeployRequest, Deployed, History, PipelineStatus, Plan, Tolerance,
@@ -39,6 +40,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
             return Err(Trouble::not_found(what, detail).hint(names::PIPELINE.words));
         }
         Ok(Self(name))
+    }
+}
+
+/// Who asks for a change of which pipeline.
+pub(super) struct Asked {
+    app: Arc<App>,
+    by: String,
+    pipeline: String,
+}
+
+impl FromRequestParts<Arc<App>> for Asked {
+    type Rejection = Trouble;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Trouble> {
+        let Name(pipeline) = Name::from_request_parts(parts, app).await?;
+        let caller = parts.extensions.get::<Caller>();
+        let caller = caller.expect("access comes before every path of the API");
+        Ok(Self {
+            app: Arc::clone(app),
+            by: caller.name.clone(),
+            pipeline,
+        })
+    }
+}
+
+impl Asked {
+    async fn step(self, step: Step, request: Request) -> Result<Json<Deployed>, Trouble> {
+        let wanted = change(request, &self.app).await?;
+        let operator = &self.app.operator;
+        let done = operator.change(&self.by, &self.pipeline, step, wanted);
+        Ok(Json(done.await?))
     }
 }
 
@@ -146,16 +178,8 @@ pub(super) async fn deploy(
     request_body = Option<ChangeRequest>,
     responses((status = 200, description = "promoted", body = Deployed))
 )]
-pub(super) async fn promote(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name,
-    request: Request,
-) -> Result<Json<Deployed>, Trouble> {
-    let wanted = change(request, &app).await?;
-    Ok(Json(
-        app.operator.promote(&caller.name, &name, wanted).await?,
-    ))
+pub(super) async fn promote(asked: Asked, request: Request) -> Result<Json<Deployed>, Trouble> {
+    asked.step(Step::Promote, request).await
 }
 
 /// Go back to the release before, or end a canary or shadow.
@@ -168,16 +192,8 @@ pub(super) async fn promote(
     request_body = Option<ChangeRequest>,
     responses((status = 200, description = "rolled back", body = Deployed))
 )]
-pub(super) async fn rollback(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name,
-    request: Request,
-) -> Result<Json<Deployed>, Trouble> {
-    let wanted = change(request, &app).await?;
-    Ok(Json(
-        app.operator.rollback(&caller.name, &name, wanted).await?,
-    ))
+pub(super) async fn rollback(asked: Asked, request: Request) -> Result<Json<Deployed>, Trouble> {
+    asked.step(Step::Rollback, request).await
 }
 
 /// Stop processing on every host; positions stay.
@@ -190,14 +206,8 @@ pub(super) async fn rollback(
     request_body = Option<ChangeRequest>,
     responses((status = 200, description = "paused", body = Deployed))
 )]
-pub(super) async fn pause(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name,
-    request: Request,
-) -> Result<Json<Deployed>, Trouble> {
-    let wanted = change(request, &app).await?;
-    Ok(Json(app.operator.pause(&caller.name, &name, wanted).await?))
+pub(super) async fn pause(asked: Asked, request: Request) -> Result<Json<Deployed>, Trouble> {
+    asked.step(Step::Pause, request).await
 }
 
 /// Go on after a pause, or after the pipeline was parked.
@@ -210,16 +220,8 @@ pub(super) async fn pause(
     request_body = Option<ChangeRequest>,
     responses((status = 200, description = "resumed", body = Deployed))
 )]
-pub(super) async fn resume(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name,
-    request: Request,
-) -> Result<Json<Deployed>, Trouble> {
-    let wanted = change(request, &app).await?;
-    Ok(Json(
-        app.operator.resume(&caller.name, &name, wanted).await?,
-    ))
+pub(super) async fn resume(asked: Asked, request: Request) -> Result<Json<Deployed>, Trouble> {
+    asked.step(Step::Resume, request).await
 }
 
 /// Take the pipeline off every host; positions and history stay.
@@ -232,16 +234,8 @@ pub(super) async fn resume(
     request_body = Option<ChangeRequest>,
     responses((status = 200, description = "removed", body = Deployed))
 )]
-pub(super) async fn remove(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name,
-    request: Request,
-) -> Result<Json<Deployed>, Trouble> {
-    let wanted = change(request, &app).await?;
-    Ok(Json(
-        app.operator.remove(&caller.name, &name, wanted).await?,
-    ))
+pub(super) async fn remove(asked: Asked, request: Request) -> Result<Json<Deployed>, Trouble> {
+    asked.step(Step::Remove, request).await
 }
 
 /// Reads a deployment and refuses values that its schema refuses.

@@ -299,7 +299,7 @@ pub struct Revision {
     pub at: String,
     /// Who made it: a token's name, `local`, `config` or `canary`.
     pub by: String,
-    /// `deploy`, `promote`, `rollback`, `pause`, `resume`, `remove`.
+    /// `deploy`, `canary`, `shadow`, `promote`, `rollback`, `pause`, `resume`, `remove`.
     pub action: String,
     /// `name@version` of the release.
     pub plugin: String,

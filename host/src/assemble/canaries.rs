@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::host::Hub;
+use super::hub::Hub;
 use super::operate::evidence;
 use super::running::Pipeline;
 use crate::control::{

@@ -2,13 +2,15 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `plan` | what a deployment would change, and whether it can be done |
+//! | `plan` | the deployment that is asked for, and whether it can be done |
+//! | `difference` | what it changes, and the hash of a plan |
 //! | `status` | what pipelines do now, in the words of the API |
 //! | `uploads` | from received bytes to a version in the control log |
 //!
 //! Every change is one entry of the control log that carries the revision it was made for; hosts follow it. Nothing
 //! here starts or stops anything.
 
+mod difference;
 pub(super) mod plan;
 mod status;
 mod uploads;
@@ -20,12 +22,12 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::host::Hub;
+use super::hub::Hub;
 use crate::admin::types::{
     AuditEntry, ChangeRequest, DeployRequest, Deployed, History, HostStatus, PipelineStatus, Plan,
     Readiness, Uploaded, VersionInfo,
 };
-use crate::admin::{Answer, Kind, NewUpload, Operator, Refusal};
+use crate::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use crate::control::{Action, Change, Deployment, Origin, Outcome, Release, Revision};
 use crate::error::Error;
 use crate::upload::Checker;
@@ -69,15 +71,15 @@ impl Desk {
         Refusal::new(Kind::NotFound, error.hint(hint))
     }
 
-    /// Changes the deployment in force; `change` may find that there is nothing to change.
-    async fn change(
+    /// Changes the deployment in force.
+    async fn step(
         &self,
         by: &str,
-        action: Action,
         pipeline: &str,
+        step: Step,
         request: ChangeRequest,
-        change: impl FnOnce(&Desk, &Revision, &mut Deployment) -> Result<bool, Refusal>,
     ) -> Result<Deployed, Refusal> {
+        let action = action(step);
         let what = action.name();
         let revision = self.deployed(what, pipeline)?;
         if let Some(seen) = request.seen
@@ -89,7 +91,14 @@ impl Desk {
         deployment.action = action;
         deployment.origin = Origin::Upload;
         deployment.note = request.note.map(serde_json::Value::String);
-        if !change(self, &revision, &mut deployment)? {
+        let changed = match step {
+            Step::Promote => promote(pipeline, &mut deployment)?,
+            Step::Rollback => self.roll_back(pipeline, &revision, &mut deployment)?,
+            Step::Pause => !std::mem::replace(&mut deployment.paused, true),
+            Step::Resume => self.resume(pipeline, &mut deployment),
+            Step::Remove => remove(&mut deployment),
+        };
+        if !changed {
             return Ok(Deployed {
                 pipeline: pipeline.to_owned(),
                 revision: revision.revision,
@@ -98,6 +107,37 @@ impl Desk {
         }
         self.submit(by, what, pipeline, revision.revision, deployment)
             .await
+    }
+
+    /// One step back: the end of a trial, or the release before.
+    fn roll_back(
+        &self,
+        pipeline: &str,
+        revision: &Revision,
+        deployment: &mut Deployment,
+    ) -> Result<bool, Refusal> {
+        if trial(deployment).is_some() {
+            return Ok(true);
+        }
+        let state = self.hub.control.state();
+        let now = &revision.deployment.release;
+        let Some(release) = before(state.history(pipeline), now) else {
+            let detail = format!("{} is the first release it ever had", now.plugin);
+            let hint = "deploy the version you want: `wasmill list` shows them";
+            return Err(refused("roll back", pipeline, &detail, hint));
+        };
+        deployment.release = release;
+        Ok(true)
+    }
+
+    /// Whether there is anything to resume.
+    fn resume(&self, pipeline: &str, deployment: &mut Deployment) -> bool {
+        let paused = std::mem::replace(&mut deployment.paused, false);
+        let pipelines = self.hub.pipelines();
+        let here = pipelines.get(pipeline);
+        let gave_up = here.is_some_and(|here| here.given_up().is_some());
+        // Another host may have given up where this one has not.
+        paused || gave_up || self.hub.shared_log
     }
 
     /// Writes the deployment that follows revision `seen`.
@@ -127,6 +167,40 @@ impl Desk {
             )),
         }
     }
+}
+
+/// What a step is called in the history.
+fn action(step: Step) -> Action {
+    match step {
+        Step::Promote => Action::Promote,
+        Step::Rollback => Action::Rollback,
+        Step::Pause => Action::Pause,
+        Step::Resume => Action::Resume,
+        Step::Remove => Action::Remove,
+    }
+}
+
+/// Ends a trial, if one is under way, and tells what was tried.
+fn trial(deployment: &mut Deployment) -> Option<Release> {
+    let canary = deployment.canary.take().map(|canary| canary.release);
+    let shadow = deployment.shadow.take();
+    canary.or(shadow)
+}
+
+fn promote(pipeline: &str, deployment: &mut Deployment) -> Result<bool, Refusal> {
+    let Some(release) = trial(deployment) else {
+        let detail = "neither a canary nor a shadow is under way";
+        let hint = "start one with `wasmill deploy NAME@VERSION --canary N`";
+        return Err(refused("promote", pipeline, detail, hint));
+    };
+    deployment.release = release;
+    Ok(true)
+}
+
+fn remove(deployment: &mut Deployment) -> bool {
+    deployment.removed = true;
+    trial(deployment);
+    true
 }
 
 /// The revision that was looked at is not the one in force.
@@ -232,100 +306,14 @@ impl Operator for Desk {
         .boxed()
     }
 
-    fn promote<'a>(
+    fn change<'a>(
         &'a self,
         by: &'a str,
         pipeline: &'a str,
+        step: Step,
         request: ChangeRequest,
     ) -> Answer<'a, Deployed> {
-        let change = |_: &Self, _: &Revision, deployment: &mut Deployment| {
-            let trial = deployment.canary.take().map(|canary| canary.release);
-            let Some(release) = trial.or(deployment.shadow.take()) else {
-                let detail = "neither a canary nor a shadow is under way";
-                let hint = "start one with `wasmill deploy NAME@VERSION --canary N`";
-                return Err(refused("promote", pipeline, detail, hint));
-            };
-            deployment.release = release;
-            deployment.shadow = None;
-            Ok(true)
-        };
-        self.change(by, Action::Promote, pipeline, request, change)
-            .boxed()
-    }
-
-    fn rollback<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        let change = |desk: &Self, revision: &Revision, deployment: &mut Deployment| {
-            let trial = deployment.canary.take().map(|canary| canary.release);
-            if trial.or(deployment.shadow.take()).is_some() {
-                deployment.shadow = None;
-                return Ok(true);
-            }
-            let state = desk.hub.control.state();
-            let now = &revision.deployment.release;
-            let Some(release) = before(state.history(pipeline), now) else {
-                let detail = format!("{} is the first release it ever had", now.plugin);
-                let hint = "deploy the version you want: `wasmill list` shows them";
-                return Err(refused("roll back", pipeline, &detail, hint));
-            };
-            deployment.release = release;
-            Ok(true)
-        };
-        self.change(by, Action::Rollback, pipeline, request, change)
-            .boxed()
-    }
-
-    fn pause<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        let change = |_: &Self, _: &Revision, deployment: &mut Deployment| {
-            Ok(!std::mem::replace(&mut deployment.paused, true))
-        };
-        self.change(by, Action::Pause, pipeline, request, change)
-            .boxed()
-    }
-
-    fn resume<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        let change = |desk: &Self, _: &Revision, deployment: &mut Deployment| {
-            let paused = std::mem::replace(&mut deployment.paused, false);
-            let gave_up = desk
-                .hub
-                .pipelines()
-                .get(pipeline)
-                .is_some_and(|running| running.given_up().is_some());
-            // Another host may have given up where this one has not.
-            Ok(paused || gave_up || desk.hub.shared_log)
-        };
-        self.change(by, Action::Resume, pipeline, request, change)
-            .boxed()
-    }
-
-    fn remove<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        let change = |_: &Self, _: &Revision, deployment: &mut Deployment| {
-            deployment.removed = true;
-            deployment.canary = None;
-            deployment.shadow = None;
-            Ok(true)
-        };
-        self.change(by, Action::Remove, pipeline, request, change)
-            .boxed()
+        self.step(by, pipeline, step, request).boxed()
     }
 
     fn status<'a>(&'a self, pipeline: Option<&'a str>) -> Answer<'a, Vec<PipelineStatus>> {

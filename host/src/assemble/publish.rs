@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::host::Hub;
+use super::hub::Hub;
 use super::operate::plan;
 use super::releases;
 use crate::config::{Config, PluginSource};

@@ -15,7 +15,7 @@ pub struct ControlConfig {
     pub kafka: String,
     /// The topic.
     pub topic: String,
-    /// Replicas when a host creates the topic; the broker's default when absent.
+    /// Replicas when a host creates the topic; as many as there are brokers, at most 3, when absent.
     pub replication: Option<u16>,
 }
 

@@ -4,7 +4,7 @@
 //! The only file here with `unsafe`. [`FetchQueue`] owns a consumer that never subscribes together with its
 //! queue and copies each message once, straight into the caller's batch. Batch fetch and group membership do
 //! not mix on one handle: `rd_kafka_consume_batch_queue` would serve the rebalance event itself and silently
-//! unassign (delivery.md §5), so membership lives on another handle.
+//! unassign, so membership lives on another handle.
 
 #![allow(
     unsafe_code,

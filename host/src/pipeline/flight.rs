@@ -60,7 +60,7 @@ impl FlightBuilder {
     /// Gives every record of a batch its write time, chained from the last one given.
     ///
     /// `ts(o) = max(ts(o−1) + 2, record time)`: never backwards in a partition, the same at every replay,
-    /// close to the record's own time. Always even: sinks add one for a write (delivery.md §3). A record
+    /// close to the record's own time. Always even: sinks add one for a write. A record
     /// set aside for lying ahead of the clock only counts.
     pub(super) fn stamp(&mut self, batch: &Batch, hlc: i64, ahead: impl Fn(usize) -> bool) {
         self.stamps.clear();

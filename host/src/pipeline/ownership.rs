@@ -1,7 +1,7 @@
 //! Owning one partition: the claim and everything that moves with the position.
 //!
 //! [`Ownership`] outlives the release that processes the partition: at a cut it moves on to the connections of
-//! the next one. It never guesses: after an unknown outcome it claims anew (delivery.md rule 4), and a claim
+//! the next one. It never guesses: after an unknown outcome it claims anew, and a claim
 //! that somebody else superseded is the end (rule 6). It knows nothing of records.
 
 use std::cell::Cell;

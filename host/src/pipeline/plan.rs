@@ -330,7 +330,7 @@ fn choose_anchor(
     }
 }
 
-/// What holds at the route's sink, given the anchor (delivery.md §1).
+/// What holds at the route's sink, given the anchor.
 fn guarantee(plan: &mut RoutePlan, anchor: &AnchorPlan) {
     if plan.binding == Binding::Discard {
         return;

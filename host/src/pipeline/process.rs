@@ -17,7 +17,7 @@ use crate::route::{DeadClass, DeadLetter, RouteTable, code};
 const PATIENCE: u32 = 4;
 /// Between two words of a lane about failed calls.
 const QUIET: Duration = Duration::from_secs(1);
-/// Records a guest call takes at most: past it nothing is gained (plugins.md §1).
+/// Records a guest call takes at most: past it nothing is gained.
 const CALL_RECORDS: usize = 1024;
 /// Bytes of cells a guest call takes at most, so that they stay in the second-level cache.
 const CALL_BYTES: usize = 256 << 10;

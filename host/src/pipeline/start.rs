@@ -1,5 +1,5 @@
 //! Where a pipeline starts: decided once, from what the anchor stores and what the topic holds, never
-//! guessed (delivery.md rule 7). Pure.
+//! guessed. Pure.
 
 use crate::anchor::{Cut, Stored};
 use crate::error::Error;

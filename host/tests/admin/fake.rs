@@ -13,7 +13,7 @@ use wasmill::admin::types::{
     PipelineStatus, Plan, Rates, Readiness, Revision, RouteGuarantee, Segment, Totals,
     UploadReport, Uploaded, VersionInfo,
 };
-use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal};
+use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use wasmill::error::Error;
 
 const NOW: &str = "2026-01-02T03:04:05Z";
@@ -49,7 +49,7 @@ impl Fake {
             .collect()
     }
 
-    fn change(
+    fn step(
         &self,
         by: &str,
         pipeline: &str,
@@ -333,49 +333,15 @@ impl Operator for Fake {
         })
     }
 
-    fn promote<'a>(
+    fn change<'a>(
         &'a self,
         by: &'a str,
         pipeline: &'a str,
+        step: Step,
         request: ChangeRequest,
     ) -> Answer<'a, Deployed> {
-        Box::pin(async move { self.change(by, pipeline, "promote", &request) })
-    }
-
-    fn rollback<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        Box::pin(async move { self.change(by, pipeline, "rollback", &request) })
-    }
-
-    fn pause<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        Box::pin(async move { self.change(by, pipeline, "pause", &request) })
-    }
-
-    fn resume<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        Box::pin(async move { self.change(by, pipeline, "resume", &request) })
-    }
-
-    fn remove<'a>(
-        &'a self,
-        by: &'a str,
-        pipeline: &'a str,
-        request: ChangeRequest,
-    ) -> Answer<'a, Deployed> {
-        Box::pin(async move { self.change(by, pipeline, "remove", &request) })
+        let action = format!("{step:?}").to_lowercase();
+        Box::pin(async move { self.step(by, pipeline, &action, &request) })
     }
 
     fn status<'a>(&'a self, pipeline: Option<&'a str>) -> Answer<'a, Vec<PipelineStatus>> {

@@ -3,17 +3,15 @@
 //! [`target`] looks at the live tables and topics and changes nothing. The plan's hash covers everything that decides
 //! the outcome, so that applying by it does what was looked at, or nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
+use super::difference::{changes, hash};
 use crate::admin::types::{
-    CanaryEnd, CanaryRequest, Change, DeployRequest, Plan, PlanProblem, RouteGuarantee,
+    CanaryEnd, CanaryRequest, DeployRequest, Plan, PlanProblem, RouteGuarantee,
 };
 use crate::admin::{Kind, Refusal};
-use crate::assemble::host::Hub;
+use crate::assemble::hub::Hub;
 use crate::assemble::releases::Loaded;
 use crate::control::{
     Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release, Revision,
@@ -363,87 +361,6 @@ fn problem(error: &Error) -> PlanProblem {
         detail: error.detail().to_owned(),
         hint: error.hint_text().map(str::to_owned),
     }
-}
-
-/// What differs between the deployment in force and the one asked for.
-fn changes(now: Option<&Deployment>, then: &Deployment) -> Vec<Change> {
-    let (before, after) = (now.map(facts).unwrap_or_default(), facts(then));
-    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    names
-        .into_iter()
-        .filter(|name| before.get(*name) != after.get(*name))
-        .map(|name| Change {
-            what: name.clone(),
-            from: before.get(name).cloned(),
-            to: after.get(name).cloned(),
-        })
-        .collect()
-}
-
-/// A deployment as names and values that a person can compare.
-fn facts(deployment: &Deployment) -> BTreeMap<String, String> {
-    let mut facts = BTreeMap::new();
-    let release = |facts: &mut BTreeMap<String, String>, prefix: &str, release: &Release| {
-        facts.insert(format!("{prefix}plugin"), release.plugin.clone());
-        facts.insert(format!("{prefix}digest"), release.digest.clone());
-        let overlay: toml::Table = release.overlay.parse().unwrap_or_default();
-        flatten(prefix, &toml::Value::Table(overlay), facts);
-    };
-    release(&mut facts, "", &deployment.release);
-    if let Some(canary) = &deployment.canary {
-        release(&mut facts, "canary.", &canary.release);
-        facts.insert(
-            "canary.partitions".to_owned(),
-            format!("{:?}", canary.partitions),
-        );
-    }
-    if let Some(shadow) = &deployment.shadow {
-        release(&mut facts, "shadow.", shadow);
-    }
-    facts
-}
-
-/// `bind.route.x.table = "…"` for every leaf. Values of `config` may be secret, so they are shown as changed only.
-fn flatten(path: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (key, value) in table {
-                let path = if path.is_empty() || path.ends_with('.') {
-                    format!("{path}{key}")
-                } else {
-                    format!("{path}.{key}")
-                };
-                flatten(&path, value, into);
-            }
-        }
-        value if path.starts_with("config.") || path.contains(".config.") => {
-            let mark = hex(&Sha256::digest(value.to_string().as_bytes())[..3]);
-            into.insert(path.to_owned(), format!("(value {mark})"));
-        }
-        value => {
-            into.insert(path.to_owned(), value.to_string());
-        }
-    }
-}
-
-/// Names a plan: what it starts from and what it would make, but for the moment it was made.
-fn hash(plan: &Plan, deployment: &Deployment) -> String {
-    let mut hash = Sha256::new();
-    hash.update(plan.pipeline.as_bytes());
-    hash.update(plan.seen.to_be_bytes());
-    let mut deployment = deployment.clone();
-    if let Some(canary) = &mut deployment.canary {
-        canary.since_ms = 0;
-    }
-    hash.update(serde_json::to_vec(&deployment).unwrap_or_default());
-    for problem in &plan.problems {
-        hash.update(problem.detail.as_bytes());
-    }
-    hex(&hash.finalize()[..8])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

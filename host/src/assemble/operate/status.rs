@@ -10,7 +10,7 @@ use crate::admin::types::{
     PipelineStatus, Rates, RowDifference, Segment, ShadowReport, Totals,
 };
 use crate::assemble::canaries;
-use crate::assemble::host::Hub;
+use crate::assemble::hub::Hub;
 use crate::assemble::running::{self, Pipeline, Seen};
 use crate::control::{self, Deployment, Numbers, Origin, State};
 use crate::pipeline::{self, LaneTotals};

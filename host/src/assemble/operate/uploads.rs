@@ -1,11 +1,11 @@
 //! From a received component to an immutable version in the control log: checked in a process of its own, then
-//! stored, then entered. A refused one leaves nothing behind.
+//! stored, then entered. One that is refused leaves no version; bytes that lost a race stay in the log unused.
 
 use std::sync::Arc;
 
 use crate::admin::types::{self, Uploaded, VersionInfo};
 use crate::admin::{Kind, NewUpload, Refusal};
-use crate::assemble::host::Hub;
+use crate::assemble::hub::Hub;
 use crate::control::{Change, Outcome, PluginVersion, Signature, State};
 use crate::error::Error;
 use crate::task;
