@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use wasmill::admin::types::{
     AuditEntry, Change, ChangeRequest, DeadLetterCount, DeployRequest, Deployed, ErrorCount,
-    History, HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus, PipelineState,
-    PipelineStatus, Plan, Rates, Readiness, Revision, RouteGuarantee, Segment, Totals,
-    UploadReport, Uploaded, VersionInfo,
+    History, HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus,
+    PipelineState, PipelineStatus, Plan, Rates, Readiness, Revision, RouteGuarantee, Segment,
+    Totals, UploadReport, Uploaded, VersionInfo,
 };
 use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use wasmill::error::Error;
@@ -205,6 +205,12 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
             host: Some("fake".to_owned()),
             position: Some(42),
             lag: Some(7),
+            ledger: Some(Ledger {
+                records: 42,
+                emitted: 40,
+                filtered: 1,
+                dead: 1,
+            }),
             release: Some(last.release.clone()),
         }],
     })
