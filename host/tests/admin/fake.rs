@@ -57,10 +57,7 @@ impl Fake {
         request: &ChangeRequest,
     ) -> Result<Deployed, Refusal> {
         let mut state = self.state.lock();
-        let revisions = state
-            .pipelines
-            .get(pipeline)
-            .ok_or_else(|| missing(pipeline))?;
+        let revisions = state.revisions(pipeline)?;
         let last = revisions.last().ok_or_else(|| missing(pipeline))?.clone();
         seen(request.seen, last.revision)?;
         let next = Revision {
@@ -76,6 +73,11 @@ impl Fake {
 }
 
 impl State {
+    fn revisions(&self, pipeline: &str) -> Result<&Vec<Revision>, Refusal> {
+        let found = self.pipelines.get(pipeline);
+        found.ok_or_else(|| missing(pipeline))
+    }
+
     fn push(&mut self, pipeline: &str, revision: Revision) -> Deployed {
         let deployed = Deployed {
             pipeline: pipeline.to_owned(),
@@ -359,7 +361,7 @@ impl Operator for Fake {
                     .filter_map(|(name, revisions)| status(name, revisions))
                     .collect());
             };
-            let revisions = state.pipelines.get(name).ok_or_else(|| missing(name))?;
+            let revisions = state.revisions(name)?;
             Ok(status(name, revisions).into_iter().collect())
         })
     }
@@ -367,10 +369,7 @@ impl Operator for Fake {
     fn history<'a>(&'a self, pipeline: &'a str) -> Answer<'a, History> {
         Box::pin(async move {
             let state = self.state.lock();
-            let revisions = state
-                .pipelines
-                .get(pipeline)
-                .ok_or_else(|| missing(pipeline))?;
+            let revisions = state.revisions(pipeline)?;
             let segment = Segment {
                 partition: 0,
                 from: 0,

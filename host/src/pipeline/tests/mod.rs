@@ -8,6 +8,7 @@ mod lanes;
 mod plans;
 mod process;
 mod random;
+mod seeds;
 mod shadow;
 mod stand;
 mod supervised;

@@ -278,6 +278,12 @@ impl Stand {
         events.clone()
     }
 
+    /// Whether the newest thing the hosts said is that a release begins.
+    pub(super) fn began(&self, release: i64) -> bool {
+        let begins = self.begins();
+        begins.last().is_some_and(|last| last.1 == id(release))
+    }
+
     /// What must hold once the records `log` (offsets, ascending) are through: each at exactly one place, each by
     /// one release only, releases in the order they were asked for, and the history true. Returns what does not.
     pub(super) fn check(&self, log: &[i64]) -> Vec<String> {
