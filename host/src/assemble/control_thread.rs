@@ -19,6 +19,9 @@ use crate::error::{Blame, Error};
 use crate::pipeline::SegmentStart;
 use crate::task;
 
+/// How long a thread for blocking calls is kept without any: every pipeline makes one or two when it starts.
+const SPARE_THREAD: Duration = Duration::from_secs(1);
+
 /// What the control thread has to do beside following.
 pub(super) struct Work {
     pub(super) declared: Vec<Declared>,
@@ -32,6 +35,7 @@ pub(super) struct Work {
 pub(super) fn run(hub: &Arc<Hub>, shared: Shared, work: Work, stop: watch::Receiver<bool>) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(SPARE_THREAD)
         .build()
     {
         Ok(runtime) => runtime,

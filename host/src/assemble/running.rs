@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::releases::{Loaded, Releases};
+use super::servers::Servers;
 use super::world::World;
 use crate::admin::types::PipelineState;
 use crate::anchor::{MemoryAnchor, Order};
 use crate::clock::Backoff;
-use crate::config::Config;
 use crate::control::Revision;
 use crate::error::{Blame, Error, Result};
 use crate::pipeline::{
@@ -134,7 +134,7 @@ pub(super) fn class(blame: Blame) -> &'static str {
 /// What all pipelines of a host share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
+    pub(super) servers: Arc<Servers>,
     pub(super) releases: Releases,
     pub(super) shards: Shards,
     /// Identity of the control log; empty for one that nobody else sees.
@@ -282,7 +282,7 @@ impl Actor {
         };
         let shared = self.shared.clone();
         let memory = self.memory.clone();
-        let world = World::new(&prepared.main, &shared.releases, &shared.config, memory);
+        let world = World::new(&prepared.main, &shared.releases, &shared.servers, memory);
         let world = Arc::new(world);
         let ready = async {
             for release in std::iter::once(&prepared.desired.release)

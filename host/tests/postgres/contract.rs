@@ -5,14 +5,13 @@ use wasmill::error::{Blame, Error};
 use wasmill::postgres::PostgresAnchor;
 use wasmill::route::{DeadClass, DeadLetter};
 
-use crate::support::{Place, claim, commit, commit_ahead, quake_rows, quakes};
+use crate::support::{Place, claim, commit, commit_ahead, ensure, quake_rows, quakes};
 
 #[tokio::test]
 async fn seeds_keep_what_is_stored() {
     let place = Place::new().await;
-    let anchor = PostgresAnchor::open(place.settings(Vec::new()))
-        .await
-        .unwrap();
+    ensure(&place.settings(Vec::new())).await.unwrap();
+    let anchor = PostgresAnchor::new(place.settings(Vec::new())).unwrap();
     assert_eq!(anchor.stored().await.unwrap(), []);
     let at = |partition, next, topic: &str| Stored {
         partition,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, StreamExt as _};
+
 use crate::admin::types::{
     AuditEntry, CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, History,
     HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState,
@@ -14,6 +16,9 @@ use crate::assemble::hub::Hub;
 use crate::assemble::running::{self, Pipeline, Seen};
 use crate::control::{self, Deployment, Numbers, Origin, State};
 use crate::pipeline::{self, LaneTotals};
+
+/// Pipelines whose topics are asked for at once: they share a client, and one that gets no answer holds up no other.
+const ASKED: usize = 8;
 
 /// A time as the API shows it.
 pub(super) fn time(millis: i64) -> String {
@@ -64,21 +69,27 @@ fn memory() -> u64 {
 pub(super) async fn pipelines(hub: &Arc<Hub>, only: Option<&str>) -> Vec<PipelineStatus> {
     let state = hub.control.state();
     let running = hub.pipelines();
-    let mut all = Vec::new();
+    let mut shown = Vec::new();
     for (name, revision) in state.pipelines() {
         if only.map_or(revision.deployment.removed, |only| only != name) {
             continue;
         }
-        let here = running.get(name);
-        let ends = match here {
-            Some(pipeline) if pipeline.seen().state == PipelineState::Running => {
-                hub.ends(pipeline).await
-            }
-            _ => None,
+        let (state, here) = (&*state, running.get(name));
+        let one = async move {
+            let ends = match here {
+                Some(pipeline) if pipeline.seen().state == PipelineState::Running => {
+                    hub.ends(pipeline).await
+                }
+                _ => None,
+            };
+            pipeline(hub, state, name, here, ends.as_deref())
         };
-        all.push(pipeline(hub, &state, name, here, ends.as_deref()));
+        shown.push(one.boxed());
     }
-    all
+    futures_util::stream::iter(shown)
+        .buffered(ASKED)
+        .collect()
+        .await
 }
 
 fn pipeline(
