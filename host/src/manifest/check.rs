@@ -79,7 +79,7 @@ struct Draft<'a> {
     root: Section<'a>,
     limits: Limits,
     errors: ErrorPolicy,
-    delivery: Delivery,
+    delivery: Option<Delivery>,
 }
 
 fn outlined(report: &Report<'_>) -> Option<Outline> {

@@ -4,9 +4,10 @@
 
 use std::fmt;
 
+use super::delivery;
 use crate::config::{Config, ConnectionKind, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::Error;
-use crate::manifest::{Input, Limits, Manifest, Mode, Route, Target};
+use crate::manifest::{Delivery, Input, Limits, Manifest, Mode, Route, Target};
 
 /// What will run.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// What an instance may use, after config and ceilings.
     pub limits: Limits,
+    /// What the plugin's author asks for, where anything.
+    pub asks: Option<Delivery>,
 }
 
 /// The input of a plan.
@@ -191,6 +194,17 @@ impl Plan {
             guarantee(plan, &anchor);
         }
         let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
+        if let Some(route) = delivery::short(manifest, &routes) {
+            let detail = format!(
+                "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} {}: right after a failure its rows \
+                 may be ahead of the position",
+                manifest.name, route.route.name, route.guarantee
+            );
+            return Err(Error::config(what(), detail).hint(
+                "bind the route to \"discard\", or take delivery out of plugin.toml and build the plugin again: then \
+                 each route gives what its sink can",
+            ));
+        }
         if input.input.headers && !pipeline.grants.iter().any(|grant| grant == "headers") {
             crate::telemetry::denied(
                 &pipeline.name,
@@ -214,6 +228,7 @@ impl Plan {
             anchor,
             routes,
             limits: limits(pipeline, config, manifest)?,
+            asks: manifest.delivery,
         })
     }
 

@@ -36,7 +36,7 @@ fn manifest(routes: Vec<Route>) -> Manifest {
             data: DataPolicy::DeadLetter,
             max_rate: None,
         },
-        delivery: Delivery::ExactlyOnce,
+        delivery: None,
     }
 }
 
@@ -175,6 +175,33 @@ fn the_anchor_is_where_rows_commit_and_promises_say_why() {
         nothing.anchor.to_string(),
         "memory (nothing survives a restart)"
     );
+}
+
+#[test]
+fn a_plugin_that_asks_for_more_than_a_route_gives_is_refused() {
+    let mut strict = manifest(vec![keyed_route(), append_route()]);
+    strict.delivery = Some(Delivery::ExactlyOnce);
+    let error = plan(&pipeline(&[("keyed", "c1"), ("rows", "p1")]), &strict).unwrap_err();
+    assert_eq!(error.blame(), Blame::Config);
+    assert!(
+        error
+            .detail()
+            .contains("route \"keyed\" converges to exactly once"),
+        "{error}"
+    );
+    let hint = error.hint_text().unwrap();
+    assert!(
+        hint.contains("discard") && hint.contains("plugin.toml"),
+        "{hint}"
+    );
+    // Where nothing is written nothing is doubled.
+    let bound = plan(&pipeline(&[("keyed", "discard"), ("rows", "p1")]), &strict).unwrap();
+    assert_eq!(bound.asks, Some(Delivery::ExactlyOnce));
+    for asks in [None, Some(Delivery::AtLeastOnce)] {
+        strict.delivery = asks;
+        let all = plan(&pipeline(&[("keyed", "c1"), ("rows", "p1")]), &strict).unwrap();
+        assert_eq!(all.asks, asks);
+    }
 }
 
 #[test]
