@@ -190,8 +190,6 @@ fn rules(request: &CanaryRequest) -> CanaryRules {
             CanaryEnd::Promote => GoodCanary::Promote,
             CanaryEnd::Hold => GoodCanary::Hold,
         },
-        // A version may filter more on purpose: compared only where that is asked for.
-        max_rows_difference: None,
         ..CanaryRules::default()
     };
     if let Some(tolerance) = &request.tolerance {

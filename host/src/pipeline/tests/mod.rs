@@ -12,5 +12,6 @@ mod shadow;
 mod stand;
 mod supervised;
 mod swaps;
+mod trial;
 mod upgrades;
 mod world;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::fakes::{Broken, Fault};
 use super::guest::Act;
-use super::stand::{Host, Stand, batch_of, beside, id, until};
+use super::stand::{Host, Stand, batch_of, beside, id, on_trial, until};
 use super::world::{Sinks, batch, on_a_shard};
 use crate::anchor::{Anchor as _, Cut, Order, Pin};
 use crate::error::Blame;
@@ -14,18 +14,18 @@ use crate::pipeline::Desired;
 use crate::pipeline::lane::{Connections, LaneEnd, Mode};
 use crate::pipeline::ownership::{GRANT, Ownership};
 
-fn emit(_: i64) -> Act {
+pub(super) fn emit(_: i64) -> Act {
     Act::Row
 }
 
-fn all(to: i64) -> Vec<i64> {
+pub(super) fn all(to: i64) -> Vec<i64> {
     (0..to).collect()
 }
 
-const NOTHING: Vec<String> = Vec::new();
+pub(super) const NOTHING: Vec<String> = Vec::new();
 
 /// Ends a host in order and expects that.
-async fn drained(mut host: Host<'static>) {
+pub(super) async fn drained(mut host: Host<'static>) {
     host.mode.send_replace(Mode::Drain);
     let run = std::mem::replace(&mut host.run, Box::pin(std::future::pending()));
     let end = run.await;
@@ -33,7 +33,7 @@ async fn drained(mut host: Host<'static>) {
 }
 
 /// Runs a script beside a host that must not end by itself.
-async fn play<T>(
+pub(super) async fn play<T>(
     host: &mut Host<'static>,
     script: impl AsyncFnOnce(&crate::source::Inlet) -> T,
 ) -> T {
@@ -279,69 +279,6 @@ fn back_to_the_old_release_before_the_new_one_began_changes_nothing() {
 }
 
 #[test]
-fn a_canary_runs_on_its_partitions_only() {
-    on_a_shard(async {
-        let stand = Stand::new(Sinks::Here, emit).await;
-        let canary = Desired {
-            canary: Some((stand.make(2), [1].into())),
-            ..Desired::only(stand.make(1))
-        };
-        let mut hosts = [stand.host_of(0).await, stand.host_of(1).await];
-        stand.desired.send_replace(canary);
-        for (partition, host) in hosts.iter_mut().enumerate() {
-            play(host, async |inlet| {
-                let partition = i32::try_from(partition).unwrap();
-                inlet.send(batch(partition, 0..10)).unwrap();
-                until("committed", || {
-                    stand.scene.anchor.inner.read(partition).next == 10
-                })
-                .await;
-            })
-            .await;
-        }
-        let by: Vec<i64> = stand
-            .store
-            .lock()
-            .committed
-            .iter()
-            .map(|range| range.2)
-            .collect();
-        assert_eq!(by, [1, 2]);
-        // Taken back: the canary's partition too is the first release's again.
-        stand.desired.send_replace(Desired::only(stand.make(1)));
-        play(&mut hosts[1], async |inlet| {
-            inlet.send(batch(1, 10..20)).unwrap();
-            until("committed", || stand.scene.anchor.inner.read(1).next == 20).await;
-        })
-        .await;
-        assert_eq!(stand.store.lock().committed.last(), Some(&(10, 20, 1)));
-        let lanes = stand.counters.lanes();
-        let received: Vec<(i32, String, u64, bool)> = lanes
-            .iter()
-            .map(|lane| {
-                (
-                    lane.partition,
-                    lane.release.to_string(),
-                    lane.totals.received,
-                    lane.running,
-                )
-            })
-            .collect();
-        assert_eq!(
-            received,
-            [
-                (0, id(1), 10, true),
-                (1, id(2), 10, false),
-                (1, id(1), 10, true)
-            ]
-        );
-        // Dropped, not ended: no lane is shown as running that is gone.
-        drop(hosts);
-        assert!(stand.counters.lanes().iter().all(|lane| !lane.running));
-    });
-}
-
-#[test]
 fn an_earlier_release_that_is_lost_stops_the_lane_and_nobody_takes_its_place() {
     on_a_shard(async {
         for sinks in [Sinks::Both, Sinks::Ahead] {
@@ -513,7 +450,7 @@ fn a_lazy_anchor_hands_its_position_on_and_takes_it_back() {
         let mut other = stand.host_of(1).await;
         let mut host = stand.host().await;
         let canary = |release: i64| Desired {
-            canary: Some((stand.make(release), [0].into())),
+            canary: on_trial(stand.make(release), &[0]),
             ..Desired::only(stand.make(1))
         };
         let mut at = 0;
@@ -561,7 +498,7 @@ fn connections_that_take_over_without_a_claim_do_not_go_unnoticed() {
         let script = async {
             for (release, at) in [(1, 0), (2, 10), (1, 20)] {
                 stand.desired.send_replace(Desired {
-                    canary: Some((stand.make(release), [0].into())),
+                    canary: on_trial(stand.make(release), &[0]),
                     ..Desired::only(stand.make(1))
                 });
                 until("a swap", || {
