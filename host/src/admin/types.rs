@@ -187,7 +187,7 @@ pub struct Tolerance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0.0)]
     pub rows_share: Option<f64>,
-    /// Times the guest time a record, e.g. 3.
+    /// Times the processor time a record, e.g. 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1.0)]
     pub cpu_times: Option<f64>,

@@ -243,3 +243,137 @@ pub(super) fn seen_by_all(state: &State, name: &str) -> (Numbers, Numbers) {
     }
     (mine, others)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use serde_json::json;
+
+    use super::*;
+    use crate::control::{CanaryRules, Deployment, Entry, FORMAT, Release};
+    use crate::error::Error;
+
+    fn release(number: u8) -> Release {
+        let digest = format!("sha256:{}", format!("{number:02x}").repeat(32));
+        Release::new(format!("p@{number}.0.0"), digest, "")
+    }
+
+    fn trial(since_ms: i64) -> Canary {
+        Canary {
+            release: release(2),
+            partitions: vec![2, 3],
+            since_ms,
+            rules: CanaryRules::default(),
+        }
+    }
+
+    /// A control log of its own, as one host writes it.
+    #[derive(Default)]
+    struct Log(State);
+
+    impl Log {
+        fn write(&mut self, change: Change) {
+            let entry = Entry {
+                format: FORMAT,
+                id: uuid::Uuid::new_v4(),
+                at: 0,
+                by: "ann".to_owned(),
+                host: "h".to_owned(),
+                change,
+            };
+            let (key, value) = (entry.key(), serde_json::to_vec(&entry).unwrap());
+            let applied = self.0.apply(self.0.next(), key.as_bytes(), Some(&value));
+            assert_eq!(applied, crate::control::Applied::Accepted);
+        }
+
+        fn deploy(&mut self, canary: Option<Canary>, paused: bool) {
+            let revision = self.0.pipeline("p").map_or(1, |last| last.revision + 1);
+            let deployment = Deployment {
+                canary,
+                paused,
+                ..Deployment::of(release(1), Origin::Upload)
+            };
+            self.write(Change::Deploy {
+                pipeline: "p".to_owned(),
+                revision,
+                deployment,
+            });
+        }
+
+        fn report(&mut self, host: &str, revision: u64, canary: serde_json::Value) {
+            let nothing = json!({"records": 0, "rows": 0, "dead": 0, "errors": 0, "busy_micros": 0, "p99_micros": 0});
+            let mut mine = nothing.clone();
+            mine.as_object_mut()
+                .unwrap()
+                .extend(canary.as_object().unwrap().clone());
+            self.write(Change::Stat {
+                pipeline: "p".to_owned(),
+                host: host.to_owned(),
+                body: json!({"revision": revision, "canary": mine, "others": nothing}),
+            });
+        }
+    }
+
+    #[test]
+    fn a_pause_and_its_end_are_about_the_same_canary_and_another_one_is_not() {
+        let mut log = Log::default();
+        log.deploy(None, false);
+        assert_eq!(began(&log.0, "p"), None);
+        log.deploy(Some(trial(7)), false);
+        log.report("h1", 2, json!({"records": 10, "ran_ms": 5000}));
+        // By a version that did not know how long it ran.
+        log.report("h2", 2, json!({"records": 20}));
+        log.deploy(Some(trial(7)), true);
+        log.deploy(Some(trial(7)), false);
+        assert_eq!(began(&log.0, "p"), Some(2));
+        let (mine, _) = seen_by_all(&log.0, "p");
+        assert_eq!((mine.records, mine.ran_ms), (30, 5000));
+        log.deploy(Some(trial(8)), false);
+        assert_eq!(began(&log.0, "p"), Some(5));
+        assert_eq!(seen_by_all(&log.0, "p").0, Numbers::default());
+    }
+
+    fn lane(partition: i32, release: &Release, seconds: u64) -> LaneTotals {
+        LaneTotals {
+            partition,
+            release: release.id.as_str().into(),
+            running: true,
+            ran: Duration::from_secs(seconds),
+            position: None,
+            totals: Totals::default(),
+            failure: None,
+            shadow: None,
+        }
+    }
+
+    #[test]
+    fn it_ran_as_long_as_its_longest_lane_since_it_began() {
+        let (old, new) = (release(1), release(2));
+        let before = [lane(0, &old, 900), lane(2, &new, 100)];
+        let lanes = [
+            lane(0, &old, 990),
+            lane(2, &new, 130),
+            lane(2, &old, 500),
+            lane(3, &new, 20),
+        ];
+        assert_eq!(ran(&lanes, &before, &trial(0)), 30_000);
+        assert_eq!(ran(&lanes[..1], &before, &trial(0)), 0);
+    }
+
+    #[test]
+    fn what_keeps_it_from_running_counts_unless_the_outside_is_to_blame() {
+        let mut seen = Seen::new();
+        let mut lanes = [lane(0, &release(1), 9), lane(2, &release(2), 9)];
+        let why = |lanes: &[LaneTotals], seen: &Seen| stopped(lanes, seen, &trial(0));
+        lanes[0].failure = Some(Error::config("open", "the others' table is gone"));
+        assert_eq!(why(&lanes, &seen), None);
+        lanes[1].failure = Some(Error::outside("connect", "no route to host"));
+        seen.canary_fault = Some(Error::outside("load", "not there yet"));
+        assert_eq!(why(&lanes, &seen), None);
+        seen.canary_fault = Some(Error::config("load", "no such variable"));
+        assert!(why(&lanes, &seen).unwrap().contains("no such variable"));
+        seen.canary_fault = None;
+        lanes[1].failure = Some(Error::config("open", "no such table"));
+        assert!(why(&lanes, &seen).unwrap().contains("no such table"));
+    }
+}

@@ -65,21 +65,28 @@ pub(super) struct Seen {
     pub(super) before: Vec<LaneTotals>,
 }
 
+impl Seen {
+    /// Of a pipeline that was not even looked at.
+    pub(super) fn new() -> Self {
+        Self {
+            state: PipelineState::Starting,
+            revision: 0,
+            loaded: None,
+            failure: None,
+            failures: BTreeMap::new(),
+            canary: None,
+            canary_fault: None,
+            before: Vec::new(),
+        }
+    }
+}
+
 impl Pipeline {
     fn new(name: &str) -> Self {
         Self {
             name: name.into(),
             counters: Arc::new(Counters::new()),
-            seen: Mutex::new(Seen {
-                state: PipelineState::Starting,
-                revision: 0,
-                loaded: None,
-                failure: None,
-                failures: BTreeMap::new(),
-                canary: None,
-                canary_fault: None,
-                before: Vec::new(),
-            }),
+            seen: Mutex::new(Seen::new()),
             samples: Mutex::default(),
         }
     }

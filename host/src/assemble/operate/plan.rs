@@ -363,7 +363,21 @@ fn problem(error: &Error) -> PlanProblem {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
+
+    #[test]
+    fn a_canary_that_is_asked_for_without_more_words_has_the_default_rules() {
+        let rules_of = |request: &str| rules(&serde_json::from_str(request).unwrap());
+        assert_eq!(rules_of(r#"{"partitions": 1}"#), CanaryRules::default());
+        // What is not named keeps its default.
+        let tolerant = r#"{"partitions": 1, "tolerance": {"rows_share": 0.2}}"#;
+        let wanted = CanaryRules {
+            max_rows_difference: Some(0.2),
+            ..CanaryRules::default()
+        };
+        assert_eq!(rules_of(tolerant), wanted);
+    }
 
     #[test]
     fn ddl_is_found_whole_in_a_hint() {
