@@ -63,7 +63,10 @@ pub mod metric {
     /// By pipeline.
     pub const RETRIES: Name = ("wasmill_retries", "Attempts that had to be repeated");
     /// By pipeline.
-    pub const GUEST_SECONDS: Name = ("wasmill_guest_seconds", "Time spent in the plugin");
+    pub const GUEST_SECONDS: Name = (
+        "wasmill_guest_seconds",
+        "Processor time spent decoding, in the plugin and checking",
+    );
     /// By pipeline and class.
     pub const ERRORS: Name = ("wasmill_errors", "Failures by class");
     /// By pipeline and code.

@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, watch};
 pub use counters::{Counters, LaneTotals, Latency, Totals};
 pub use delivery::{never, weaker};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
-pub use release::{Desired, Release, SegmentStart};
+pub use release::{Desired, Release, SegmentStart, Trial};
 pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -16,6 +17,9 @@ use crate::error::{Blame, Error};
 
 /// Offsets granted past a flight, about four batches: below them an earlier version may have been sent ahead.
 pub(super) const GRANT: i64 = 4096;
+
+/// How long whoever stops may take to give its grant back.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// A claimed partition.
 pub(super) struct Ownership {
@@ -114,6 +118,16 @@ impl Ownership {
             self.pin("lower the grant", self.next, list).await?;
         }
         Ok(())
+    }
+
+    /// Gives back what was granted and never sent, as far as that can be done by now: whoever mends a stop may do so
+    /// with another release, which must not wait for this one.
+    pub(super) async fn leave(&mut self) {
+        let given_back = async {
+            self.settle().await?;
+            self.lower().await
+        };
+        tokio::time::timeout(LEAVE, given_back).await.ok();
     }
 
     /// Whether nothing at or above the position was ever sent ahead, by this owner or an earlier one.

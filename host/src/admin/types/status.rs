@@ -141,7 +141,7 @@ pub struct Totals {
     pub flights: u64,
     /// Attempts that had to be repeated.
     pub retries: u64,
-    /// Seconds spent in the guest.
+    /// Processor seconds spent decoding, in the guest and checking.
     pub guest_seconds: f64,
 }
 
@@ -265,7 +265,7 @@ pub struct Evidence {
     pub dead: u64,
     /// Failures of the plugin: traps, limits, malformed output.
     pub plugin_errors: u64,
-    /// Microseconds in the guest a record.
+    /// Processor microseconds a record, to decode, run and check it.
     pub guest_us_per_record: f64,
     /// Milliseconds from the start of a flight to its commit, 99 in 100.
     pub p99_ms: f64,

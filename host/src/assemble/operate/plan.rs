@@ -201,8 +201,6 @@ fn rules(request: &CanaryRequest) -> CanaryRules {
             CanaryEnd::Promote => GoodCanary::Promote,
             CanaryEnd::Hold => GoodCanary::Hold,
         },
-        // A version may filter more on purpose: compared only where that is asked for.
-        max_rows_difference: None,
         ..CanaryRules::default()
     };
     if let Some(tolerance) = &request.tolerance {
@@ -354,7 +352,21 @@ fn problem(error: &Error) -> PlanProblem {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
+
+    #[test]
+    fn a_canary_that_is_asked_for_without_more_words_has_the_default_rules() {
+        let rules_of = |request: &str| rules(&serde_json::from_str(request).unwrap());
+        assert_eq!(rules_of(r#"{"partitions": 1}"#), CanaryRules::default());
+        // What is not named keeps its default.
+        let tolerant = r#"{"partitions": 1, "tolerance": {"rows_share": 0.2}}"#;
+        let wanted = CanaryRules {
+            max_rows_difference: Some(0.2),
+            ..CanaryRules::default()
+        };
+        assert_eq!(rules_of(tolerant), wanted);
+    }
 
     #[test]
     fn ddl_is_found_whole_in_a_hint() {

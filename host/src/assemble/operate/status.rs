@@ -270,8 +270,7 @@ fn errors(seen: &Seen) -> Vec<ErrorCount> {
 
 fn canary(state: &State, name: &str, deployment: &Deployment) -> Option<CanaryStatus> {
     let canary = deployment.canary.as_ref()?;
-    let revision = state.pipeline(name)?.revision;
-    let (mine, others) = canaries::seen_by_all(state, name, revision);
+    let (mine, others) = canaries::seen_by_all(state, name);
     Some(CanaryStatus {
         plugin: canary.release.plugin.clone(),
         release: canary.release.id.clone(),

@@ -13,5 +13,6 @@ mod shadow;
 mod stand;
 mod supervised;
 mod swaps;
+mod trial;
 mod upgrades;
 mod world;

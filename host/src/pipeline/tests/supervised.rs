@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fakes::{FakeSink, Fault};
 use super::guest::Act;
+use super::stand::on_trial;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::anchor::{Anchor, Stored};
 use crate::error::{Blame, Error};
@@ -470,10 +471,9 @@ fn a_swap_of_one_partition_is_not_felt_by_the_others() {
         let mut took = Vec::new();
         for round in 0..25 {
             for number in [2, 1] {
-                let canary = (Arc::clone(&made[number]), [1].into());
                 let asked = Instant::now();
                 desired.send_replace(Desired {
-                    canary: Some(canary),
+                    canary: on_trial(Arc::clone(&made[number]), &[1]),
                     ..Desired::only(Arc::clone(&made[1]))
                 });
                 begins(&mut begun, &mut all, 1, &format!("r{number}"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::fakes::{Broken, Fault};
 use super::guest::Act;
-use super::stand::{Host, Stand, batch_of, beside, id, until};
+use super::stand::{Host, Stand, batch_of, beside, id, on_trial, until};
 use super::world::{Sinks, batch, on_a_shard};
 use crate::anchor::{Anchor as _, Cut, Order, Pin};
 use crate::error::Blame;
@@ -16,15 +16,15 @@ use crate::pipeline::lane::{Connections, LaneEnd, Mode};
 use crate::pipeline::ownership::{GRANT, Ownership};
 use crate::source::Inlet;
 
-fn emit(_: i64) -> Act {
+pub(super) fn emit(_: i64) -> Act {
     Act::Row
 }
 
-fn all(to: i64) -> Vec<i64> {
+pub(super) fn all(to: i64) -> Vec<i64> {
     (0..to).collect()
 }
 
-const NOTHING: Vec<String> = Vec::new();
+pub(super) const NOTHING: Vec<String> = Vec::new();
 
 /// A stand of its own on a shard of its own for each kind of sinks; which one it was stands above a failure.
 fn for_each(kinds: &[Sinks], test: impl AsyncFn(Stand)) {
@@ -35,7 +35,7 @@ fn for_each(kinds: &[Sinks], test: impl AsyncFn(Stand)) {
 }
 
 /// Ends a host in order and expects that.
-async fn drained(mut host: Host<'static>) {
+pub(super) async fn drained(mut host: Host<'static>) {
     host.mode.send_replace(Mode::Drain);
     let run = std::mem::replace(&mut host.run, Box::pin(std::future::pending()));
     let end = run.await;
@@ -43,7 +43,7 @@ async fn drained(mut host: Host<'static>) {
 }
 
 /// Runs a script beside a host that must not end by itself.
-async fn play<T>(host: &mut Host<'static>, script: impl AsyncFnOnce(&Inlet) -> T) -> T {
+pub(super) async fn play<T>(host: &mut Host<'static>, script: impl AsyncFnOnce(&Inlet) -> T) -> T {
     let inlet = host.inlet.clone();
     let (ended, value) = beside(&mut host.run, script(&inlet)).await;
     assert!(ended.is_none(), "{ended:?}");
@@ -69,7 +69,7 @@ fn committed(stand: &Stand, to: i64) -> impl Fn() -> bool + '_ {
 /// The first release, and another on one partition.
 fn canary(stand: &Stand, release: i64, partition: i32) -> Desired {
     Desired {
-        canary: Some((stand.make(release), [partition].into())),
+        canary: on_trial(stand.make(release), &[partition]),
         ..Desired::only(stand.make(1))
     }
 }
@@ -272,64 +272,6 @@ fn back_to_the_old_release_before_the_new_one_began_changes_nothing() {
         holds(&stand, 60);
         assert_eq!(stand.wrote(), [(0, 60, 1)]);
         assert_eq!(stand.begins(), [(0, id(1))]);
-    });
-}
-
-#[test]
-fn a_canary_runs_on_its_partitions_only() {
-    for_each(&[Sinks::Here], async |stand| {
-        let mut hosts = [stand.host_of(0).await, stand.host_of(1).await];
-        stand.desired.send_replace(canary(&stand, 2, 1));
-        for (partition, host) in hosts.iter_mut().enumerate() {
-            play(host, async |inlet| {
-                let partition = i32::try_from(partition).unwrap();
-                inlet.send(batch(partition, 0..10)).unwrap();
-                until("committed", || {
-                    stand.scene.anchor.inner.read(partition).next == 10
-                })
-                .await;
-            })
-            .await;
-        }
-        let by: Vec<i64> = stand
-            .store
-            .lock()
-            .committed
-            .iter()
-            .map(|range| range.2)
-            .collect();
-        assert_eq!(by, [1, 2]);
-        // Taken back: the canary's partition too is the first release's again.
-        stand.desired.send_replace(Desired::only(stand.make(1)));
-        play(&mut hosts[1], async |inlet| {
-            inlet.send(batch(1, 10..20)).unwrap();
-            until("committed", || stand.scene.anchor.inner.read(1).next == 20).await;
-        })
-        .await;
-        assert_eq!(stand.store.lock().committed.last(), Some(&(10, 20, 1)));
-        let lanes = stand.counters.lanes();
-        let received: Vec<(i32, String, u64, bool)> = lanes
-            .iter()
-            .map(|lane| {
-                (
-                    lane.partition,
-                    lane.release.to_string(),
-                    lane.totals.received,
-                    lane.running,
-                )
-            })
-            .collect();
-        assert_eq!(
-            received,
-            [
-                (0, id(1), 10, true),
-                (1, id(2), 10, false),
-                (1, id(1), 10, true)
-            ]
-        );
-        // Dropped, not ended: no lane is shown as running that is gone.
-        drop(hosts);
-        assert!(stand.counters.lanes().iter().all(|lane| !lane.running));
     });
 }
 
