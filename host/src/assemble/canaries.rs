@@ -340,6 +340,7 @@ mod tests {
             running: true,
             ran: Duration::from_secs(seconds),
             position: None,
+            ledger: crate::anchor::Ledger::default(),
             totals: Totals::default(),
             failure: None,
             shadow: None,

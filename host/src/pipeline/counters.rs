@@ -405,8 +405,8 @@ mod tests {
         pause();
         assert_eq!(ran(), Duration::ZERO);
         // The next lane begins before the last one is gone.
-        let first = Arc::clone(&lane).runs_at(0);
-        let second = Arc::clone(&lane).runs_at(0);
+        let first = Arc::clone(&lane).runs_at(0, Ledger::default());
+        let second = Arc::clone(&lane).runs_at(0, Ledger::default());
         pause();
         drop(first);
         assert!(ran() >= Duration::from_millis(20));
@@ -414,7 +414,7 @@ mod tests {
         let so_far = ran();
         pause();
         assert_eq!(ran(), so_far, "nobody runs");
-        let _third = lane.runs_at(0);
+        let _third = lane.runs_at(0, Ledger::default());
         pause();
         assert!(ran() >= so_far + Duration::from_millis(20));
     }
