@@ -17,8 +17,8 @@ use crate::admin::types::PipelineState;
 use crate::anchor::{MemoryAnchor, Order};
 use crate::clock::Backoff;
 use crate::config::Config;
-use crate::control::Revision;
-use crate::error::{Blame, Error, Result};
+use crate::control::{Control, Revision};
+use crate::error::{Blame, Error, Result, Retry};
 use crate::pipeline::{
     self, Counters, Desired, LaneTotals, PipelineSettings, SegmentStart, Shards, Surroundings,
     Totals,
@@ -54,6 +54,8 @@ pub(super) struct Seen {
     pub(super) loaded: Option<Arc<Loaded>>,
     /// The last failure and when, milliseconds since 1970.
     pub(super) failure: Option<(i64, Error)>,
+    /// The revision that was in force when something failed last, and what.
+    pub(super) tried: Option<(u64, Error)>,
     /// Failures by class since the host started.
     pub(super) failures: BTreeMap<&'static str, u64>,
     /// What had been counted when the revision took effect here.
@@ -70,6 +72,7 @@ impl Pipeline {
                 revision: 0,
                 loaded: None,
                 failure: None,
+                tried: None,
                 failures: BTreeMap::new(),
                 before: Vec::new(),
             }),
@@ -113,8 +116,9 @@ impl Pipeline {
         self.seen.lock().state = state;
     }
 
-    fn failed(&self, error: &Error) {
+    fn failed(&self, revision: u64, error: &Error) {
         let mut seen = self.seen.lock();
+        seen.tried = Some((revision, error.clone()));
         *seen.failures.entry(class(error.blame())).or_default() += 1;
         seen.failure = Some((crate::clock::now_micros() / 1000, error.clone()));
     }
@@ -137,10 +141,9 @@ pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) releases: Releases,
     pub(super) shards: Shards,
-    /// Identity of the control log; empty for one that nobody else sees.
-    pub(super) log: String,
-    /// Told which release begins where, by pipeline.
-    pub(super) segments: mpsc::UnboundedSender<(Arc<str>, SegmentStart)>,
+    pub(super) control: Control,
+    /// Told which release begins where.
+    pub(super) segments: mpsc::UnboundedSender<SegmentStart>,
     /// Whether a pipeline that gave up waits for an operator, or ends: nobody could reach the host.
     pub(super) stays: bool,
 }
@@ -169,6 +172,8 @@ pub(super) struct Actor {
     stop: watch::Receiver<bool>,
     /// Positions of a pipeline that writes nothing: they outlive a pause.
     memory: MemoryAnchor,
+    /// How long this host's partitions stay its own after it has left.
+    session_timeout: Duration,
 }
 
 impl Actor {
@@ -184,6 +189,7 @@ impl Actor {
             deployed,
             stop,
             memory: MemoryAnchor::new(),
+            session_timeout: Duration::ZERO,
         }
     }
 
@@ -222,7 +228,7 @@ impl Actor {
                 }
                 Ended::Failed(error) => error,
             };
-            self.pipeline.failed(&error);
+            self.failed(&error);
             if began.elapsed() > STEADY {
                 crashes = 0;
                 backoff = Backoff::default();
@@ -239,9 +245,14 @@ impl Actor {
             if again {
                 tracing::warn!(pipeline = name, error = %error, hint = error.hint_text(), "not running, trying again");
                 self.pipeline.is(PipelineState::Starting);
+                let pause = match error.retry() {
+                    Retry::Backoff => backoff.pause(),
+                    // Others may be able to go on: they get the partitions when the session has timed out.
+                    Retry::Never => self.session_timeout + backoff.pause(),
+                };
                 tokio::select! {
                     () = self.changed_or_stopped() => crashes = 0,
-                    () = tokio::time::sleep(backoff.pause()) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
                 continue;
             }
@@ -258,6 +269,11 @@ impl Actor {
             self.changed_or_stopped().await;
             crashes = 0;
         }
+    }
+
+    fn failed(&self, error: &Error) {
+        let revision = self.deployed.borrow().revision;
+        self.pipeline.failed(revision, error);
     }
 
     /// Waits for another deployment or the end of the host.
@@ -300,14 +316,14 @@ impl Actor {
             Ok(session_timeout) => session_timeout,
             Err(error) => return Ended::Failed(error),
         };
+        self.session_timeout = session_timeout;
         let (desired, follows) = watch::channel(prepared.desired);
-        let (segments, started) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let settings = PipelineSettings {
             pipeline: Arc::clone(&self.pipeline.name),
             desired: follows,
             counters: Arc::clone(&self.pipeline.counters),
-            segments,
+            segments: shared.segments.clone(),
             session_timeout,
         };
         {
@@ -319,7 +335,7 @@ impl Actor {
         }
         let around = Arc::clone(&world) as Arc<dyn Surroundings>;
         let run = pipeline::run(settings, around, shared.shards.clone(), stopped);
-        let follow = self.follow(&world, prepared.main, &desired, started);
+        let follow = self.follow(&world, prepared.main, &desired);
         tokio::pin!(run);
         let ended = tokio::select! {
             // Biased: an end by itself is told as such.
@@ -337,7 +353,7 @@ impl Actor {
             (Ok(()), _) => ended,
             // What is deployed now may be the cure.
             (Err(error), Ended::Changed) => {
-                self.pipeline.failed(&error);
+                self.failed(&error);
                 ended
             }
             (Err(error), _) => Ended::Failed(error),
@@ -358,15 +374,14 @@ impl Actor {
         world: &World,
         mut now: Arc<Loaded>,
         desired: &watch::Sender<Desired>,
-        mut started: mpsc::UnboundedReceiver<SegmentStart>,
     ) -> Ended {
         let mut backoff = Backoff::default();
         let mut again: Option<Duration> = None;
         loop {
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return Ended::Stopped,
-                Some(segment) = started.recv() => {
-                    self.shared.segments.send((Arc::clone(&self.pipeline.name), segment)).ok();
+                () = self.shared.control.gone(), if !desired.borrow().log_lost => {
+                    desired.send_modify(|desired| desired.log_lost = true);
                     continue;
                 }
                 changed = self.deployed.changed() => if changed.is_err() {
@@ -425,7 +440,7 @@ impl Actor {
                         error = %error, hint = error.hint_text(),
                         "deployment not followed, what runs goes on"
                     );
-                    self.pipeline.failed(&error);
+                    self.failed(&error);
                 }
             }
         }
@@ -450,21 +465,27 @@ impl Actor {
                 // A release on trial never keeps the one in charge from running.
                 Err(error) => {
                     tracing::warn!(pipeline = name, error = %error, "the shadow does not run here");
-                    self.pipeline.failed(&error);
+                    self.failed(&error);
                     None
                 }
             },
             None => None,
+        };
+        let order = Order {
+            // Nobody else sees a log in memory, and its revisions begin anew with every start.
+            log: match &self.shared.config.control {
+                Some(_) => self.shared.control.identity().await?,
+                None => String::new(),
+            },
+            revision: revision.revision,
         };
         Ok(Prepared {
             desired: Desired {
                 release: Arc::clone(&main.release),
                 canary,
                 shadow,
-                order: Order {
-                    log: self.shared.log.clone(),
-                    revision: revision.revision,
-                },
+                order,
+                log_lost: self.shared.control.lost().is_some(),
             },
             main,
         })

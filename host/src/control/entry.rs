@@ -87,6 +87,8 @@ pub enum Change {
         /// The numbers; never read here.
         body: serde_json::Value,
     },
+    /// Gives the log an identity where no broker does; the id of the entry is it. The first counts.
+    Named,
     /// An operation was refused: audit.
     Denied {
         /// Who asked.
@@ -176,10 +178,16 @@ fn is_newer(json: &serde_json::Value) -> bool {
     };
     unknown(
         "/change/kind",
-        &["version", "deploy", "segment", "stat", "denied"],
+        &["version", "deploy", "segment", "stat", "named", "denied"],
     ) || unknown("/change/deployment/action", &super::deployment::ACTIONS)
         || unknown("/change/deployment/origin/kind", &["upload", "config"])
         || unknown("/change/deployment/canary/rules/then", &["promote", "hold"])
+}
+
+/// What everything about a pipeline is about, for messages and for what only a newer host understands.
+#[must_use]
+pub fn subject(pipeline: &str) -> String {
+    format!("pipeline {pipeline:?}")
 }
 
 impl Change {
@@ -192,7 +200,8 @@ impl Change {
             }
             Self::Deploy { pipeline, .. }
             | Self::Segment { pipeline, .. }
-            | Self::Stat { pipeline, .. } => format!("pipeline {pipeline:?}"),
+            | Self::Stat { pipeline, .. } => subject(pipeline),
+            Self::Named => "its name".to_owned(),
             Self::Denied { .. } => "audit".to_owned(),
         }
     }
@@ -218,6 +227,7 @@ impl Entry {
                 format!("segment/{pipeline}/{partition}/{at}")
             }
             Change::Stat { pipeline, host, .. } => format!("stat/{pipeline}/{host}"),
+            Change::Named => format!("named/{id}"),
             Change::Denied { .. } => format!("denied/{id}"),
         }
     }
@@ -244,6 +254,9 @@ pub(super) enum Key<'a> {
     Stat {
         pipeline: &'a str,
         host: &'a str,
+    },
+    Named {
+        id: Uuid,
     },
     Denied {
         id: Uuid,
@@ -279,6 +292,9 @@ impl<'a> Key<'a> {
                 at: at.parse().ok()?,
             },
             ["stat", pipeline, host] => Self::Stat { pipeline, host },
+            ["named", id] => Self::Named {
+                id: id.parse().ok()?,
+            },
             ["denied", id] => Self::Denied {
                 id: id.parse().ok()?,
             },

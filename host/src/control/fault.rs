@@ -55,7 +55,7 @@ pub(super) fn fault(change: &Change) -> Option<String> {
                 format!("host {host:?} is not letters, digits, '.', '_' and '-', at most 63")
             })
         }),
-        Change::Denied { .. } => None,
+        Change::Named | Change::Denied { .. } => None,
     }
 }
 

@@ -219,6 +219,7 @@ impl Supervisor {
             counters: Arc::clone(&self.settings.counters),
             source: self.commands.clone(),
             segments: self.settings.segments.clone(),
+            patience: self.settings.session_timeout,
         };
         let ended = self.ended.0.clone();
         let slot = usize::try_from(partition).unwrap_or(0);

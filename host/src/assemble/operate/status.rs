@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::behind;
 use crate::admin::types::{
     AuditEntry, CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, History,
     HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus, PipelineState,
@@ -105,6 +106,11 @@ fn pipeline(
         name: name.to_owned(),
         state: shown_state(deployment, seen.as_ref()),
         revision: revision.revision,
+        behind: behind::reason(
+            revision.revision,
+            state.newer().get(&control::subject(name)),
+            seen.as_ref(),
+        ),
         origin: match deployment.origin {
             Origin::Upload => "upload".to_owned(),
             Origin::Config { .. } => "config".to_owned(),

@@ -8,24 +8,24 @@ use super::fakes::{Broken, Fault};
 use super::guest::Act;
 use super::stand::{Host, Stand, batch_of, beside, id, until};
 use super::world::{Sinks, batch, on_a_shard};
-use crate::anchor::{Anchor as _, Cut, Order, Pin};
+use crate::anchor::{Anchor as _, Cut, Pin};
 use crate::error::Blame;
 use crate::pipeline::Desired;
 use crate::pipeline::lane::{Connections, LaneEnd, Mode};
 use crate::pipeline::ownership::{GRANT, Ownership};
 
-fn emit(_: i64) -> Act {
+pub(super) fn emit(_: i64) -> Act {
     Act::Row
 }
 
-fn all(to: i64) -> Vec<i64> {
+pub(super) fn all(to: i64) -> Vec<i64> {
     (0..to).collect()
 }
 
-const NOTHING: Vec<String> = Vec::new();
+pub(super) const NOTHING: Vec<String> = Vec::new();
 
 /// Ends a host in order and expects that.
-async fn drained(mut host: Host<'static>) {
+pub(super) async fn drained(mut host: Host<'static>) {
     host.mode.send_replace(Mode::Drain);
     let run = std::mem::replace(&mut host.run, Box::pin(std::future::pending()));
     let end = run.await;
@@ -33,7 +33,7 @@ async fn drained(mut host: Host<'static>) {
 }
 
 /// Runs a script beside a host that must not end by itself.
-async fn play<T>(
+pub(super) async fn play<T>(
     host: &mut Host<'static>,
     script: impl AsyncFnOnce(&crate::source::Inlet) -> T,
 ) -> T {
@@ -43,7 +43,7 @@ async fn play<T>(
     value
 }
 
-fn committed(stand: &Stand, to: i64) -> impl Fn() -> bool + '_ {
+pub(super) fn committed(stand: &Stand, to: i64) -> impl Fn() -> bool + '_ {
     move || stand.wrote().last().is_some_and(|last| last.1 >= to)
 }
 
@@ -717,12 +717,13 @@ fn what_was_sent_is_never_lowered_below_nor_cut() {
             (owned.granted, stand.scene.anchor.inner.reserved(0)),
             (10 + GRANT, 10 + GRANT)
         );
-        owned.upgrade("r2", &Order::default()).await.unwrap();
+        let only = |release| Desired::only(stand.make(release));
+        owned.upgrade(&only(2)).await.unwrap();
         assert_eq!(stand.cuts(), [(0, id(1)), (10 + GRANT, id(2))]);
         // Nothing was sent by the next owner, but it cannot know of the one before.
         let mut owned = own().await;
         owned.lower().await.unwrap();
-        owned.upgrade("r3", &Order::default()).await.unwrap();
+        owned.upgrade(&only(3)).await.unwrap();
         assert_eq!(stand.cuts().len(), 3);
         assert_eq!(stand.scene.anchor.inner.reserved(0), 10 + GRANT);
         // A claim of its own in between leaves both as they were.
