@@ -135,6 +135,15 @@ pub(super) fn class(blame: Blame) -> &'static str {
     }
 }
 
+/// How long a pipeline waits after a failure before it is tried again.
+fn pause(error: &Error, backoff: &mut Backoff, session_timeout: Duration) -> Duration {
+    match error.retry() {
+        Retry::Backoff => backoff.pause(),
+        // Others may be able to go on: they get the partitions when the session has timed out, not before.
+        Retry::Never => session_timeout + backoff.pause(),
+    }
+}
+
 /// What all pipelines of a host share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
@@ -245,11 +254,7 @@ impl Actor {
             if again {
                 tracing::warn!(pipeline = name, error = %error, hint = error.hint_text(), "not running, trying again");
                 self.pipeline.is(PipelineState::Starting);
-                let pause = match error.retry() {
-                    Retry::Backoff => backoff.pause(),
-                    // Others may be able to go on: they get the partitions when the session has timed out.
-                    Retry::Never => self.session_timeout + backoff.pause(),
-                };
+                let pause = pause(&error, &mut backoff, self.session_timeout);
                 tokio::select! {
                     () = self.changed_or_stopped() => crashes = 0,
                     () = tokio::time::sleep(pause) => {}
@@ -489,5 +494,24 @@ impl Actor {
             },
             main,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_host_may_be_able_to_do_is_left_to_it_for_a_session() {
+        let session = Duration::from_secs(45);
+        let mut backoff = Backoff::default();
+        let away = Error::outside("connect", "refused");
+        assert!(pause(&away, &mut backoff, session) < Duration::from_secs(1));
+        let unknown = Error::outside("load release", "not named").with_retry(Retry::Never);
+        let pauses: Vec<_> = (0..12)
+            .map(|_| pause(&unknown, &mut backoff, session))
+            .collect();
+        assert!(pauses.iter().all(|pause| *pause > session), "{pauses:?}");
+        assert!(pauses[11] > pauses[0], "{pauses:?}");
     }
 }

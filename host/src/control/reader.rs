@@ -118,7 +118,12 @@ impl Reader {
     fn lost(&self, error: Error) -> ControlFlow<()> {
         tracing::error!(%error, hint = error.hint_text(), "control log lost; what is deployed stays as it is");
         *self.shared.lost.lock() = Some(error);
-        self.publish();
+        // What was not read to its end, or is another log's, is nobody's state.
+        if self.caught_up {
+            self.publish();
+        } else {
+            self.shared.changed.send_modify(|count| *count += 1);
+        }
         // Wakes who waits for either.
         self.shared.caught_up.send_modify(|_| {});
         self.shared.waiting.lock().clear();

@@ -56,7 +56,7 @@ fn a_release_deployed_again_is_not_undone_by_a_host_that_read_only_what_came_bet
             let mut host = stand.host().await;
             play(&mut host, async |inlet| {
                 inlet.send(batch(0, 0..10)).unwrap();
-                until("committed", || stand.store.lock().wrote.len() == 10).await;
+                until("committed", committed(&stand, 10)).await;
                 // Revision 2 named release 2; this host sees only that release 1 is back.
                 stand.desired.send_replace(deployed(&stand, 1, 3));
                 until("noted", || newest(&stand) == (id(1), 3)).await;
