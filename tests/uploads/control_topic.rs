@@ -92,6 +92,12 @@ async fn an_older_host_leaves_alone_what_a_newer_one_wrote() {
         says(&site, &running.stderr(), "newer")
     })
     .await;
+    let behind = site.api.status(PIPELINE).unwrap()["behind"].to_string();
+    let runs = format!("runs revision {}", revision - 1);
+    assert!(
+        behind.contains(&runs) && behind.contains("upgrade this host"),
+        "{behind}"
+    );
     // It keeps what it runs, and does not write where it cannot read.
     site.api.upload_file(&new.file);
     let answer = site.api.deploy(PIPELINE, &new.plugin(), json!({})).unwrap();

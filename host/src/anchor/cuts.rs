@@ -4,7 +4,7 @@
 //! A list is kept in the order in which upgrades were asked for. The last *listed* cut at or below an offset
 //! decides, so an earlier upgrade whose cut lies above a later one's never comes back into force below it.
 
-use super::Cut;
+use super::{Cut, Order};
 
 /// The release that processes `offset`; `None` where no cut lies at or below it.
 #[must_use]
@@ -22,6 +22,40 @@ pub fn deciding(cuts: &[Cut], offset: i64) -> Option<&Cut> {
 #[must_use]
 pub fn newest(cuts: &[Cut]) -> Option<&Cut> {
     cuts.last()
+}
+
+/// What a deployment asks of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Nothing: the list says so already, or a later deployment has asked.
+    Nothing,
+    /// Another list: its newest release is asked for again by a later deployment, and now says by which. Otherwise a
+    /// host that has not read that deployment could bring back what was deployed in between.
+    Noted(Vec<Cut>),
+    /// A cut.
+    Cut,
+}
+
+/// What the deployment `order` of a release asks of a list.
+#[must_use]
+pub fn asks(cuts: &[Cut], release: &str, order: &Order) -> Asks {
+    let Some(newest) = newest(cuts) else {
+        return Asks::Cut;
+    };
+    if order.is_before(&newest.order) {
+        return Asks::Nothing;
+    }
+    if newest.release != release {
+        return Asks::Cut;
+    }
+    if order.is_unknown() || *order == newest.order {
+        return Asks::Nothing;
+    }
+    let mut list = cuts.to_vec();
+    if let Some(newest) = list.last_mut() {
+        newest.order = order.clone();
+    }
+    Asks::Noted(list)
 }
 
 /// The first offset above `offset` that another release processes.
@@ -103,6 +137,41 @@ mod tests {
         assert_eq!(next_change(&cuts, 0), Some(20));
         assert_eq!(next_change(&cuts, 20), None);
         assert_eq!(newest(&cuts).map(|cut| cut.release.as_str()), Some("c"));
+    }
+
+    #[test]
+    fn a_release_asked_for_again_is_noted_and_what_came_before_stays_away() {
+        let order = |revision| Order {
+            log: "l".to_owned(),
+            revision,
+        };
+        let cut = |release: &str, revision| Cut {
+            order: order(revision),
+            ..Cut::new(0, release)
+        };
+        // a, b, and back to a: an owner that saw only the last of them.
+        let cuts = [cut("a", 1)];
+        assert_eq!(asks(&cuts, "a", &order(1)), Asks::Nothing);
+        assert_eq!(asks(&cuts, "b", &order(2)), Asks::Cut);
+        let noted = vec![cut("a", 3)];
+        assert_eq!(asks(&cuts, "a", &order(3)), Asks::Noted(noted.clone()));
+        // A host that has read as far as b.
+        assert_eq!(asks(&noted, "b", &order(2)), Asks::Nothing);
+        assert_eq!(asks(&noted, "a", &order(2)), Asks::Nothing);
+        assert_eq!(asks(&noted, "c", &order(4)), Asks::Cut);
+        // Without a log to compare by.
+        assert_eq!(asks(&noted, "a", &Order::default()), Asks::Nothing);
+        assert_eq!(asks(&noted, "b", &Order::default()), Asks::Cut);
+        assert_eq!(asks(&[], "a", &order(1)), Asks::Cut);
+        // Another log: what its numbers mean starts anew.
+        let other = Order {
+            log: "m".to_owned(),
+            revision: 1,
+        };
+        let Asks::Noted(list) = asks(&noted, "a", &other) else {
+            panic!("the deployment of another log is not noted");
+        };
+        assert_eq!((list[0].at, &list[0].order), (0, &other));
     }
 
     #[test]

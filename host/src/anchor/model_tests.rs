@@ -4,8 +4,9 @@
 //! The lists of cuts are made and read by the product's own [`super::cuts`]; everything around them (row, lane,
 //! wire) is modelled. Records lie at offsets with gaps and arrive one by one, so that the lane may be idle at
 //! any point. Rows that two releases wrote at one offset are a ghost for good (the later release routes
-//! elsewhere), so one release an offset is checked at every state. Each rule is also taken away, to see the
-//! exploration find what it prevents.
+//! elsewhere), so one release an offset is checked at every state. Hosts may be late to learn what is deployed: what
+//! an owner has left behind must not come back. Each rule is also taken away, to see the exploration find what it
+//! prevents.
 
 mod explore;
 mod protocol;
@@ -57,6 +58,41 @@ fn close(rules: Rules) -> Rules {
         reach: 2,
         ..rules
     }
+}
+
+/// Hosts read the control log late; the first release is deployed again after the second.
+const LATE: Rules = Rules {
+    faults: 1,
+    upgrades: 2,
+    deployments: [1, 2, 1],
+    late: true,
+    records: [0, 1, 3],
+    ..PINS
+};
+
+#[test]
+fn a_host_that_is_behind_brings_nothing_back() {
+    safe("S0", LATE, &[Goal::Drained, Goal::Idle]);
+}
+
+#[test]
+fn a_host_that_is_behind_needs_the_order_and_a_release_deployed_again_needs_a_note() {
+    let unordered = Rules {
+        ordered: false,
+        ..LATE
+    };
+    violated("S1", unordered, Bad::Late, 12);
+    let unnoted = Rules {
+        noted: false,
+        ..LATE
+    };
+    violated("S2", unnoted, Bad::Late, 13);
+    // Where no release is deployed again the order alone is enough.
+    let forth = Rules {
+        deployments: [1, 2, 3],
+        ..unnoted
+    };
+    safe("S2b", forth, &[]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ const SPARE_THREAD: Duration = Duration::from_secs(1);
 /// What the control thread has to do beside following.
 pub(super) struct Work {
     pub(super) declared: Vec<Declared>,
-    pub(super) begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>,
+    pub(super) begun: mpsc::UnboundedReceiver<SegmentStart>,
     pub(super) asked: mpsc::UnboundedReceiver<Job>,
     /// Given up when the config's pipelines are deployed.
     pub(super) loaded: Vec<Arc<Loaded>>,
@@ -179,19 +179,20 @@ async fn publish(hub: &Arc<Hub>, declared: &Declared, mut stop: watch::Receiver<
 
 /// Writes into the control log which release processes from where. History for people: what is lost in a crash is
 /// written again by the next owner of the partition.
-async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str>, SegmentStart)>) {
+async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<SegmentStart>) {
     let by = format!("host:{}", hub.config.host.id);
-    while let Some((pipeline, start)) = begun.recv().await {
+    while let Some(start) = begun.recv().await {
+        let pipeline = &*start.pipeline;
         let state = hub.control.state();
         let mut known = state
-            .segments(&pipeline)
+            .segments(pipeline)
             .filter(|(partition, segment)| {
                 *partition == start.partition && *segment.release == *start.release
             })
             .map(|(_, segment)| segment.at);
         // The end of the list is not enough: the next owner tells again what the one before was at work with.
         let last = state
-            .segments(&pipeline)
+            .segments(pipeline)
             .filter(|(partition, _)| *partition == start.partition)
             .last();
         let goes_on = last.is_some_and(|(_, last)| {
@@ -209,7 +210,7 @@ async fn keep_history(hub: Arc<Hub>, mut begun: mpsc::UnboundedReceiver<(Arc<str
             release: start.release.to_string(),
         };
         if let Err(error) = hub.control.submit(&by, change).await {
-            tracing::warn!(%pipeline, error = %error, "history not written");
+            tracing::warn!(pipeline, error = %error, "history not written");
         }
     }
 }

@@ -73,7 +73,6 @@ impl Host {
             store.put(&release.digest, bytes)?;
         }
         let log = log::open(&config, &store)?;
-        let identity = log.identity().unwrap_or_default();
         let control = Control::open(log, store, config.host.id.clone())?;
         let releases = Releases::new(Arc::clone(&config), engine.clone(), control.clone());
         // Held until the pipelines hold them: nothing is compiled or checked twice.
@@ -99,7 +98,7 @@ impl Host {
             servers,
             releases,
             shards,
-            log: identity,
+            control: hub.control.clone(),
             segments,
             stays,
         };

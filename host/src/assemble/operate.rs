@@ -11,6 +11,7 @@
 //! Every change is one entry of the control log that carries the revision it was made for; hosts follow it. Nothing
 //! here starts or stops anything.
 
+mod behind;
 mod difference;
 pub(super) mod plan;
 pub(super) mod replace;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::config::{Config, PipelineConfig, PluginSource};
-use crate::control::{Control, Release};
-use crate::error::{Error, Result};
+use crate::control::{self, Control, Release};
+use crate::error::{Error, Result, Retry};
 use crate::manifest::{self, Manifest};
 use crate::pipeline::{self, Plan, setup};
 use crate::plugin::{Compiled, Engine, GuestPlugin, LogLevel, PluginSettings};
@@ -152,15 +152,13 @@ impl Releases {
     /// An earlier release of a pipeline by its id, from the control log or from what this host remembers.
     ///
     /// # Errors
-    /// `Config` when nobody knows it any more.
+    /// `Config` when nobody knows it any more; `Outside` without a retry when only other hosts may know it.
     pub(super) async fn earlier(&self, pipeline: &str, id: &str) -> Result<Arc<Loaded>> {
         let known = self.inner.control.state().release(id).cloned();
         let release = known.or_else(|| self.remembered(id)).ok_or_else(|| {
             let what = format!("load release {id} of pipeline {pipeline:?}");
             if self.inner.config.control.is_some() {
-                // A host that has not read far enough learns of it soon.
-                return Error::outside(what, "the control log does not name it, at least not yet")
-                    .hint("look at `wasmill history`: records that it began have to be processed by it");
+                return self.unread(what, pipeline);
             }
             Error::config(
                 what,
@@ -172,6 +170,29 @@ impl Releases {
             )
         })?;
         self.load(pipeline, &release).await
+    }
+
+    /// A release that the control log does not name as far as this host can read it: others may know it. No retry
+    /// helps here but reading on.
+    fn unread(&self, what: String, pipeline: &str) -> Error {
+        let state = self.inner.control.state();
+        let frozen = state.newer().get(&control::subject(pipeline));
+        let (detail, hint) = if frozen.is_some_and(|newer| newer.frozen) {
+            (
+                "a newer host has deployed it in words that this one cannot read",
+                "upgrade this host: until then its partitions go to hosts that can",
+            )
+        } else {
+            (
+                "partitions wait for it, and the control log does not name it, at least not as far as this host has \
+                 read",
+                "see that this host follows the same control log as the others (`wasmill status`) and is as new as \
+                 they are, or upgrade it; `wasmill history` tells which records the release began",
+            )
+        };
+        Error::outside(what, detail)
+            .hint(hint)
+            .with_retry(Retry::Never)
     }
 
     fn memory_of(&self, id: &str) -> PathBuf {

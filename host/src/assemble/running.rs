@@ -18,8 +18,8 @@ use super::world::World;
 use crate::admin::types::PipelineState;
 use crate::anchor::{MemoryAnchor, Order};
 use crate::clock::Backoff;
-use crate::control::{Canary, Revision};
-use crate::error::{Blame, Error, Result};
+use crate::control::{Canary, Control, Revision};
+use crate::error::{Blame, Error, Result, Retry};
 use crate::pipeline::{
     self, Counters, Desired, LaneTotals, PipelineSettings, SegmentStart, Shards, Surroundings,
     Totals, Trial,
@@ -55,6 +55,8 @@ pub(super) struct Seen {
     pub(super) loaded: Option<Arc<Loaded>>,
     /// The last failure and when, milliseconds since 1970.
     pub(super) failure: Option<(i64, Error)>,
+    /// The revision that was in force when something failed last, and what.
+    pub(super) tried: Option<(u64, Error)>,
     /// Failures by class since the host started.
     pub(super) failures: BTreeMap<&'static str, u64>,
     /// The canary under way.
@@ -73,6 +75,7 @@ impl Seen {
             revision: 0,
             loaded: None,
             failure: None,
+            tried: None,
             failures: BTreeMap::new(),
             canary: None,
             canary_fault: None,
@@ -142,8 +145,9 @@ impl Pipeline {
         }
     }
 
-    fn failed(&self, error: &Error) {
+    fn failed(&self, revision: u64, error: &Error) {
         let mut seen = self.seen.lock();
+        seen.tried = Some((revision, error.clone()));
         *seen.failures.entry(class(error.blame())).or_default() += 1;
         seen.failure = Some((crate::clock::now_micros() / 1000, error.clone()));
     }
@@ -160,16 +164,24 @@ pub(super) fn class(blame: Blame) -> &'static str {
     }
 }
 
+/// How long a pipeline waits after a failure before it is tried again.
+fn pause(error: &Error, backoff: &mut Backoff, session_timeout: Duration) -> Duration {
+    match error.retry() {
+        Retry::Backoff => backoff.pause(),
+        // Others may be able to go on: they get the partitions when the session has timed out, not before.
+        Retry::Never => session_timeout + backoff.pause(),
+    }
+}
+
 /// What all pipelines of a host share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) servers: Arc<Servers>,
     pub(super) releases: Releases,
     pub(super) shards: Shards,
-    /// Identity of the control log; empty for one that nobody else sees.
-    pub(super) log: String,
-    /// Told which release begins where, by pipeline.
-    pub(super) segments: mpsc::UnboundedSender<(Arc<str>, SegmentStart)>,
+    pub(super) control: Control,
+    /// Told which release begins where.
+    pub(super) segments: mpsc::UnboundedSender<SegmentStart>,
     /// Whether a pipeline that gave up waits for an operator, or ends: nobody could reach the host.
     pub(super) stays: bool,
 }
@@ -215,6 +227,8 @@ pub(super) struct Actor {
     stop: watch::Receiver<bool>,
     /// Positions of a pipeline that writes nothing: they outlive a pause.
     memory: MemoryAnchor,
+    /// How long this host's partitions stay its own after it has left.
+    session_timeout: Duration,
 }
 
 impl Actor {
@@ -230,6 +244,7 @@ impl Actor {
             deployed,
             stop,
             memory: MemoryAnchor::new(),
+            session_timeout: Duration::ZERO,
         }
     }
 
@@ -268,7 +283,7 @@ impl Actor {
                 }
                 Ended::Failed(error) => error,
             };
-            self.pipeline.failed(&error);
+            self.failed(&error);
             if began.elapsed() > STEADY {
                 crashes = 0;
                 backoff = Backoff::default();
@@ -285,9 +300,10 @@ impl Actor {
             if again {
                 tracing::warn!(pipeline = name, error = %error, hint = error.hint_text(), "not running, trying again");
                 self.pipeline.is(PipelineState::Starting);
+                let pause = pause(&error, &mut backoff, self.session_timeout);
                 tokio::select! {
                     () = self.changed_or_stopped() => crashes = 0,
-                    () = tokio::time::sleep(backoff.pause()) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
                 continue;
             }
@@ -304,6 +320,11 @@ impl Actor {
             self.changed_or_stopped().await;
             crashes = 0;
         }
+    }
+
+    fn failed(&self, error: &Error) {
+        let revision = self.deployed.borrow().revision;
+        self.pipeline.failed(revision, error);
     }
 
     /// Waits for another deployment or the end of the host.
@@ -342,20 +363,20 @@ impl Actor {
             Ok(session_timeout) => session_timeout,
             Err(error) => return Ended::Failed(error),
         };
+        self.session_timeout = session_timeout;
         self.takes(revision, &prepared);
         let (desired, follows) = watch::channel(prepared.desired.clone());
-        let (segments, started) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let settings = PipelineSettings {
             pipeline: Arc::clone(&self.pipeline.name),
             desired: follows,
             counters: Arc::clone(&self.pipeline.counters),
-            segments,
+            segments: shared.segments.clone(),
             session_timeout,
         };
         let around = Arc::clone(&world) as Arc<dyn Surroundings>;
         let run = pipeline::run(settings, around, shared.shards.clone(), stopped);
-        let follow = self.follow(&world, prepared, &desired, started);
+        let follow = self.follow(&world, prepared, &desired);
         tokio::pin!(run);
         let ended = tokio::select! {
             // Biased: an end by itself is told as such.
@@ -373,7 +394,7 @@ impl Actor {
             (Ok(()), _) => ended,
             // What is deployed now may be the cure.
             (Err(error), Ended::Changed) => {
-                self.pipeline.failed(&error);
+                self.failed(&error);
                 ended
             }
             (Err(error), _) => Ended::Failed(error),
@@ -394,7 +415,6 @@ impl Actor {
         world: &World,
         prepared: Prepared,
         desired: &watch::Sender<Desired>,
-        mut started: mpsc::UnboundedReceiver<SegmentStart>,
     ) -> Ended {
         let mut backoff = Backoff::default();
         let mut again = prepared
@@ -405,8 +425,8 @@ impl Actor {
         loop {
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return Ended::Stopped,
-                Some(segment) = started.recv() => {
-                    self.shared.segments.send((Arc::clone(&self.pipeline.name), segment)).ok();
+                () = self.shared.control.gone(), if !desired.borrow().log_lost => {
+                    desired.send_modify(|desired| desired.log_lost = true);
                     continue;
                 }
                 changed = self.deployed.changed() => if changed.is_err() {
@@ -456,7 +476,7 @@ impl Actor {
                         error = %error, hint = error.hint_text(),
                         "deployment not followed, what runs goes on"
                     );
-                    self.pipeline.failed(&error);
+                    self.failed(&error);
                 }
             }
         }
@@ -470,7 +490,7 @@ impl Actor {
                 error = %error, hint = error.hint_text(),
                 "the canary cannot run here: partitions that nobody processes yet wait for it"
             );
-            self.pipeline.failed(error);
+            self.failed(error);
         }
         self.pipeline.takes(revision, prepared);
     }
@@ -500,21 +520,27 @@ impl Actor {
                 Ok(loaded) => Some(Arc::clone(&loaded.release)),
                 Err(error) => {
                     tracing::warn!(pipeline = name, error = %error, "the shadow does not run here");
-                    self.pipeline.failed(&error);
+                    self.failed(&error);
                     None
                 }
             },
             None => None,
+        };
+        let order = Order {
+            // Nobody else sees a log in memory, and its revisions begin anew with every start.
+            log: match &self.shared.servers.config.control {
+                Some(_) => self.shared.control.identity().await?,
+                None => String::new(),
+            },
+            revision: revision.revision,
         };
         Ok(Prepared {
             desired: Desired {
                 release: Arc::clone(&main.release),
                 canary,
                 shadow,
-                order: Order {
-                    log: self.shared.log.clone(),
-                    revision: revision.revision,
-                },
+                order,
+                log_lost: self.shared.control.lost().is_some(),
             },
             main,
             canary_fault,
@@ -528,5 +554,24 @@ fn again_in(error: &Error, backoff: &mut Backoff) -> Duration {
     match error.blame() {
         Blame::Outside => backoff.pause(),
         _ => MENDED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_host_may_be_able_to_do_is_left_to_it_for_a_session() {
+        let session = Duration::from_secs(45);
+        let mut backoff = Backoff::default();
+        let away = Error::outside("connect", "refused");
+        assert!(pause(&away, &mut backoff, session) < Duration::from_secs(1));
+        let unknown = Error::outside("load release", "not named").with_retry(Retry::Never);
+        let pauses: Vec<_> = (0..12)
+            .map(|_| pause(&unknown, &mut backoff, session))
+            .collect();
+        assert!(pauses.iter().all(|pause| *pause > session), "{pauses:?}");
+        assert!(pauses[11] > pauses[0], "{pauses:?}");
     }
 }

@@ -166,6 +166,9 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
         }),
     ));
     for pipeline in pipelines {
+        if let Some(why) = &pipeline.behind {
+            lines.push(format!("{}: behind: {why}", pipeline.name));
+        }
         if let Some(last) = &pipeline.last_error {
             lines.push(format!(
                 "{}: {} error at {}: {}: {}",

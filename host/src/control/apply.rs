@@ -178,6 +178,13 @@ impl State {
                     _ => Applied::Accepted,
                 }
             }
+            Change::Named => match self.named {
+                None => Applied::Accepted,
+                Some(known) if known == id => Applied::Repeated,
+                Some(known) => Applied::Rejected {
+                    reason: format!("it is {known} already"),
+                },
+            },
             Change::Denied { .. } => {
                 let known = self.denials.iter().any(|denial| denial.written.id == id);
                 if known {
@@ -311,6 +318,7 @@ impl State {
                     .published
                     .insert(host, published);
             }
+            Change::Named => self.named = Some(id),
             Change::Denied { by, what, why } => {
                 self.denials.push_back(Arc::new(Denial {
                     by,
@@ -363,7 +371,7 @@ impl State {
                 id,
             } => {
                 // What a newer host removes with age may be all that an older one knows.
-                if self.is_frozen(&format!("pipeline {pipeline:?}")) {
+                if self.is_frozen(&entry::subject(pipeline)) {
                     return Applied::Newer;
                 }
                 self.edit(pipeline, |found| {
@@ -392,6 +400,10 @@ impl State {
             Key::Published { pipeline, host } => self.edit(pipeline, |found| {
                 found.published.remove(host);
             }),
+            Key::Named { id } => {
+                self.named = self.named.filter(|named| *named != id);
+                self.removed(&format!("named/{id}"));
+            }
             Key::Denied { id } => {
                 self.denials.retain(|denial| denial.written.id != id);
                 self.removed(&format!("denied/{id}"));
@@ -452,13 +464,11 @@ impl State {
         let text = String::from_utf8_lossy(key);
         let parts: Vec<&str> = text.split('/').collect();
         let (subject, frozen) = match *parts.as_slice() {
-            ["deploy", pipeline, ..] => (format!("pipeline {pipeline:?}"), true),
+            ["deploy", pipeline, ..] => (entry::subject(pipeline), true),
             ["version", name, version, ..] => {
                 (format!("plugin {:?}", format!("{name}@{version}")), true)
             }
-            ["segment" | "stat" | "published", pipeline, ..] => {
-                (format!("pipeline {pipeline:?}"), false)
-            }
+            ["segment" | "stat" | "published", pipeline, ..] => (entry::subject(pipeline), false),
             _ => ("other".to_owned(), false),
         };
         let fresh = Newer {

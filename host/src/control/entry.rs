@@ -99,6 +99,8 @@ pub enum Change {
         /// The revision that says so.
         revision: u64,
     },
+    /// Gives the log an identity where no broker does; the id of the entry is it. The first counts.
+    Named,
     /// An operation was refused: audit.
     Denied {
         /// Who asked.
@@ -194,11 +196,18 @@ fn is_newer(json: &serde_json::Value) -> bool {
             "segment",
             "stat",
             "published",
+            "named",
             "denied",
         ],
     ) || unknown("/change/deployment/action", &super::deployment::ACTIONS)
         || unknown("/change/deployment/origin/kind", &["upload", "config"])
         || unknown("/change/deployment/canary/rules/then", &["promote", "hold"])
+}
+
+/// What everything about a pipeline is about, for messages and for what only a newer host understands.
+#[must_use]
+pub fn subject(pipeline: &str) -> String {
+    format!("pipeline {pipeline:?}")
 }
 
 impl Change {
@@ -212,7 +221,8 @@ impl Change {
             Self::Deploy { pipeline, .. }
             | Self::Segment { pipeline, .. }
             | Self::Stat { pipeline, .. }
-            | Self::Published { pipeline, .. } => format!("pipeline {pipeline:?}"),
+            | Self::Published { pipeline, .. } => subject(pipeline),
+            Self::Named => "its name".to_owned(),
             Self::Denied { .. } => "audit".to_owned(),
         }
     }
@@ -239,6 +249,7 @@ impl Entry {
             }
             Change::Stat { pipeline, host, .. } => format!("stat/{pipeline}/{host}"),
             Change::Published { pipeline, host, .. } => format!("published/{pipeline}/{host}"),
+            Change::Named => format!("named/{id}"),
             Change::Denied { .. } => format!("denied/{id}"),
         }
     }
@@ -269,6 +280,9 @@ pub(super) enum Key<'a> {
     Published {
         pipeline: &'a str,
         host: &'a str,
+    },
+    Named {
+        id: Uuid,
     },
     Denied {
         id: Uuid,
@@ -305,6 +319,9 @@ impl<'a> Key<'a> {
             },
             ["stat", pipeline, host] => Self::Stat { pipeline, host },
             ["published", pipeline, host] => Self::Published { pipeline, host },
+            ["named", id] => Self::Named {
+                id: id.parse().ok()?,
+            },
             ["denied", id] => Self::Denied {
                 id: id.parse().ok()?,
             },

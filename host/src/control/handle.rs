@@ -78,7 +78,7 @@ impl Control {
         if let Some(identity) = log.identity() {
             let name = log.name();
             match store.known_log(&host_id, &name)? {
-                Some(known) if known.identity != identity => {
+                Some(known) if known.differs(&identity) => {
                     return Err(known.another(&name, Some(&identity)));
                 }
                 Some(_) => {}
@@ -86,7 +86,7 @@ impl Control {
             }
         }
         let shared = Shared::new(store);
-        let mut reader = Reader::new(&shared);
+        let mut reader = Reader::new(&shared, &host_id, log.name());
         let follower = log.follow(Box::new(move |event| reader.event(event)))?;
         let inner = Inner {
             log,
@@ -138,6 +138,39 @@ impl Control {
     #[must_use]
     pub fn lost(&self) -> Option<Error> {
         self.inner.shared.lost.lock().clone()
+    }
+
+    /// Waits until the log is gone, for ever where it never is.
+    pub async fn gone(&self) {
+        let shared = &self.inner.shared;
+        let mut told = shared.caught_up.subscribe();
+        if told
+            .wait_for(|_| shared.lost.lock().is_some())
+            .await
+            .is_err()
+        {
+            std::future::pending().await
+        }
+    }
+
+    /// What tells this log from another one of the same name: what the broker says, or, where it says nothing, what
+    /// the first host that asked has written into it.
+    ///
+    /// # Errors
+    /// As [`Control::submit`], where it has to be written first.
+    pub async fn identity(&self) -> Result<String> {
+        if let Some(known) = self
+            .state()
+            .identity()
+            .or_else(|| self.inner.log.identity())
+        {
+            return Ok(known);
+        }
+        // Whoever is first, this host has read it then.
+        self.submit(&format!("host:{}", self.host()), Change::Named)
+            .await?;
+        let written = self.state().identity();
+        written.ok_or_else(|| Error::bug("name the control log", "written, and not there"))
     }
 
     /// This host's id.

@@ -24,7 +24,7 @@ mod tests;
 
 pub use apply::Applied;
 pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};
-pub use entry::{BlobHead, Change, Entry, FORMAT, MAX_ENTRY, Signature};
+pub use entry::{BlobHead, Change, Entry, FORMAT, MAX_ENTRY, Signature, subject};
 pub use handle::{Control, Outcome};
 pub use judge::{Numbers, Verdict, against, judge};
 pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};

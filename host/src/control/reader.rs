@@ -81,14 +81,19 @@ impl Drop for Waiter<'_> {
 /// The follower's side: owns the state that grows.
 pub(super) struct Reader {
     shared: Arc<Shared>,
+    /// Under which host and name the log is remembered.
+    host: String,
+    log: String,
     state: State,
     caught_up: bool,
 }
 
 impl Reader {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, host: &str, log: String) -> Self {
         Self {
             shared: Arc::clone(shared),
+            host: host.to_owned(),
+            log,
             state: State::default(),
             caught_up: false,
         }
@@ -98,21 +103,45 @@ impl Reader {
         match event {
             Event::Record { offset, key, value } => self.record(offset, key, value),
             Event::CaughtUp => {
+                if let Err(error) = self.recognize() {
+                    return self.lost(error);
+                }
                 self.caught_up = true;
                 self.publish();
                 self.shared.caught_up.send_replace(true);
             }
-            Event::Lost(error) => {
-                tracing::error!(%error, hint = error.hint_text(), "control log lost; what is deployed stays as it is");
-                *self.shared.lost.lock() = Some(error);
-                self.publish();
-                // Wakes who waits for either.
-                self.shared.caught_up.send_modify(|_| {});
-                self.shared.waiting.lock().clear();
-                return ControlFlow::Break(());
-            }
+            Event::Lost(error) => return self.lost(error),
         }
         ControlFlow::Continue(())
+    }
+
+    fn lost(&self, error: Error) -> ControlFlow<()> {
+        tracing::error!(%error, hint = error.hint_text(), "control log lost; what is deployed stays as it is");
+        *self.shared.lost.lock() = Some(error);
+        // What was not read to its end, or is another log's, is nobody's state.
+        if self.caught_up {
+            self.publish();
+        } else {
+            self.shared.changed.send_modify(|count| *count += 1);
+        }
+        // Wakes who waits for either.
+        self.shared.caught_up.send_modify(|_| {});
+        self.shared.waiting.lock().clear();
+        ControlFlow::Break(())
+    }
+
+    /// Compares the identity that a host wrote into the log with what this host has seen there; remembers it.
+    fn recognize(&self) -> Result<()> {
+        let store = &self.shared.store;
+        let found = self.state.identity();
+        let known = store.known_log(&self.host, &self.log)?;
+        match (known, found) {
+            (Some(known), found) if known.is_written() && found != Some(known.identity.clone()) => {
+                Err(known.another(&self.log, found.as_deref()))
+            }
+            (None, Some(found)) => store.remember_log(&self.host, &self.log, &found),
+            _ => Ok(()),
+        }
     }
 
     fn record(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) {
@@ -130,6 +159,11 @@ impl Reader {
             Applied::Accepted | Applied::Repeated => self.blob(key, value),
         }
         if self.caught_up {
+            if matches!(Key::parse(key), Some(Key::Named { .. }))
+                && let Err(error) = self.recognize()
+            {
+                tracing::warn!(%error, "the control log's identity is not kept on this host");
+            }
             self.publish();
         }
         let waiter = id.and_then(|id| self.shared.waiting.lock().remove(&id));

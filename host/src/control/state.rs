@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::deployment::{Deployment, Release};
 use super::entry::{BlobHead, Signature};
 use super::published::Published;
+use super::store::WRITTEN;
 
 /// Revisions kept of a pipeline.
 pub const KEPT_REVISIONS: usize = 500;
@@ -25,6 +26,7 @@ pub const KEPT_DENIALS: usize = 500;
 pub struct State {
     pub(super) versions: BTreeMap<(String, String), Arc<PluginVersion>>,
     pub(super) pipelines: BTreeMap<String, Arc<Pipeline>>,
+    pub(super) named: Option<Uuid>,
     pub(super) denials: VecDeque<Arc<Denial>>,
     pub(super) blobs: Arc<BTreeMap<String, BlobHead>>,
     pub(super) newer: BTreeMap<String, Newer>,
@@ -242,6 +244,12 @@ impl State {
     #[must_use]
     pub fn blob(&self, digest: &str) -> Option<BlobHead> {
         self.blobs.get(digest).copied()
+    }
+
+    /// The identity that the log was given by a host, where it was.
+    #[must_use]
+    pub fn identity(&self) -> Option<String> {
+        self.named.map(|id| format!("{WRITTEN}{id}"))
     }
 
     /// Refused operations, newest last, at most [`KEPT_DENIALS`].

@@ -32,6 +32,9 @@ const PART: &str = ".part-";
 /// Files being written are removed when they are older: their writer is gone.
 const STALE: Duration = Duration::from_hours(1);
 
+/// Beginning of an identity that hosts have written into the log, where no broker gives one.
+pub(super) const WRITTEN: &str = "written:";
+
 /// How many chunks a blob of that size has; `None` for a size no blob has.
 pub(super) fn chunks_of(size: u64) -> Option<u32> {
     let chunks = u32::try_from(size.div_ceil(CHUNK as u64)).ok()?;
@@ -72,6 +75,17 @@ pub struct KnownLog {
 }
 
 impl KnownLog {
+    /// Whether a log named `found` is another one. A name that a broker gives and one that hosts have written tell
+    /// nothing of each other.
+    #[must_use]
+    pub fn differs(&self, found: &str) -> bool {
+        self.is_written() == found.starts_with(WRITTEN) && self.identity != found
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.identity.starts_with(WRITTEN)
+    }
+
     /// The log of that name is not the one this host has seen: `found` tells it from that one, or there is none.
     #[must_use]
     pub fn another(&self, name: &str, found: Option<&str>) -> Error {

@@ -106,7 +106,7 @@ impl KafkaControlLog {
         };
         let name = ControlLogSettings::name(&settings.topic);
         if let (Some(known), Some(found)) = (&settings.known, &described.id)
-            && known.identity != *found
+            && known.differs(found)
         {
             return Err(known.another(&name, Some(found)));
         }

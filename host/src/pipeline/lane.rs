@@ -257,10 +257,7 @@ impl Lane {
     async fn turn(&mut self) -> Result<(), LaneEnd> {
         if std::mem::take(&mut self.turning) {
             let desired = self.desired.borrow().clone();
-            if let Some(wanted) = desired.of(self.partition) {
-                let owned = &mut self.committer.owned;
-                owned.upgrade(&wanted.id, &desired.order).await?;
-            }
+            self.committer.owned.upgrade(&desired).await?;
             self.follow_shadow(desired.shadow.as_ref())?;
         }
         let list = &self.committer.owned.claim.cuts;

@@ -71,10 +71,12 @@ pub trait Surroundings: Send + Sync + std::fmt::Debug {
     /// `Outside` when the broker is not reached, `Config` when there is no such topic.
     fn topic(&self) -> Result<TopicInfo, Error>;
 
-    /// A release that ran before and has to replay what it may have sent ahead.
+    /// A release that ran before and has to replay what it may have sent ahead, or one that a later deployment asked
+    /// for than this host has read.
     ///
     /// # Errors
-    /// `Config` when it is not known here any more: nobody else may process those offsets.
+    /// `Config` when it is not known here any more: nobody else may process those offsets. `Outside` without a retry
+    /// when it is not known here although other hosts may know it.
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>>;
 }
 
@@ -90,7 +92,8 @@ pub struct PipelineSettings {
     pub counters: Arc<Counters>,
     /// Told which release begins where.
     pub segments: mpsc::UnboundedSender<SegmentStart>,
-    /// Group session time-out of the source: the pause before a fenced lane tries again.
+    /// Group session time-out of the source: the pause before a fenced lane tries again, and how long one waits for
+    /// a release that this host does not know.
     pub session_timeout: Duration,
 }
 
@@ -99,7 +102,8 @@ pub struct PipelineSettings {
 /// Runs on a `LocalSet`; takes no CPU of its own worth naming: lanes run on `shards`.
 ///
 /// # Errors
-/// What an operator has to act upon. Nothing is lost: every position is where its data is.
+/// What an operator has to act upon. Nothing is lost: every position is where its data is. `Outside` without a retry:
+/// other hosts may be able to go on where this one cannot; they get its partitions once its session has timed out.
 pub async fn run(
     settings: PipelineSettings,
     surroundings: Arc<dyn Surroundings>,

@@ -5,8 +5,9 @@ use std::sync::mpsc as blocking;
 
 use tokio::sync::mpsc;
 
-use super::{PipelineSettings, Surroundings, start};
-use crate::anchor::{Anchor, Cut};
+use super::{Desired, PipelineSettings, Surroundings, start};
+use crate::anchor::cuts::{self, Asks};
+use crate::anchor::{Anchor, Stored};
 use crate::error::Error;
 use crate::source::{self, SourceCommand, SourceEvent};
 use crate::task;
@@ -24,6 +25,7 @@ pub(super) async fn prepare(
     // Positions first: those of a pipeline that other hosts run move on, and only a log's end that was read later
     // cannot lie below them.
     let stored = anchor.stored().await?;
+    know_what_is_asked(&desired, surroundings, &stored).await?;
     let asked = Arc::clone(surroundings);
     let info = task::blocking(move || asked.topic()).await??;
     let seeds = start::seeds(
@@ -31,16 +33,7 @@ pub(super) async fn prepare(
         &stored,
         &info,
         input.input.start,
-        |partition, at| Cut {
-            at,
-            // A partition that waits for its canary is cut once more when that can run.
-            release: desired
-                .of(partition)
-                .unwrap_or(&desired.release)
-                .id
-                .to_string(),
-            order: desired.order.clone(),
-        },
+        |partition, at| desired.cut(partition, at),
     )?;
     let timed = plan.timed_route();
     start::refuse_growth(&input.topic, &stored, &seeds, timed)?;
@@ -54,6 +47,24 @@ pub(super) async fn prepare(
     }
     let stored_id = stored.into_iter().find_map(|position| position.topic_id);
     Ok(stored_id.or(info.id))
+}
+
+/// A host that is behind what others have read must not take partitions that wait for a release it does not know.
+async fn know_what_is_asked(
+    desired: &Desired,
+    surroundings: &Arc<dyn Surroundings>,
+    stored: &[Stored],
+) -> Result<(), Error> {
+    for position in stored {
+        let list = &position.cuts;
+        if let Some(newest) = cuts::newest(list)
+            && desired.find(&newest.release).is_none()
+            && desired.asks(position.partition, list) == Asks::Nothing
+        {
+            surroundings.release(&newest.release).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A running source: its thread, the way to it and the way from it.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::lane::{Connections, LaneEnd, Mode};
-use crate::anchor::{Claim, CommitError, Cut, Ledger, Order, Pin, cuts};
+use super::release::Desired;
+use crate::anchor::cuts::{self, Asks};
+use crate::anchor::{Claim, CommitError, Cut, Ledger, Pin};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error};
 
@@ -77,37 +79,29 @@ impl Ownership {
         Err(self.moved("hand over", next))
     }
 
-    /// Asks for `release` from the first offset on that no other can have been sent ahead with; nothing is in
-    /// flight. Does nothing when it was asked for last, or when a later deployment has asked already: then this
+    /// Asks for what is wanted from the first offset on that nothing else can have been sent ahead with; nothing is
+    /// in flight. Does nothing when it was asked for last, or when a later deployment has asked already: then this
     /// host has not read its control log far enough. A position that was never pinned is pinned where it stands:
     /// whoever starts it has to finish what may have been sent.
-    pub(super) async fn upgrade(&mut self, release: &str, order: &Order) -> Result<(), LaneEnd> {
-        while let Some(cut) = self.wanting(release, order) {
-            let (reserved, list) = if self.is_clean() {
-                let waiting = cuts::lower(&self.claim.cuts, self.next);
-                (self.next, cuts::add(&waiting, self.next, cut))
-            } else {
-                let granted = self.granted.max(self.next);
-                let is_pinned = cuts::release_at(&self.claim.cuts, self.next).is_some();
-                let at = if is_pinned { granted } else { self.next };
-                let cut = Cut { at, ..cut };
-                (granted, cuts::add(&self.claim.cuts, self.next, cut))
+    pub(super) async fn upgrade(&mut self, desired: &Desired) -> Result<(), LaneEnd> {
+        loop {
+            let granted = self.granted.max(self.next);
+            let (reserved, list) = match desired.asks(self.claim.partition, &self.claim.cuts) {
+                Asks::Nothing => return Ok(()),
+                Asks::Noted(list) => (granted, list),
+                Asks::Cut if self.is_clean() => {
+                    let waiting = cuts::lower(&self.claim.cuts, self.next);
+                    let cut = desired.cut(self.claim.partition, self.next);
+                    (self.next, cuts::add(&waiting, self.next, cut))
+                }
+                Asks::Cut => {
+                    let is_pinned = cuts::release_at(&self.claim.cuts, self.next).is_some();
+                    let at = if is_pinned { granted } else { self.next };
+                    let cut = desired.cut(self.claim.partition, at);
+                    (granted, cuts::add(&self.claim.cuts, self.next, cut))
+                }
             };
             self.pin("upgrade", reserved, list).await?;
-        }
-        Ok(())
-    }
-
-    /// The cut at the position that would bring `release` into force; `None` where it must not or need not.
-    fn wanting(&self, release: &str, order: &Order) -> Option<Cut> {
-        let cut = Cut {
-            at: self.next,
-            release: release.to_owned(),
-            order: order.clone(),
-        };
-        match cuts::newest(&self.claim.cuts) {
-            Some(newest) if newest.release == release || order.is_before(&newest.order) => None,
-            _ => Some(cut),
         }
     }
 

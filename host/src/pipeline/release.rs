@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::plan::Plan;
-use crate::anchor::Order;
+use crate::anchor::cuts::{self, Asks};
+use crate::anchor::{Cut, Order};
 use crate::decode::Decoder;
 use crate::error::Error;
 use crate::manifest::ErrorPolicy;
@@ -72,6 +73,9 @@ pub struct Desired {
     pub shadow: Option<Arc<Release>>,
     /// Which deployment says so.
     pub order: Order,
+    /// The control log is gone: what is pinned is processed, and nothing new is asked for. Other hosts may follow
+    /// another log by now, and this one cannot know which of the two says more.
+    pub log_lost: bool,
 }
 
 impl Desired {
@@ -83,6 +87,28 @@ impl Desired {
             canary: None,
             shadow: None,
             order: Order::default(),
+            log_lost: false,
+        }
+    }
+
+    /// The cut that brings what a partition should run into force. One that waits for its canary is cut once more when
+    /// that can run.
+    pub(super) fn cut(&self, partition: i32, at: i64) -> Cut {
+        let release = self.of(partition).unwrap_or(&self.release);
+        Cut {
+            at,
+            release: release.id.to_string(),
+            order: self.order.clone(),
+        }
+    }
+
+    /// What this asks of a partition's cuts.
+    pub(super) fn asks(&self, partition: i32, list: &[Cut]) -> Asks {
+        match self.of(partition) {
+            Some(wanted) if !self.log_lost || list.is_empty() => {
+                cuts::asks(list, &wanted.id, &self.order)
+            }
+            _ => Asks::Nothing,
         }
     }
 
@@ -111,6 +137,8 @@ impl Desired {
 /// A release began to process a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentStart {
+    /// The pipeline's name.
+    pub pipeline: Arc<str>,
     /// The partition.
     pub partition: i32,
     /// First offset it may process.

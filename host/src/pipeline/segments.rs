@@ -6,8 +6,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::Surroundings;
 use super::counters::Counters;
@@ -15,9 +17,9 @@ use super::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, LaneOutcome,
 use super::ownership::Ownership;
 use super::release::{Desired, Release, SegmentStart};
 use super::shard::Local;
-use crate::anchor::{Claim, cuts};
+use crate::anchor::{Claim, Cut, cuts};
 use crate::clock::Backoff;
-use crate::error::{Blame, Error};
+use crate::error::{Blame, Error, Retry};
 use crate::source::{Outlet, SourceCommand};
 
 /// A claimed partition and everything its lanes need; moved to the shard that owns it.
@@ -32,6 +34,8 @@ pub(super) struct Partition {
     pub(super) segments: mpsc::UnboundedSender<SegmentStart>,
     /// The release that processes, or is about to: a stop is its.
     pub(super) release: Option<Arc<str>>,
+    /// How long a release is waited for that this host does not know.
+    pub(super) patience: Duration,
 }
 
 impl Partition {
@@ -47,19 +51,19 @@ impl Partition {
 
     async fn work(&mut self, local: &Local, outlet: &mut Outlet) -> Result<LaneEnd, LaneEnd> {
         // What is wanted is asked for first: where nothing was sent ahead no earlier release is needed at all.
-        let (wanted, order, connections) = loop {
+        let (desired, wanted, connections) = loop {
             let desired = self.desired.borrow_and_update().clone();
             let Some(wanted) = desired.of(self.claim.partition).cloned() else {
                 self.wait().await?;
                 continue;
             };
             if let Some(connections) = self.connections(local, &wanted).await? {
-                break (wanted, desired.order, connections);
+                break (desired, wanted, connections);
             }
         };
         self.told_again();
         let mut owned = Ownership::new(connections, self.claim.clone(), self.mode.clone());
-        owned.upgrade(&wanted.id, &order).await?;
+        owned.upgrade(&desired).await?;
         let (at, mut opened) = (owned.next, wanted);
         let mut release = self.go_on(local, &mut owned, at, &mut opened).await?;
         let mut takes = Cutover {
@@ -105,20 +109,19 @@ impl Partition {
         opened: &mut Arc<Release>,
     ) -> Result<Arc<Release>, LaneEnd> {
         loop {
-            let release = self.release_at(&owned.claim.cuts, at).await?;
-            self.release = Some(Arc::clone(&release.id));
-            if release.id == opened.id {
-                return Ok(release);
-            }
-            if let Some(connections) = self.connections(local, &release).await? {
-                owned.move_to(connections).await?;
-                *opened = Arc::clone(&release);
-                return Ok(release);
+            if let Some(release) = self.release_at(&owned.claim.cuts, at).await? {
+                self.release = Some(Arc::clone(&release.id));
+                if release.id == opened.id {
+                    return Ok(release);
+                }
+                if let Some(connections) = self.connections(local, &release).await? {
+                    owned.move_to(connections).await?;
+                    *opened = Arc::clone(&release);
+                    return Ok(release);
+                }
             }
             let desired = self.desired.borrow_and_update().clone();
-            if let Some(wanted) = desired.of(self.claim.partition) {
-                owned.upgrade(&wanted.id, &desired.order).await?;
-            }
+            owned.upgrade(&desired).await?;
         }
     }
 
@@ -135,27 +138,30 @@ impl Partition {
         }
     }
 
-    /// The release that processes `at`: one of those wanted now, or an earlier one that has to replay.
-    async fn release_at(
-        &mut self,
-        list: &[crate::anchor::Cut],
-        at: i64,
-    ) -> Result<Arc<Release>, LaneEnd> {
-        let desired = self.desired.borrow().clone();
+    /// The release that processes `at`: one of those wanted now, or an earlier one that has to replay; `None` when
+    /// something else was asked for while it could not be loaded.
+    async fn release_at(&mut self, list: &[Cut], at: i64) -> Result<Option<Arc<Release>>, LaneEnd> {
+        let mut desired = self.desired.clone();
+        let wanted = desired.borrow().clone();
         // Without a cut at or below, the position was never pinned: what is wanted is pinned first thing.
         let Some(id) = cuts::release_at(list, at) else {
-            let wanted = desired.of(self.claim.partition);
-            return Ok(Arc::clone(wanted.unwrap_or(&desired.release)));
+            let release = wanted.of(self.claim.partition).unwrap_or(&wanted.release);
+            return Ok(Some(Arc::clone(release)));
         };
-        if let Some(release) = desired.find(id) {
-            return Ok(Arc::clone(release));
+        if let Some(release) = wanted.find(id) {
+            return Ok(Some(Arc::clone(release)));
         }
         self.release = Some(id.into());
         let surroundings = Arc::clone(&self.surroundings);
-        self.patiently("load an earlier release", async || {
+        let loaded = self.patiently("load an earlier release", async || {
             surroundings.release(id).await
-        })
-        .await
+        });
+        // Biased: what is loaded already is used.
+        tokio::select! {
+            biased;
+            loaded = loaded => loaded.map(Some),
+            Ok(()) = desired.changed() => Ok(None),
+        }
     }
 
     /// The connections of a release, once they are reached; `None` when something else was asked for meanwhile.
@@ -179,25 +185,32 @@ impl Partition {
         }
     }
 
-    /// Tries until it succeeds, the lane drains, or an operator has to act.
+    /// Tries until it succeeds, the lane drains, or an operator has to act. What only another host may be able to do
+    /// is tried for a session time-out: then the partition is better given away.
     async fn patiently<T>(
         &mut self,
         what: &str,
         attempt: impl AsyncFn() -> Result<T, Error>,
     ) -> Result<T, LaneEnd> {
         let mut backoff = Backoff::default();
+        let begun = Instant::now();
         loop {
-            match attempt().await {
+            let error = match attempt().await {
                 Ok(value) => return Ok(value),
-                Err(error) if error.blame() == Blame::Outside => {
-                    tracing::warn!(partition = self.claim.partition, error = %error, "{what}: not yet");
-                    tokio::select! {
-                        biased;
-                        _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => return Err(LaneEnd::Done),
-                        () = tokio::time::sleep(backoff.pause()) => {}
-                    }
-                }
-                Err(error) => return Err(LaneEnd::Stopped(error)),
+                Err(error) => error,
+            };
+            let left = match error.retry() {
+                Retry::Backoff => Duration::MAX,
+                Retry::Never => self.patience.saturating_sub(begun.elapsed()),
+            };
+            if error.blame() != Blame::Outside || left.is_zero() {
+                return Err(LaneEnd::Stopped(error));
+            }
+            tracing::warn!(partition = self.claim.partition, error = %error, "{what}: not yet");
+            tokio::select! {
+                biased;
+                _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => return Err(LaneEnd::Done),
+                () = tokio::time::sleep(backoff.pause().min(left)) => {}
             }
         }
     }
@@ -227,6 +240,7 @@ impl Partition {
     fn tell(&self, release: Arc<str>, at: i64) {
         let partition = self.claim.partition;
         let start = SegmentStart {
+            pipeline: Arc::clone(&self.pipeline),
             partition,
             at,
             release,

@@ -229,6 +229,7 @@ impl Supervisor {
             source: self.commands.clone(),
             segments: self.settings.segments.clone(),
             release: None,
+            patience: self.settings.session_timeout,
         };
         let ended = self.ended.0.clone();
         let slot = usize::try_from(partition).unwrap_or(0);

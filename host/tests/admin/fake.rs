@@ -162,6 +162,7 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
         name: name.to_owned(),
         state: PipelineState::Running,
         revision: last.revision,
+        behind: None,
         origin: "upload".to_owned(),
         plugin: last.plugin.clone(),
         release: last.release.clone(),

@@ -46,6 +46,9 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
     let mut parked = a::status();
     parked["state"] = "parked".into();
     parked["last_error"]["class"] = "plugin".into();
+    let mut behind = a::status();
+    behind["behind"] =
+        "revision 4 is in force, this host runs 3: reach table \"geo.quakes\": no such table; create it".into();
     let conflict = a::problem(409, "conflict", "revision 2 was seen, 4 stands");
     vec![
         case(
@@ -205,6 +208,7 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
             "status quakes",
             &[(PIPELINE, 200, a::status())],
         ),
+        case("status-behind", "status quakes", &[(PIPELINE, 200, behind)]),
         case(
             "status-json",
             "status quakes --json",

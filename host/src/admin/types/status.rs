@@ -74,6 +74,9 @@ pub struct PipelineStatus {
     pub state: PipelineState,
     /// Revision of its deployment.
     pub revision: u64,
+    /// Why this host does not run that revision; absent where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
     /// Where the deployment comes from: `config` or `upload`.
     pub origin: String,
     /// `name@version` that is deployed.

@@ -5,7 +5,7 @@ mod steps;
 
 use std::cell::RefCell;
 
-use crate::anchor::{Cut, cuts};
+use crate::anchor::{Cut, Order, cuts};
 
 /// A worker whose sender died or gave up.
 const NOBODY: u8 = 2;
@@ -58,6 +58,14 @@ pub(super) struct Rules {
     pub(super) reach: i8,
     pub(super) faults: u8,
     pub(super) upgrades: u8,
+    /// The release that each revision of the deployment names.
+    pub(super) deployments: [u8; 3],
+    /// A host may not have read the newest revisions yet.
+    pub(super) late: bool,
+    /// A host that is behind what a cut was made for asks for nothing.
+    pub(super) ordered: bool,
+    /// A revision that names the newest release again is noted with its cut.
+    pub(super) noted: bool,
 }
 
 pub(super) const RULES: Rules = Rules {
@@ -75,6 +83,10 @@ pub(super) const RULES: Rules = Rules {
     reach: 1,
     faults: 2,
     upgrades: 1,
+    deployments: [1, 2, 3],
+    late: false,
+    ordered: true,
+    noted: true,
 };
 
 /// A list of cuts, by its index in [`Model::lists`].
@@ -136,7 +148,14 @@ pub(super) struct State {
     next: i8,
     reserved: i8,
     list: List,
+    /// The revision in force.
     target: u8,
+    /// The revision that each host has read, where they may be late.
+    seen: [u8; 2],
+    /// The newest revision under which an owner sent a record.
+    under: u8,
+    /// A cut for an earlier one was stored since.
+    late: bool,
     /// Bit `4 × record + release`.
     landed: u16,
     arrived: u8,
@@ -214,10 +233,19 @@ impl State {
 
 impl Model {
     pub(super) fn new(rules: Rules) -> Self {
-        let first = vec![Cut::new(0, "1".to_owned())];
+        let first = vec![cut(&rules, 0, 1)];
         Self {
             rules,
             lists: RefCell::new(vec![first]),
+        }
+    }
+
+    /// The revision that a host goes by.
+    fn known(&self, state: &State, worker: u8) -> u8 {
+        if self.rules.late {
+            state.seen[usize::from(worker)]
+        } else {
+            state.target
         }
     }
 
@@ -232,18 +260,38 @@ impl Model {
         List::try_from(at).expect("few lists exist")
     }
 
-    fn added(&self, list: List, next: i8, at: i8, release: u8) -> List {
+    fn added(&self, list: List, next: i8, at: i8, revision: u8) -> List {
         self.list(|lists| {
-            let cut = release.to_string();
+            let cut = cut(&self.rules, at, revision);
             let list = &lists[usize::from(list)];
             if self.rules.last_listed {
-                return cuts::add(list, next.into(), Cut::new(at.into(), cut));
+                return cuts::add(list, next.into(), cut);
             }
             // nothing is dropped where another cut than the last listed one may decide
             let mut list = list.clone();
-            list.push(Cut::new(at.into(), cut));
+            list.push(cut);
             list
         })
+    }
+
+    /// What a revision asks of a list.
+    fn asks(&self, list: List, revision: u8) -> Asks {
+        let Cut { release, order, .. } = cut(&self.rules, 0, revision);
+        let lists = self.lists.borrow();
+        let list = &lists[usize::from(list)];
+        let asks = if self.rules.ordered {
+            cuts::asks(list, &release, &order)
+        } else if cuts::newest(list).is_some_and(|newest| newest.release == release) {
+            cuts::Asks::Nothing
+        } else {
+            cuts::Asks::Cut
+        };
+        drop(lists);
+        match asks {
+            cuts::Asks::Cut => Asks::Cut,
+            cuts::Asks::Noted(noted) if self.rules.noted => Asks::Noted(self.list(|_| noted)),
+            cuts::Asks::Nothing | cuts::Asks::Noted(_) => Asks::Nothing,
+        }
     }
 
     fn lowered(&self, list: List, next: i8) -> List {
@@ -266,9 +314,15 @@ impl Model {
         release.map_or(1, number)
     }
 
-    fn newest(&self, list: List) -> u8 {
+    /// Whether `list` brings another release than `stored` has, for a revision before what was processed under.
+    fn is_late(&self, stored: List, list: List, under: u8) -> bool {
         let lists = self.lists.borrow();
-        cuts::newest(&lists[usize::from(list)]).map_or(1, |cut| number(&cut.release))
+        let newest = |list: List| cuts::newest(&lists[usize::from(list)]);
+        let (stored, newest) = (newest(stored), newest(list));
+        newest.is_some_and(|newest| {
+            let other = stored.is_none_or(|stored| stored.release != newest.release);
+            other && newest.order.revision < under.into()
+        })
     }
 
     pub(super) fn start() -> State {
@@ -277,6 +331,9 @@ impl Model {
             reserved: 0,
             list: 0,
             target: 1,
+            seen: [1; 2],
+            under: 0,
+            late: false,
             landed: 0,
             arrived: 0,
             wire: Vec::new(),
@@ -323,7 +380,15 @@ impl Model {
     }
 
     pub(super) fn bad(&self, state: &State) -> Option<Bad> {
-        let records = self.rules.records;
+        let Rules {
+            records,
+            deployments,
+            ..
+        } = self.rules;
+        if state.late {
+            return Some(Bad::Late);
+        }
+        let (mut deployed, mut back) = (deployments.iter().peekable(), false);
         for (record, offset) in records.iter().enumerate() {
             let releases = (state.landed >> (4 * record) & 0xf).count_ones();
             if releases > 1 {
@@ -332,11 +397,16 @@ impl Model {
             if releases == 0 && *offset < state.next {
                 return Some(Bad::Lost);
             }
-            let newest = (1..=3).rev().find(|release| state.has(record, *release));
-            let newest = newest.unwrap_or(0);
-            if (record + 1..3).any(|later| (1..newest).any(|older| state.has(later, older))) {
-                return Some(Bad::Back);
+            let Some(release) = (1..=3).find(|release| state.has(record, *release)) else {
+                continue;
+            };
+            while deployed.peek().is_some_and(|next| **next != release) {
+                deployed.next();
             }
+            back |= deployed.peek().is_none();
+        }
+        if back {
+            return Some(Bad::Back);
         }
         let arrived = usize::from(state.arrived);
         let end = records[..arrived].last().map_or(0, |record| record + 1);
@@ -344,13 +414,34 @@ impl Model {
     }
 
     pub(super) fn reached(&self, goal: Goal, state: &State) -> bool {
-        let newest = self.release(state.list, state.next) == state.target;
+        let target = self.rules.deployments[usize::from(state.target) - 1];
+        let newest = self.release(state.list, state.next) == target;
         let arrived = &self.rules.records[..usize::from(state.arrived)];
         match goal {
             Goal::Drained => arrived.last().is_none_or(|last| state.next > *last),
             Goal::Idle => newest || state.crashed,
             Goal::IdleAlways => newest,
         }
+    }
+}
+
+/// What a revision asks of a list, by the model's own lists.
+enum Asks {
+    Nothing,
+    Noted(List),
+    Cut,
+}
+
+/// The cut that a revision makes at an offset.
+fn cut(rules: &Rules, at: i8, revision: u8) -> Cut {
+    let release = rules.deployments[usize::from(revision) - 1];
+    Cut {
+        at: at.into(),
+        release: release.to_string(),
+        order: Order {
+            log: "log".to_owned(),
+            revision: revision.into(),
+        },
     }
 }
 
@@ -365,8 +456,10 @@ pub(super) enum Bad {
     Ghost,
     /// The position passed a record that was not written.
     Lost,
-    /// An older release wrote after a newer one.
+    /// Releases wrote in another order than they were deployed in.
     Back,
+    /// A deployment came back that an owner had left behind: some host had not read the next one.
+    Late,
     /// The grant lies further past the last record than it reaches.
     Reserved,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use super::behind;
 use crate::admin::types::{
     AuditEntry, CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, History,
     HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState,
@@ -116,6 +117,11 @@ fn pipeline(
         name: name.to_owned(),
         state: shown_state(deployment, seen.as_ref()),
         revision: revision.revision,
+        behind: behind::reason(
+            revision.revision,
+            state.newer().get(&control::subject(name)),
+            seen.as_ref(),
+        ),
         origin: match deployment.origin {
             Origin::Upload => "upload".to_owned(),
             Origin::Config { .. } => "config".to_owned(),

@@ -66,6 +66,9 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
             dead.join(", ")
         }
     ));
+    if let Some(why) = &status.behind {
+        lines.push(format!("  behind   {why}"));
+    }
     if let Some(last) = &status.last_error {
         lines.push(format!(
             "  last error at {} ({}): {}: {}",

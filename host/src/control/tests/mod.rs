@@ -4,6 +4,7 @@
 
 mod blobs;
 mod handle;
+mod identity;
 mod published;
 mod random;
 mod state;
@@ -84,6 +85,7 @@ fn seen(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
         state.pipelines.clone(),
         state.denials.clone(),
         Arc::clone(&state.blobs),
+        state.identity(),
     )
 }
 
@@ -131,9 +133,15 @@ struct Host {
 impl Host {
     fn on(log: &MemoryLog, id: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let host = Self::over(log, id, folder);
+        block_on(host.control.ready()).unwrap();
+        host
+    }
+
+    /// As a host starts again with the folder it had.
+    fn over(log: &MemoryLog, id: &str, folder: TempDir) -> Self {
         let store = BlobStore::open(folder.path()).unwrap();
         let control = Control::open(Arc::new(log.clone()), store, id.to_owned()).unwrap();
-        block_on(control.ready()).unwrap();
         Self { control, folder }
     }
 

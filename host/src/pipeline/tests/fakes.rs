@@ -110,6 +110,7 @@ pub(super) struct Store {
     pub(super) claims: usize,
     pub(super) attempts: usize,
     pub(super) settles: usize,
+    pub(super) pins: usize,
     /// Script of the anchor's commits; empty: no fault.
     pub(super) faults: VecDeque<Fault>,
     /// Script of its grants.
@@ -286,6 +287,7 @@ impl FakeAnchor {
             }
         }
         let pin = Pin { cuts: &list, ..pin };
+        self.store.lock().pins += 1;
         let pinned = self.inner.pin(claim, next, pin).await;
         self.look(claim.partition);
         pinned

@@ -2,6 +2,7 @@
 //! they are told, and a checker of what is left in the end.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod behind;
 mod fakes;
 mod guest;
 mod lanes;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
@@ -16,7 +17,7 @@ use super::fakes::{FakeAnchor, FakeSink, Shared};
 use super::guest::{Act, FakePlugin};
 use super::world::{Sinks, millis, plan};
 use crate::anchor::{Anchor, Claim, Cut, Ledger, Pin, Stored};
-use crate::error::Error;
+use crate::error::{Error, Retry};
 use crate::manifest::{DataPolicy, ErrorPolicy};
 use crate::pipeline::counters::Counters;
 use crate::pipeline::lane::{LaneEnd, Mode};
@@ -38,6 +39,8 @@ pub(super) struct Scene {
     pub(super) away: Mutex<BTreeSet<i64>>,
     /// Releases whose tables are not as they should be.
     pub(super) wrong: Mutex<BTreeSet<i64>>,
+    /// Whether a release that is not known here may be known elsewhere.
+    pub(super) behind: Mutex<bool>,
     /// Releases whose connections were opened.
     pub(super) opened: Mutex<Vec<i64>>,
 }
@@ -86,11 +89,18 @@ impl Surroundings for Scene {
         async move {
             self.loaded.lock().push(id.to_owned());
             let found = self.known.lock().get(id).cloned();
-            found.ok_or_else(|| Error::config("load a release", format!("{id} is not known")))
+            let detail = format!("{id} is not known");
+            found.ok_or_else(|| match *self.behind.lock() {
+                true => Error::outside("load a release", detail).with_retry(Retry::Never),
+                false => Error::config("load a release", detail),
+            })
         }
         .boxed_local()
     }
 }
+
+/// How long a lane of a stand waits for a release that its host does not know.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(super) type Acts = Arc<dyn Fn(i64) -> Act + Send + Sync>;
 
@@ -187,6 +197,7 @@ impl Stand {
                 loaded: Mutex::default(),
                 away: Mutex::default(),
                 wrong: Mutex::default(),
+                behind: Mutex::default(),
                 opened: Mutex::default(),
             }),
             sinks,
@@ -234,6 +245,7 @@ impl Stand {
             source: self.commands.clone(),
             segments: self.begun.0.clone(),
             release: None,
+            patience: PATIENCE,
         };
         let shared = Rc::clone(&self.local);
         Host {
@@ -439,10 +451,10 @@ pub(super) async fn beside<T>(
 pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    let limit = std::time::Duration::from_secs(5);
+    let limit = Duration::from_secs(5);
     let came = tokio::time::timeout(limit, waiting).await;
     assert!(came.is_ok(), "it never happened: {what}");
 }

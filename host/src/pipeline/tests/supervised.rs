@@ -14,8 +14,8 @@ use super::fakes::{FakeSink, Fault};
 use super::guest::Act;
 use super::stand::on_trial;
 use super::world::{Sinks, World, batch, on_a_shard};
-use crate::anchor::{Anchor, Stored};
-use crate::error::{Blame, Error};
+use crate::anchor::{Anchor, Cut, Order, Pin, Stored};
+use crate::error::{Blame, Error, Retry};
 use crate::pipeline::{
     Desired, PipelineSettings, Plan, Release, SegmentStart, Shards, Surroundings, run,
 };
@@ -144,14 +144,18 @@ impl Surroundings for Around {
 
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
         async move {
-            Err(Error::config(
-                "load a release",
-                format!("{id} is not known"),
-            ))
+            let detail = format!("{id} is not known");
+            Err(match id {
+                ELSEWHERE => Error::outside("load a release", detail).with_retry(Retry::Never),
+                _ => Error::config("load a release", detail),
+            })
         }
         .boxed_local()
     }
 }
+
+/// A release that other hosts may know.
+const ELSEWHERE: &str = "elsewhere";
 
 /// Runs a pipeline with a script; it is told to stop when the script has ended.
 fn play(world: &World, script: impl FnOnce(&Stage) + Send + 'static) -> Result<(), Error> {
@@ -572,4 +576,89 @@ fn what_is_wanted_changes_while_partitions_come_and_go() {
         .collect();
     assert!(order.is_sorted(), "{order:?}");
     assert_eq!(order.last(), Some(&5));
+}
+
+/// Release [`ELSEWHERE`] processes partition 0 up to 50, as another host has asked with a revision.
+fn asked_elsewhere(world: &World, revision: u64) {
+    on_a_shard(async {
+        for partition in 0..2 {
+            world.seed(partition, 0).await;
+        }
+        let claim = world.anchor.claim(&[0]).await.unwrap().remove(0);
+        let cut = Cut {
+            order: order(revision),
+            ..Cut::new(0, ELSEWHERE)
+        };
+        let pin = Pin {
+            reserved: 50,
+            cuts: &[cut],
+        };
+        world.anchor.pin(&claim, 0, pin).await.unwrap();
+    });
+}
+
+fn order(revision: u64) -> Order {
+    Order {
+        log: "log".to_owned(),
+        revision,
+    }
+}
+
+/// What a host wants that has read revision 5.
+fn wants(world: &World) -> watch::Receiver<Desired> {
+    let wanted = Desired {
+        order: order(5),
+        ..Desired::only(world.release())
+    };
+    watch::channel(wanted).1
+}
+
+#[test]
+fn a_host_that_is_behind_what_was_asked_for_does_not_join() {
+    let world = World::new(Sinks::Both, |_| Act::Row);
+    asked_elsewhere(&world, 6);
+    let says = mpsc::unbounded_channel().0;
+    let error = play_desired(&world, wants(&world), says, |_| panic!("it joined")).unwrap_err();
+    assert_eq!(
+        (error.blame(), error.retry()),
+        (Blame::Outside, Retry::Never)
+    );
+    assert!(error.detail().contains(ELSEWHERE), "{error}");
+    assert_eq!(
+        (world.store.lock().claims, positions(&world)),
+        (1, vec![0, 0])
+    );
+}
+
+#[test]
+fn what_only_another_host_can_replay_ends_the_run_so_that_it_gets_it() {
+    let world = World::new(Sinks::Both, |_| Act::Row);
+    asked_elsewhere(&world, 4);
+    let store = Arc::clone(&world.store);
+    let (says, mut begun) = mpsc::unbounded_channel();
+    let started = Instant::now();
+    let error = play_desired(&world, wants(&world), says, move |stage| {
+        stage.assign(&[0, 1]);
+        let mut inlets = [stage.started(), stage.started()];
+        inlets.sort_by_key(|started| started.0);
+        inlets[1].2.send(batch(1, 0..10)).unwrap();
+        // Not before a session is over, and what runs is finished first.
+        eventually(|| store.lock().attempts == 1);
+        stage.until_shutdown();
+    })
+    .unwrap_err();
+    assert!(started.elapsed() >= Duration::from_millis(60));
+    assert!(error.detail().contains(ELSEWHERE), "{error}");
+    assert_eq!(
+        (error.blame(), error.retry()),
+        (Blame::Outside, Retry::Never)
+    );
+    assert_eq!(positions(&world), [0, 10]);
+    // Whatever began is told by the time the run is over, and by whom.
+    let mut told = Vec::new();
+    while let Ok(start) = begun.try_recv() {
+        assert_eq!(&*start.pipeline, "p");
+        told.push((start.partition, start.at));
+    }
+    assert_eq!(told, [(1, 0)]);
 }

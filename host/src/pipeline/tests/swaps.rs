@@ -9,7 +9,7 @@ use super::fakes::{Broken, Fault};
 use super::guest::Act;
 use super::stand::{Host, Stand, batch_of, beside, id, on_trial, until};
 use super::world::{Sinks, batch, on_a_shard};
-use crate::anchor::{Anchor as _, Cut, Order, Pin};
+use crate::anchor::{Anchor as _, Cut, Pin};
 use crate::error::Blame;
 use crate::pipeline::Desired;
 use crate::pipeline::lane::{Connections, LaneEnd, Mode};
@@ -62,7 +62,7 @@ fn holds(stand: &Stand, to: i64) {
     assert_eq!(stand.check(&all(to)), NOTHING);
 }
 
-fn committed(stand: &Stand, to: i64) -> impl Fn() -> bool + '_ {
+pub(super) fn committed(stand: &Stand, to: i64) -> impl Fn() -> bool + '_ {
     move || stand.wrote().last().is_some_and(|last| last.1 >= to)
 }
 
@@ -602,12 +602,13 @@ fn what_was_sent_is_never_lowered_below_nor_cut() {
             (owned.granted, stand.scene.anchor.inner.reserved(0)),
             (10 + GRANT, 10 + GRANT)
         );
-        owned.upgrade("r2", &Order::default()).await.unwrap();
+        let only = |release| Desired::only(stand.make(release));
+        owned.upgrade(&only(2)).await.unwrap();
         assert_eq!(stand.cuts(), [(0, id(1)), (10 + GRANT, id(2))]);
         // Nothing was sent by the next owner, but it cannot know of the one before.
         let mut owned = own(&stand).await;
         owned.lower().await.unwrap();
-        owned.upgrade("r3", &Order::default()).await.unwrap();
+        owned.upgrade(&only(3)).await.unwrap();
         assert_eq!(stand.cuts().len(), 3);
         assert_eq!(stand.scene.anchor.inner.reserved(0), 10 + GRANT);
         // A claim of its own in between leaves both as they were.

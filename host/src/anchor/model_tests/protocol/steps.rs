@@ -2,8 +2,8 @@
 //! atomic change of the row, of a lane or of the wire.
 
 use super::{
-    FAULT, INPUT, Kind, Label, List, Message, Model, NOBODY, NORMAL, Phase, Sent, State, Upgrade,
-    Worker,
+    Asks, FAULT, INPUT, Kind, Label, List, Message, Model, NOBODY, NORMAL, Phase, Sent, State,
+    Upgrade, Worker,
 };
 
 impl Model {
@@ -48,7 +48,7 @@ impl Model {
         }
     }
 
-    /// Records arrive, releases are asked for.
+    /// Records arrive, releases are asked for, hosts learn of it.
     fn world(&self, state: &State, to: &mut Vec<(Label, State, u8)>) {
         if state.target <= self.rules.upgrades {
             let mut next = state.clone();
@@ -63,6 +63,13 @@ impl Model {
             }
             let target = i8::try_from(next.target).expect("few upgrades");
             to.push((("upgrade", NOBODY, target, 0), next, NORMAL));
+        }
+        for host in [0, 1] {
+            if self.rules.late && state.seen[usize::from(host)] < state.target {
+                let mut next = state.clone();
+                next.seen[usize::from(host)] += 1;
+                to.push((("reads", host, 0, 0), next, NORMAL));
+            }
         }
         if let Some(record) = self.rules.records.get(usize::from(state.arrived)) {
             let mut next = state.clone();
@@ -139,6 +146,11 @@ impl Model {
             let lane = next.worker(worker);
             (lane.phase, lane.to) = (Phase::Data, last + 1);
             lane.high = lane.high.max(last + 1);
+            let known = self.known(state, worker);
+            let followed = matches!(self.asks(now.list, known), Asks::Nothing);
+            if self.rules.late && now.current && followed {
+                next.under = state.under.max(known);
+            }
             to.push((("send", worker, now.next, last), next, NORMAL));
         }
         let pins = matches!(self.rules.upgrade, Upgrade::Pin | Upgrade::PinAtNext);
@@ -186,10 +198,19 @@ impl Model {
             };
             to.push(change("lower", now.next, kind));
         }
-        if !pins || self.newest(now.list) == state.target {
+        if !pins {
             return;
         }
-        let cut = |list: List, at: i8| Kind::Pin(self.added(list, now.next, at, state.target));
+        let known = self.known(state, worker);
+        match self.asks(now.list, known) {
+            Asks::Nothing => return,
+            Asks::Noted(list) => {
+                to.push(change("note", now.grant, Kind::Pin(list)));
+                return;
+            }
+            Asks::Cut => {}
+        }
+        let cut = |list: List, at: i8| Kind::Pin(self.added(list, now.next, at, known));
         if self.rules.upgrade == Upgrade::PinAtNext {
             to.push(change("cut at next", now.grant, cut(now.list, now.next)));
             return;
@@ -242,6 +263,9 @@ impl Model {
                 let holds = current && state.next == from;
                 if holds {
                     next.next = moved;
+                    if let Kind::Pin(list) = kind {
+                        next.late |= self.is_late(state.list, list, state.under);
+                    }
                     (next.reserved, next.list) = match kind {
                         Kind::Advance | Kind::Grant => (state.reserved.max(reserved), state.list),
                         Kind::Lower => (reserved, self.lowered(state.list, moved)),
