@@ -6,6 +6,7 @@ mod cache_full;
 mod canary;
 mod command_line;
 mod control_topic;
+mod dev;
 mod parked;
 mod refused;
 mod shadow;
