@@ -35,6 +35,11 @@ pub fn compiled_cache() -> PathBuf {
     profile_folder().join("test-cache")
 }
 
+/// A folder for what cargo makes of plugins that a test wrote: kept, so that only their own code is compiled again.
+pub fn authors_target() -> PathBuf {
+    profile_folder().join("test-authors")
+}
+
 /// Runs a command to its end and panics with its output unless it succeeds.
 pub fn must(command: &mut Command) -> Output {
     let output = command
@@ -86,7 +91,16 @@ pub fn binary() -> &'static Path {
 
 /// A command of the program, with an environment that no test depends on.
 pub fn wasmill() -> Command {
-    let mut command = Command::new(binary());
+    plain(Command::new(binary()))
+}
+
+/// The same as the first argument of another program, which becomes it.
+pub fn wasmill_under(mut program: Command) -> Command {
+    program.arg(binary());
+    plain(program)
+}
+
+fn plain(mut command: Command) -> Command {
     command
         .env("NO_COLOR", "1")
         .env_remove("WASMILL_LOG")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::artifact::wasmill;
+use crate::artifact::{wasmill, wasmill_under};
 
 /// How often a process is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -43,6 +43,15 @@ pub struct Usage {
 impl Host {
     /// Starts `wasmill run` with a config file. Its log, standard error, goes to `host.log` beside it, run after run.
     pub fn start(config: &Path) -> Self {
+        Self::spawn(config, wasmill())
+    }
+
+    /// The same under a program that becomes the host, such as one that changes what the host sees of the machine.
+    pub fn start_under(config: &Path, program: Command) -> Self {
+        Self::spawn(config, wasmill_under(program))
+    }
+
+    fn spawn(config: &Path, mut command: Command) -> Self {
         let log = config.with_file_name("host.log");
         let file = File::options()
             .create(true)
@@ -55,7 +64,6 @@ impl Host {
             .append(true)
             .open(config.with_file_name("host.out"))
             .unwrap();
-        let mut command = wasmill();
         command
             .arg("run")
             .arg("-c")

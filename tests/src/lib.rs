@@ -29,6 +29,7 @@ pub mod latency;
 pub mod records;
 pub mod ring;
 pub mod site;
+pub mod skip;
 pub mod stage;
 pub mod steady;
 pub mod swaps;

@@ -2,33 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-use wasmill_tests::artifact::wasmill;
-use wasmill_tests::{Site, versioned};
+use wasmill_tests::versioned;
 
-use super::{PIPELINE, host, processed, send, stage, two};
-
-/// Runs a command against a host; its exit code and its JSON.
-fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, Value) {
-    let output = wasmill()
-        .args(arguments)
-        .arg("--json")
-        .env("WASMILL_HOST", site.api.base())
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let json =
-        serde_json::from_str(&text).unwrap_or_else(|_| Value::String(format!("{text}{said}")));
-    (output.status.code(), json)
-}
-
-/// The same, which has to succeed.
-fn done(site: &Site, arguments: &[&str]) -> Value {
-    let (code, json) = run(site, arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {json:#}");
-    json
-}
+use super::{PIPELINE, done, host, processed, run, send, stage, two};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("test folders have plain names")

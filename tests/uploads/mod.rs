@@ -6,18 +6,23 @@ mod cache_full;
 mod canary;
 mod command_line;
 mod control_topic;
+mod dev;
 mod gitops;
+mod parked;
 mod refused;
 mod shadow;
+mod signed;
 mod swap;
 mod three_hosts;
 mod warnings;
 mod written_ahead;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wasmill_tests::artifact::wasmill;
 use wasmill_tests::host::Host;
 use wasmill_tests::site::Plot;
 use wasmill_tests::versions::{self, Version};
@@ -60,10 +65,19 @@ fn deployed(site: &Site, version: &Version, more: Value) -> Value {
 
 /// `partitions` partitions of `each` records, produced.
 fn send(stage: &Stage, partitions: i32, each: i64) -> BTreeMap<i32, i64> {
-    let of = |partition| (0..each).map(move |n| versioned::record(partition, n));
+    send_more(stage, partitions, 0..each)
+}
+
+/// The records at these offsets of `partitions` partitions, produced. Returns how many each partition holds now.
+fn send_more(stage: &Stage, partitions: i32, offsets: Range<i64>) -> BTreeMap<i32, i64> {
+    let of = |partition| {
+        let offsets = offsets.clone();
+        offsets.map(move |n| versioned::record(partition, n))
+    };
     let all: Vec<_> = (0..partitions).flat_map(of).collect();
     stage.feed.send(PIPELINE, &all);
-    (0..partitions).map(|partition| (partition, each)).collect()
+    let held = |partition| (partition, offsets.end);
+    (0..partitions).map(held).collect()
 }
 
 /// Waits until rows of a version are there.
@@ -113,6 +127,41 @@ fn actions(site: &Site) -> Vec<(String, String, String)> {
             )
         })
         .collect()
+}
+
+/// Waits until a pipeline is in a state; returns its status then.
+async fn in_state(site: &Site, pipeline: &str, wanted: &str) -> Value {
+    let what = format!("pipeline {pipeline} is {wanted}");
+    eventually(SOON, &what, async || {
+        let status = site.api.status(pipeline)?;
+        match status["state"] == wanted {
+            true => Ok(status),
+            false => Err(format!("{status:#}")),
+        }
+    })
+    .await
+}
+
+/// Runs a command of the program against a host; its exit code and its JSON.
+fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = wasmill()
+        .args(arguments)
+        .arg("--json")
+        .env("WASMILL_HOST", site.api.base())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let json =
+        serde_json::from_str(&text).unwrap_or_else(|_| Value::String(format!("{text}{said}")));
+    (output.status.code(), json)
+}
+
+/// The same, which has to succeed.
+fn done(site: &Site, arguments: &[&str]) -> Value {
+    let (code, json) = run(site, arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {json:#}");
+    json
 }
 
 /// The first version of the guest, and the next.

@@ -5,10 +5,12 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use wasmill_tests::records::Made;
 use wasmill_tests::site::Plot;
+use wasmill_tests::wait::eventually;
 use wasmill_tests::{Site, artifact, versioned, versions};
 
-use super::{PIPELINE, deploy_first, deployed, host, processed, rows_of, send, stage, two};
+use super::{PIPELINE, SOON, deploy_first, deployed, host, processed, rows_of, send, stage, two};
 
 /// How many versions a host has stored.
 fn stored(site: &Site) -> usize {
@@ -316,7 +318,6 @@ async fn deployments_that_cannot_run_are_refused_and_change_nothing() {
 
 #[tokio::test]
 async fn limits_may_be_narrowed_but_not_widened_past_the_manifest() {
-    // The manifest of `memory-hog` says nothing of memory, so the host's ceiling counts: the overlay may go below it.
     let stage = stage(1).await;
     let (site, _running) = host(&stage, "narrow");
     let guest = artifact::plugin("tests/guests/memory-hog");
@@ -328,17 +329,37 @@ async fn limits_may_be_narrowed_but_not_widened_past_the_manifest() {
             "limits.memory = \"{memory}\"\nbind.route.seen = {{ connection = \"main\", table = \"seen\" }}\n"
         ) })
     };
-    let wide = site
-        .api
-        .deploy("hog", "memory-hog@0.1.0", overlay("1TB"))
-        .unwrap();
-    assert!(
-        matches!(wide.status, 400 | 422) && wide.refused().contains("memory"),
-        "{}",
-        wide.refused()
-    );
-    let narrow = site.api.deploy("hog", "memory-hog@0.1.0", overlay("16MB"));
-    narrow.unwrap().ok();
+    let deploy = |memory: &str| {
+        let answer = site.api.deploy("hog", "memory-hog@0.1.0", overlay(memory));
+        answer.unwrap()
+    };
+    // The manifest says 64 MiB; the host would allow 256 MiB, and nobody 1 TB.
+    let asked =
+        "is more than the plugin asks for (67108864); a config may tighten a limit, never widen it";
+    for (memory, says) in [("128MB", asked), ("65MiB", asked), ("1TB", "memory")] {
+        let wide = deploy(memory);
+        let said = wide.refused();
+        assert_eq!(wide.status, 422, "{memory}: {said}");
+        assert!(said.contains(says), "{memory}: {said}");
+    }
+    let nothing = site.api.get("/v1/pipelines/hog").unwrap();
+    assert_eq!(nothing.status, 404, "a refused deployment was kept");
+    // As much as it asks for, then less.
+    for memory in ["64MiB", "16MB"] {
+        deploy(memory).ok();
+    }
+    let hog = [
+        Made::new("a", "{}"),
+        Made::new("b", r#"{"mark":"grow"}"#),
+        Made::new("c", "{}"),
+    ];
+    stage.feed.send("records", &hog);
+    eventually(SOON, "the records are processed", async || {
+        stage.positioned("hog", 3).await
+    })
+    .await;
+    // 40 MiB more fit into what the manifest asks for, not into 16 MB.
+    assert_eq!(stage.dead().await, [("limit".to_owned(), 0, 1)]);
 }
 
 #[tokio::test]

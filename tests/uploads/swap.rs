@@ -4,12 +4,12 @@ use serde_json::json;
 use wasmill_tests::site::Plot;
 use wasmill_tests::steady::{self, Steady};
 use wasmill_tests::swaps::{self, Options};
-use wasmill_tests::wait::{eventually, same};
+use wasmill_tests::wait::eventually;
 use wasmill_tests::{Stage, versioned};
 
 use super::{
-    PIPELINE, SOON, actions, deploy_first, deployed, exact, host, processed, rows_of, send, stage,
-    two,
+    PIPELINE, SOON, actions, deploy_first, deployed, exact, host, in_state, processed, rows_of,
+    send, send_more, stage, two,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,14 +64,7 @@ async fn rollback_goes_back_one_step_and_pause_stops_and_resume_goes_on() {
     .await;
 
     site.api.change(PIPELINE, "pause").unwrap().ok();
-    let state = async |wanted: &str| {
-        let what = format!("the pipeline is {wanted}");
-        eventually(SOON, &what, async || {
-            same(&site.api.status(PIPELINE)?["state"].as_str(), &Some(wanted))
-        })
-        .await;
-    };
-    state("paused").await;
+    in_state(&site, PIPELINE, "paused").await;
     let paused = stage.position(PIPELINE).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(
@@ -80,7 +73,7 @@ async fn rollback_goes_back_one_step_and_pause_stops_and_resume_goes_on() {
         "nothing is processed while it is paused"
     );
     site.api.change(PIPELINE, "resume").unwrap().ok();
-    state("running").await;
+    in_state(&site, PIPELINE, "running").await;
     let records = steady.stop();
     processed(&stage, &records).await;
     exact(&stage, &site, &records).await;
@@ -104,7 +97,7 @@ async fn rollback_goes_back_one_step_and_pause_stops_and_resume_goes_on() {
     assert_eq!(seen, wanted);
 
     site.api.change(PIPELINE, "remove").unwrap().ok();
-    state("removed").await;
+    in_state(&site, PIPELINE, "removed").await;
     assert_eq!(host.stop(std::time::Duration::from_secs(25)).code, Some(0));
 }
 
@@ -152,17 +145,13 @@ async fn a_restarted_host_goes_on_with_what_was_uploaded() {
     let (site, host) = host(&stage, "restarted");
     let (old, new) = two();
     deploy_first(&site, &old);
-    let mut records = send(&stage, 2, 1_000);
+    let records = send(&stage, 2, 1_000);
     processed(&stage, &records).await;
     site.api.upload_file(&new.file);
     deployed(&site, &new, json!({}));
     host.kill();
     let (host, _) = site.up();
-    let more: Vec<_> = (0..2)
-        .flat_map(|partition| (1_000..2_000).map(move |n| versioned::record(partition, n)))
-        .collect();
-    stage.feed.send(PIPELINE, &more);
-    records.values_mut().for_each(|count| *count = 2_000);
+    let records = send_more(&stage, 2, 1_000..2_000);
     processed(&stage, &records).await;
     exact(&stage, &site, &records).await;
     rows_of(&stage, &new).await;

@@ -66,9 +66,8 @@ impl Feed {
                     "is a broker listening at the address of [kafka.{name}]? `wasmill local` starts one"
                 )),
             })?;
-        let sent = send_lines(&mut *input, self.key.as_deref(), &producer, &|error| {
-            self.unreadable(error)
-        })?;
+        let key = self.key.as_deref().map(KeyAt::named);
+        let sent = send_lines(&mut *input, key, &producer, &|error| self.unreadable(error))?;
         producer.finish()?;
         if voice.json {
             report::json(&serde_json::json!({"topic": self.topic, "records": sent}));
@@ -92,10 +91,29 @@ impl Feed {
     }
 }
 
+/// Where the key of a record stands in its line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyAt<'a> {
+    /// A JSON pointer (RFC 6901).
+    pub(super) pointer: &'a str,
+    /// What to do about a line that has nothing there.
+    pub(super) otherwise: &'a str,
+}
+
+impl<'a> KeyAt<'a> {
+    /// Where `--key` says.
+    pub(super) fn named(pointer: &'a str) -> Self {
+        Self {
+            pointer,
+            otherwise: "mend the line, or leave --key out",
+        }
+    }
+}
+
 /// Sends each line as a record and returns how many there were. `unreadable` says which input failed.
 pub(super) fn send_lines(
     reader: &mut dyn BufRead,
-    key: Option<&str>,
+    key: Option<KeyAt<'_>>,
     producer: &Producer,
     unreadable: &dyn Fn(std::io::Error) -> Error,
 ) -> Result<u64, Error> {
@@ -116,13 +134,12 @@ pub(super) fn send_lines(
 }
 
 /// The key of a line: a text as it is, any other value as JSON.
-fn key_of(pointer: Option<&str>, line: &[u8], number: u64) -> Result<Option<Vec<u8>>, Error> {
-    let Some(pointer) = pointer else {
+fn key_of(at: Option<KeyAt<'_>>, line: &[u8], number: u64) -> Result<Option<Vec<u8>>, Error> {
+    let Some(KeyAt { pointer, otherwise }) = at else {
         return Ok(None);
     };
     let wrong = |detail: String| {
-        Error::config(format!("take the key of line {number}"), detail)
-            .hint("mend the line, or leave --key out")
+        Error::config(format!("take the key of line {number}"), detail).hint(otherwise)
     };
     let value: serde_json::Value =
         serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;

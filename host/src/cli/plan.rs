@@ -58,13 +58,49 @@ fn changes(changes: &[Change]) -> String {
 /// Why a plan cannot be deployed.
 pub(super) fn refused(pipeline: &str, problems: &[PlanProblem]) -> Option<Error> {
     let first = problems.first()?;
-    let detail = match problems.len() {
-        1 => format!("{}: {}", first.what, first.detail),
-        more => format!("{more} problems, first: {}: {}", first.what, first.detail),
+    let what = format!("deploy pipeline {pipeline:?}");
+    // Many problems are of the deployment itself, and say so.
+    let found = match first.what == what {
+        true => first.detail.clone(),
+        false => format!("{}: {}", first.what, first.detail),
     };
-    let error = Error::config(format!("deploy pipeline {pipeline:?}"), detail);
+    let detail = match problems.len() {
+        1 => found,
+        more => format!("{more} problems, first: {found}"),
+    };
+    let error = Error::config(what, detail);
     Some(match &first.hint {
         Some(hint) => error.hint(hint.clone()),
         None => error.hint("mend what the plan shows, then deploy again"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_once_what_was_attempted() {
+        let problem = |what: &str| PlanProblem {
+            what: what.to_owned(),
+            detail: "its topic would change".to_owned(),
+            hint: None,
+        };
+        let said = |problems: &[PlanProblem]| refused("p", problems).unwrap().to_string();
+        let own = problem("deploy pipeline \"p\"");
+        assert_eq!(
+            said(std::slice::from_ref(&own)),
+            "deploy pipeline \"p\": its topic would change"
+        );
+        assert_eq!(
+            said(&[own.clone(), own]),
+            "deploy pipeline \"p\": 2 problems, first: its topic would change"
+        );
+        assert_eq!(
+            said(&[problem("look at table t")]),
+            "deploy pipeline \"p\": look at table t: its topic would change"
+        );
+        assert!(refused("p", &[]).is_none());
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::Failure;
 use crate::config::{Config, PipelineConfig};
 use crate::error::Error;
-use crate::manifest::{Manifest, Target};
+use crate::manifest::{Field, FieldSource, Format, Input, Manifest, Target};
 use crate::record::Batch;
 
 /// What the plugin asks for, granted, and routes to Cassandra discarded where it does not run.
@@ -26,6 +26,14 @@ pub(super) fn overlay_of(manifest: &Manifest, cassandra: bool) -> String {
         overlay.insert("bind".to_owned(), toml::Value::Table(bind));
     }
     overlay.to_string()
+}
+
+/// Where fed records have the key that the plugin asks for, unless `--key` says where: in a member called like the
+/// field that is read from the key. `None` where the plugin does without a key, or values are no JSON.
+pub(super) fn key_pointer(input: &Input) -> Option<String> {
+    let keyed = |field: &&Field| field.from == FieldSource::Key && !field.column.nullable;
+    let field = input.fields.iter().find(keyed)?;
+    (input.format == Format::Json).then(|| format!("/{}", field.column.name))
 }
 
 /// The overlay as a host would read it beside these connections.
@@ -156,6 +164,27 @@ mod tests {
             3
         );
         assert_eq!(checked(connections, "p", "= 1").unwrap_err().exit_code(), 3);
+    }
+
+    #[test]
+    fn a_key_that_is_asked_for_is_looked_for_under_its_name() {
+        let pointer = |format: &str, nullable: bool| {
+            let toml = format!(
+                "manifest = 1\n[plugin]\nname = \"p\"\nversion = \"1.0.0\"\n[input.i]\ntopic = \"t\"\n\
+                 format = \"{format}\"\n[route.a]\nsink = \"postgres\"\ntable = \"as\"\nmode = \"append\"\n"
+            );
+            let describe = format!(
+                r#"{{"sdk":"x 1.0.0","inputs":[{{"name":"i","fields":[
+                    {{"name":"at","type":"timestamp","nullable":false,"from":"timestamp"}},
+                    {{"name":"sensor","type":"text","nullable":{nullable},"from":"key"}}
+                ],"raw":false,"headers":false}}],
+                "routes":[{{"name":"a","columns":[{{"name":"v","type":"int64","nullable":false}}]}}],"config":[]}}"#
+            );
+            key_pointer(&Manifest::check(&toml, &describe).unwrap().inputs[0])
+        };
+        assert_eq!(pointer("json", false).as_deref(), Some("/sensor"));
+        assert_eq!(pointer("json", true), None, "it does without");
+        assert_eq!(pointer("text", false), None, "lines have no members");
     }
 
     #[test]

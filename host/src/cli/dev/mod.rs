@@ -24,7 +24,7 @@ use watch::Watch;
 /// Write a plugin with everything around it running: rebuilt, deployed and compared on every save.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill dev                                  the plugin in this folder\n  wasmill dev --plugin orders --key /id        data/*.ndjson keyed by the field id\n  wasmill dev --data big.ndjson --records 5000\n\nEach build is a version of its own, 1.0.0-dev.1, 1.0.0-dev.2, …: plugin.toml stays as it is. Routes to Cassandra\nare discarded without --cassandra. Ctrl-C ends everything; nothing is left running or behind."
+    after_help = "Examples:\n  wasmill dev                                  the plugin in this folder\n  wasmill dev --plugin orders --key /id        data/*.ndjson keyed by their member id\n  wasmill dev --data big.ndjson --records 5000\n\nEach build is a version of its own, 1.0.0-dev.1, 1.0.0-dev.2, …: plugin.toml stays as it is. Routes to Cassandra\nare discarded without --cassandra. Ctrl-C ends everything; nothing is left running or behind."
 )]
 pub(super) struct Dev {
     /// The plugin's folder; the current one by default.
@@ -36,7 +36,8 @@ pub(super) struct Dev {
     /// Records that go into the topic at the start, one a line; DIR/data/*.ndjson by default.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// JSON pointer of the field that becomes a record's key; no key without it.
+    /// JSON pointer of the field that becomes a record's key; by default the one called like the field that the
+    /// plugin reads the key as, and none where it reads no key.
     #[arg(long, value_name = "POINTER")]
     key: Option<String>,
     /// Bindings, limits and configuration to deploy with, as of `wasmill deploy --overlay`.

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::diff;
-use super::inputs::{checked, newest, overlay_of, samples};
+use super::inputs::{checked, key_pointer, newest, overlay_of, samples};
 use crate::admin::types::{DeployRequest, Deployed, Uploaded};
 use crate::assemble::Host;
 use crate::author::{self, BuildOptions, Built, Golden, Rerun, Rows};
 use crate::cli::client::{Client, Method, path};
 use crate::cli::connection::Connection;
 use crate::cli::demo::servers::Servers;
+use crate::cli::feed::KeyAt;
 use crate::cli::follow::{self, Goal, Waiting};
 use crate::cli::{Failure, Voice, feed, plugin, report, upload};
 use crate::config::{Config, PipelineConfig};
@@ -208,6 +209,16 @@ impl Session {
         if self.fed {
             return Ok(());
         }
+        let wanted = key_pointer(&build.built.manifest.inputs[0]);
+        let key = match (&self.settings.key, &wanted) {
+            (Some(pointer), _) => Some(KeyAt::named(pointer)),
+            (None, Some(pointer)) => Some(KeyAt {
+                pointer,
+                otherwise: "the plugin reads the record's key: start again with --key and a pointer to the field \
+                            that holds it, such as --key /id",
+            }),
+            (None, None) => None,
+        };
         let files = match &self.settings.data {
             Some(file) => vec![file.clone()],
             None => samples(&self.settings.folder.join("data"))?,
@@ -224,17 +235,14 @@ impl Session {
         for path in files {
             let unreadable = |error| Error::config(format!("read {}", path.display()), error);
             let file = std::fs::File::open(&path).map_err(unreadable)?;
-            let sent = feed::send_lines(
-                &mut BufReader::new(file),
-                self.settings.key.as_deref(),
-                &producer,
-                &unreadable,
-            )?;
+            let sent = feed::send_lines(&mut BufReader::new(file), key, &producer, &unreadable)?;
+            let keyed = key.map(|key| format!(", their key from {}", key.pointer));
             eprintln!(
-                "{:>9} {sent} records of {} into topic {}",
+                "{:>9} {sent} records of {} into topic {}{}",
                 report::paint("fed", "1;32"),
                 path.display(),
-                build.topic
+                build.topic,
+                keyed.unwrap_or_default()
             );
         }
         producer.finish()?;
