@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::releases::{Loaded, Releases};
 use super::servers::Servers;
+use super::starts::Starts;
 use super::world::World;
 use crate::admin::types::PipelineState;
 use crate::anchor::{MemoryAnchor, Order};
@@ -137,6 +138,7 @@ pub(super) struct Shared {
     pub(super) servers: Arc<Servers>,
     pub(super) releases: Releases,
     pub(super) shards: Shards,
+    pub(super) starts: Starts,
     /// Identity of the control log; empty for one that nobody else sees.
     pub(super) log: String,
     /// Told which release begins where, by pipeline.
@@ -272,6 +274,7 @@ impl Actor {
 
     /// Loads and runs one deployment and those that may follow it without a restart.
     async fn attempt(&mut self, revision: &Revision) -> Ended {
+        let looking = self.shared.starts.look();
         let prepared = tokio::select! {
             prepared = self.prepare(revision) => prepared,
             () = self.changed_or_stopped() => return self.why(),
@@ -318,7 +321,11 @@ impl Actor {
             seen.loaded = Some(Arc::clone(&prepared.main));
         }
         let around = Arc::clone(&world) as Arc<dyn Surroundings>;
-        let run = pipeline::run(settings, around, shared.shards.clone(), stopped);
+        drop(looking);
+        let run = async {
+            shared.starts.turn().await;
+            pipeline::run(settings, around, shared.shards.clone(), stopped).await
+        };
         let follow = self.follow(&world, prepared.main, &desired, started);
         tokio::pin!(run);
         let ended = tokio::select! {
