@@ -15,6 +15,7 @@ mod publish;
 mod releases;
 mod running;
 mod servers;
+mod starts;
 mod world;
 
 pub use host::Host;

@@ -17,6 +17,7 @@ use super::publish;
 use super::releases::Releases;
 use super::running::Shared;
 use super::servers::Servers;
+use super::starts::Starts;
 use crate::admin;
 use crate::config::Config;
 use crate::control::{BlobStore, Control};
@@ -98,6 +99,7 @@ impl Host {
             servers,
             releases,
             shards,
+            starts: Starts::new(),
             control: hub.control.clone(),
             segments,
             stays,

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::releases::{Loaded, Releases};
 use super::servers::Servers;
+use super::starts::Starts;
 use super::world::World;
 use crate::admin::types::PipelineState;
 use crate::anchor::{MemoryAnchor, Order};
@@ -179,6 +180,7 @@ pub(super) struct Shared {
     pub(super) servers: Arc<Servers>,
     pub(super) releases: Releases,
     pub(super) shards: Shards,
+    pub(super) starts: Starts,
     pub(super) control: Control,
     /// Told which release begins where.
     pub(super) segments: mpsc::UnboundedSender<SegmentStart>,
@@ -339,6 +341,7 @@ impl Actor {
 
     /// Loads and runs one deployment and those that may follow it without a restart.
     async fn attempt(&mut self, revision: &Revision) -> Ended {
+        let looking = self.shared.starts.look();
         let prepared = tokio::select! {
             prepared = self.prepare(revision) => prepared,
             () = self.changed_or_stopped() => return self.why(),
@@ -375,7 +378,11 @@ impl Actor {
             session_timeout,
         };
         let around = Arc::clone(&world) as Arc<dyn Surroundings>;
-        let run = pipeline::run(settings, around, shared.shards.clone(), stopped);
+        drop(looking);
+        let run = async {
+            shared.starts.turn().await;
+            pipeline::run(settings, around, shared.shards.clone(), stopped).await
+        };
         let follow = self.follow(&world, prepared, &desired);
         tokio::pin!(run);
         let ended = tokio::select! {
