@@ -90,16 +90,16 @@ async fn a_script_says_yes_to_warnings_or_nothing_happens() {
     let file = stage.path("overlay.toml");
     std::fs::write(&file, &overlay).unwrap();
     let before = revision(&site);
-    let (code, said) = deploy(&site, &new.plugin(), &file, &[]);
+    let (code, said) = deploy(&site, &new.plugin(), &file, &["--no-wait"]);
     assert_eq!(code, Some(5), "{said}");
     assert!(
         said.contains("the canary of") && said.contains("--yes"),
         "{said}"
     );
     assert_eq!(revision(&site), before, "nothing was changed");
-    let (code, said) = deploy(&site, &new.plugin(), &file, &["--yes"]);
+    let (code, said) = deploy(&site, &new.plugin(), &file, &["--yes", "--no-wait"]);
     assert_eq!(code, Some(0), "{said}");
-    let (code, said) = deploy(&site, &old.plugin(), &file, &[]);
+    let (code, said) = deploy(&site, &old.plugin(), &file, &["--no-wait"]);
     assert_eq!(code, Some(0), "without warnings nobody is asked: {said}");
 }
 
