@@ -258,4 +258,15 @@ async fn a_section_that_cannot_take_over_changes_nothing() {
     })
     .await;
     exact(&stage, &site, &records).await;
+
+    // A removed one stays removed until its file changes; then it may come back elsewhere, and the history says so.
+    site.api.change(PIPELINE, "remove").unwrap().ok();
+    host = again(&site, host);
+    assert_eq!(in_force(&site).0, 3);
+    let elsewhere = good.replace("topic = \"swapped\"", "topic = \"elsewhere\"");
+    declare(&site, &elsewhere);
+    let _host = again(&site, host);
+    assert_eq!(in_force(&site), (4, new.plugin()));
+    let note = newest(&site)["note"].as_str().unwrap().to_owned();
+    assert!(note.contains("topic was swapped"), "{note}");
 }

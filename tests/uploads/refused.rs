@@ -366,7 +366,7 @@ async fn limits_may_be_narrowed_but_not_widened_past_the_manifest() {
 async fn a_plugin_that_asks_for_more_than_the_host_has_is_refused_at_upload() {
     let stage = stage(1).await;
     let plot = Plot {
-        more: "[ceilings]\nmemory = \"16MB\"\n".to_owned(),
+        more: "[ceilings]\nmemory = \"16MiB\"\n".to_owned(),
         ..Plot::new("small")
     };
     let site = Site::new(&stage, &plot);
@@ -377,7 +377,7 @@ async fn a_plugin_that_asks_for_more_than_the_host_has_is_refused_at_upload() {
     assert_eq!(answer.status, 422, "{said}");
     for words in [
         "limits.memory = 64MiB",
-        "ceiling is 16MB",
+        "ceiling is 16MiB",
         "plugin.toml",
         "[ceilings]",
     ] {

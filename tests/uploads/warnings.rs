@@ -56,7 +56,7 @@ async fn a_script_says_yes_to_warnings_or_nothing_happens() {
     let canary = json!({ "partitions": 1, "for_seconds": 600, "then": "hold" });
     deployed(&site, &new, json!({ "canary": canary }));
     let tight = format!(
-        "{}limits.memory = \"16MB\"\n",
+        "{}limits.memory = \"16MiB\"\n",
         overlay.replace(
             &format!(
                 "{{ connection = \"main\", table = \"{}\" }}",
@@ -69,14 +69,14 @@ async fn a_script_says_yes_to_warnings_or_nothing_happens() {
     let told = warnings(
         &site,
         &new.plugin(),
-        &format!("{overlay}limits.memory = \"16MB\"\n"),
+        &format!("{overlay}limits.memory = \"16MiB\"\n"),
     );
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(
         told[0].contains(&format!("the canary of {} on partitions [1]", new.plugin())),
         "{told:?}"
     );
-    assert!(told[1].contains("limits.memory is 16MB"), "{told:?}");
+    assert!(told[1].contains("limits.memory is 16MiB"), "{told:?}");
     let refused = site
         .api
         .deploy(PIPELINE, &new.plugin(), json!({ "overlay": tight }))
@@ -90,16 +90,16 @@ async fn a_script_says_yes_to_warnings_or_nothing_happens() {
     let file = stage.path("overlay.toml");
     std::fs::write(&file, &overlay).unwrap();
     let before = revision(&site);
-    let (code, said) = deploy(&site, &new.plugin(), &file, &[]);
+    let (code, said) = deploy(&site, &new.plugin(), &file, &["--no-wait"]);
     assert_eq!(code, Some(5), "{said}");
     assert!(
         said.contains("the canary of") && said.contains("--yes"),
         "{said}"
     );
     assert_eq!(revision(&site), before, "nothing was changed");
-    let (code, said) = deploy(&site, &new.plugin(), &file, &["--yes"]);
+    let (code, said) = deploy(&site, &new.plugin(), &file, &["--yes", "--no-wait"]);
     assert_eq!(code, Some(0), "{said}");
-    let (code, said) = deploy(&site, &old.plugin(), &file, &[]);
+    let (code, said) = deploy(&site, &old.plugin(), &file, &["--no-wait"]);
     assert_eq!(code, Some(0), "without warnings nobody is asked: {said}");
 }
 

@@ -76,14 +76,22 @@ impl Declared {
             if let Some(revision) = said {
                 return self.remember(hub, &release, revision).await;
             }
+            let mut notes = Vec::new();
             if let Some(now) = running {
                 replace::check(hub, &self.pipeline, now, &release).await?;
+                notes.extend(replace::trial(&now.deployment).map(|trial| {
+                    format!(
+                        "the config file of host {host} changed: that ended {trial}; rows it wrote stay"
+                    )
+                }));
+            } else if let Some(removed) = now {
+                notes = replace::comes_back(hub, &self.pipeline, removed, &release).await;
             }
             let revision = now.map_or(0, |now| now.revision) + 1;
             let change = Change::Deploy {
                 pipeline: self.pipeline.clone(),
                 revision,
-                deployment: self.deployment(host, now.map(|now| &now.deployment), &release),
+                deployment: self.deployment(now.map(|now| &now.deployment), &release, &notes),
             };
             if let Outcome::Accepted = hub.control.submit(BY, change).await? {
                 return self.remember(hub, &release, revision).await;
@@ -166,20 +174,26 @@ impl Declared {
         }
     }
 
-    /// The deployment that follows `now`: what an operator paused stays so; a trial ends, and the history says why.
-    fn deployment(&self, host: &str, now: Option<&Deployment>, release: &Release) -> Deployment {
+    /// The deployment that follows `now`: what an operator paused stays so; the history keeps the notes.
+    fn deployment(
+        &self,
+        now: Option<&Deployment>,
+        release: &Release,
+        notes: &[String],
+    ) -> Deployment {
         let origin = Origin::Config {
             hash: release.id.clone(),
         };
-        let ended = now.and_then(replace::trial).map(|trial| {
-            tracing::warn!(pipeline = self.pipeline, trial, "ended by the config file");
-            format!(
-                "the config file of host {host} changed: that ended {trial}; rows it wrote stay"
-            )
-        });
+        for note in notes {
+            tracing::warn!(
+                pipeline = self.pipeline,
+                note,
+                "deployed by the config file"
+            );
+        }
         Deployment {
             paused: now.is_some_and(|now| now.paused),
-            note: ended.map(serde_json::Value::String),
+            note: (!notes.is_empty()).then(|| notes.join("; ").into()),
             ..Deployment::of(release.clone(), origin)
         }
     }

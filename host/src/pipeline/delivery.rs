@@ -23,9 +23,9 @@ pub(super) fn short<'p>(manifest: &Manifest, routes: &'p [RoutePlan]) -> Option<
     })
 }
 
-/// Routes that can never be promised what the manifest asks for, whatever they are bound to but discard.
+/// Routes that cannot be promised what the manifest asks for, whatever they are bound to but discard.
 #[must_use]
-pub fn never(manifest: &Manifest) -> Vec<&str> {
+pub fn out_of_reach(manifest: &Manifest) -> Vec<&str> {
     let exact = manifest.delivery == Some(Delivery::ExactlyOnce);
     let routes = manifest.routes.iter().filter(|_| exact);
     routes

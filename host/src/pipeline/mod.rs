@@ -32,7 +32,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, watch};
 
 pub use counters::{Counters, LaneTotals, Latency, Totals};
-pub use delivery::{never, weaker};
+pub use delivery::{out_of_reach, weaker};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
 pub use release::{Desired, Release, SegmentStart, Trial};
 pub use shadow::{Difference, Differences};

@@ -25,8 +25,8 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Result<Vec<Stri
             names = names.join(", ")
         )));
     }
-    let never = pipeline::never(manifest);
-    if never.len() == manifest.routes.len() && !never.is_empty() {
+    let short = pipeline::out_of_reach(manifest);
+    if !short.is_empty() && short.len() == manifest.routes.len() {
         return Err(Error::plugin(
             format!("check what {plugin} asks for"),
             "delivery = \"exactly-once\", and all it writes goes to Cassandra, which converges to exactly once: right \
@@ -37,7 +37,7 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Result<Vec<Stri
              build it again",
         ));
     }
-    let mut warnings: Vec<String> = never
+    let mut warnings: Vec<String> = short
         .iter()
         .map(|route| {
             format!(

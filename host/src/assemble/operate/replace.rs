@@ -62,6 +62,24 @@ fn moved(before: &Plan, after: &Plan) -> Vec<(&'static str, String, String)> {
     all
 }
 
+/// What has to be known when a removed pipeline comes back with another release; nothing where nobody can tell.
+pub(in crate::assemble) async fn comes_back(
+    hub: &Arc<Hub>,
+    pipeline: &str,
+    removed: &Revision,
+    next: &Release,
+) -> Vec<String> {
+    let before = hub
+        .releases
+        .load(pipeline, &removed.deployment.release)
+        .await;
+    let after = hub.releases.load(pipeline, next).await;
+    match (before, after) {
+        (Ok(before), Ok(after)) => anew(&before.release.plan, &after.release.plan),
+        _ => Vec::new(),
+    }
+}
+
 /// The trial that a deployment has under way, for people.
 pub(in crate::assemble) fn trial(deployment: &Deployment) -> Option<String> {
     if let Some(canary) = &deployment.canary {
@@ -106,19 +124,7 @@ fn over(now: &Deployment, then: &Deployment, before: Option<&Plan>, after: &Plan
     }
     match before {
         // Of a pipeline that runs this is refused: see `moves`.
-        Some(before) if now.removed => {
-            let start = match after.input.input.start {
-                Start::Earliest => "the beginning",
-                Start::Latest => "the end",
-            };
-            for (what, from, to) in moved(before, after) {
-                warnings.push(format!(
-                    "its {what} was {from} before it was removed and would be {to}: where it has no position there, it \
-                     starts anew at {start} of topic {}",
-                    after.input.topic
-                ));
-            }
-        }
+        Some(before) if now.removed => warnings.extend(anew(before, after)),
         Some(_) => {}
         None => warnings.push(format!(
             "{} cannot be loaded here, so it is not known whether the position moves",
@@ -126,6 +132,22 @@ fn over(now: &Deployment, then: &Deployment, before: Option<&Plan>, after: &Plan
         )),
     }
     warnings
+}
+
+/// What moves the position of a pipeline that was removed and comes back.
+fn anew(before: &Plan, after: &Plan) -> Vec<String> {
+    let (topic, start) = (&after.input.topic, after.input.input.start);
+    let start = match start {
+        Start::Earliest => "the beginning",
+        Start::Latest => "the end",
+    };
+    let told = |(what, from, to): (&str, String, String)| {
+        format!(
+            "its {what} was {from} before it was removed and is {to} now: without a position there it starts anew at \
+             {start} of topic {topic}"
+        )
+    };
+    moved(before, after).into_iter().map(told).collect()
 }
 
 /// What a route of the release in force loses.

@@ -78,7 +78,7 @@ fn shown(report: &UploadReport) -> types::UploadReport {
         "imports within what may be granted".to_owned(),
         "manifest equals describe".to_owned(),
         "limits within the host's ceilings".to_owned(),
-        "a delivery that its routes can give".to_owned(),
+        "delivery that can be given".to_owned(),
         "native code within the limits".to_owned(),
     ];
     if let Some(key) = &report.signed_by {
