@@ -1,4 +1,5 @@
-//! Time and patience: the wall clock in the units we use, and the pause between attempts.
+//! Time and patience: the wall clock in the units we use, what a thread has used of the CPU, and the pause between
+//! attempts.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,13 @@ pub fn now_micros() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// CPU time that the current thread has used.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// The first pause.

@@ -174,6 +174,8 @@ pub struct LaneTotals {
     pub release: Arc<str>,
     /// Whether a lane runs there now.
     pub running: bool,
+    /// Whether the lane runs, or ran last, apart from its partition's shard because it misbehaved there.
+    pub quarantined: bool,
     /// Committed position; `None` before the first lane of this process.
     pub position: Option<i64>,
     /// The numbers since the process started.
@@ -188,6 +190,7 @@ pub struct LaneTotals {
 struct Counted {
     // A lane that was dropped may still be there when the next one begins.
     running: u32,
+    quarantined: bool,
     position: Option<i64>,
     totals: Totals,
     failure: Option<Error>,
@@ -217,11 +220,12 @@ impl LaneCounters {
 
     /// A lane goes on here, at a committed position, until what is returned is dropped: also with a lane that is
     /// cut short.
-    pub(super) fn runs_at(self: Arc<Self>, position: i64) -> Running {
+    pub(super) fn runs_at(self: Arc<Self>, position: i64, quarantined: bool) -> Running {
         {
             let mut counted = self.counted.lock();
             counted.running += 1;
             counted.position = Some(position);
+            counted.quarantined = quarantined;
             counted.failure = None;
         }
         Running(self)
@@ -318,6 +322,7 @@ impl Counters {
                     partition: *partition,
                     release: Arc::clone(release),
                     running: counted.running > 0,
+                    quarantined: counted.quarantined,
                     position: counted.position,
                     totals: counted.totals.clone(),
                     failure: counted.failure.clone(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::commit::Committer;
+use super::conduct::Conduct;
 use super::counters::{Counters, LaneCounters};
 use super::ownership::Ownership;
 use super::process::{Processed, Processor};
@@ -49,6 +50,8 @@ pub(super) enum LaneEnd {
     /// The stored position lies behind what the lane worked on, under its own claim: a lazy anchor lost what
     /// it held back. To be read again from there, at once.
     Behind(Error),
+    /// It goes on elsewhere, at once: in quarantine, or back from there. Why.
+    Misplaced(&'static str),
     /// An operator has to act.
     Stopped(Error),
 }
@@ -112,6 +115,7 @@ pub(super) struct Lane {
     shadow: Option<Shadow>,
     mode: watch::Receiver<Mode>,
     desired: watch::Receiver<Desired>,
+    conduct: Rc<Conduct>,
     partition: i32,
     /// Where the next batch has to start.
     expected: i64,
@@ -133,6 +137,7 @@ impl Lane {
         takes: Cutover,
         desired: watch::Receiver<Desired>,
         mode: watch::Receiver<Mode>,
+        conduct: &Rc<Conduct>,
     ) -> Result<Self, Error> {
         let release = &context.release;
         let partition = takes.owned.claim.partition;
@@ -142,6 +147,7 @@ impl Lane {
                 Decoder::new(&release.plan.input.input)?,
                 Arc::clone(&release.routes),
                 Arc::clone(&release.plugin),
+                Rc::clone(conduct),
             ),
             counters: context.counters.lane(partition, &release.id),
             shadow: None,
@@ -154,13 +160,15 @@ impl Lane {
             context,
             mode,
             desired,
+            conduct: Rc::clone(conduct),
         })
     }
 
     /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: the anchor drops
     /// the connection of a commit that was cut short.
     pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneOutcome {
-        let running = Arc::clone(&self.counters).runs_at(self.committer.owned.next);
+        let quarantined = self.conduct.is_quarantined();
+        let running = Arc::clone(&self.counters).runs_at(self.committer.owned.next, quarantined);
         let worked = self.work(outlet).await;
         drop(running);
         match worked {
@@ -173,8 +181,10 @@ impl Lane {
             Err(end) => {
                 if let LaneEnd::Stopped(error) = &end {
                     self.counters.failed(error);
+                }
+                if matches!(end, LaneEnd::Stopped(_) | LaneEnd::Misplaced(_)) {
                     // Whoever mends it may do so with another release, which must not wait for this one to process
-                    // what it was granted and never sent.
+                    // what it was granted and never sent. Who goes on elsewhere finds nothing that may have been sent.
                     let given_back = async {
                         self.committer.owned.settle().await?;
                         self.committer.owned.lower().await
@@ -192,7 +202,13 @@ impl Lane {
         let mut spare: Vec<Processed> = Vec::new();
         loop {
             let draining = *self.mode.borrow() == Mode::Drain;
+            let misplaced = self.conduct.misplaced().filter(|_| !draining);
             self.look();
+            if committing.is_none()
+                && let Some(why) = misplaced
+            {
+                return Err(LaneEnd::Misplaced(why));
+            }
             if committing.is_none() && !draining && self.is_held() {
                 self.turn().await?;
                 if self.has_arrived() {
@@ -200,7 +216,7 @@ impl Lane {
                     return Ok(Some(self.expected));
                 }
             }
-            let waiting = if draining || self.is_held() {
+            let waiting = if draining || misplaced.is_some() || self.is_held() {
                 None
             } else if self.carried.is_some() {
                 self.carried.take()
@@ -288,7 +304,7 @@ impl Lane {
         }
         let known = self.counters.shadow();
         self.shadow = wanted
-            .map(|release| Shadow::new(release, known))
+            .map(|release| Shadow::new(release, known, &self.conduct))
             .transpose()
             .map_err(LaneEnd::Stopped)?;
         Ok(())
@@ -321,6 +337,9 @@ impl Lane {
     async fn receive(&mut self, outlet: &mut Outlet) -> Result<Wake, LaneEnd> {
         let mut settled = false;
         loop {
+            if self.conduct.misplaced().is_some() {
+                return Ok(Wake::Turn);
+            }
             // Biased to the mode: a drain must not wait behind a full inlet.
             tokio::select! {
                 biased;
@@ -350,13 +369,16 @@ impl Lane {
     }
 
     async fn process(&mut self, batch: Batch, reuse: Processed) -> Result<Processed, LaneEnd> {
-        let processed = self.processor.process(batch, reuse).await;
-        let processed = processed.map_err(LaneEnd::Stopped)?;
-        if let Some(shadow) = &mut self.shadow {
-            shadow.compare(&self.context.release, &processed).await;
-            self.counters.shadowed(&shadow.differences);
-        }
-        Ok(processed)
+        let processing = async {
+            let processed = self.processor.process(batch, reuse).await;
+            let processed = processed.map_err(LaneEnd::Stopped)?;
+            if let Some(shadow) = &mut self.shadow {
+                shadow.compare(&self.context.release, &processed).await;
+                self.counters.shadowed(&shadow.differences);
+            }
+            Ok(processed)
+        };
+        self.conduct.unless_misplaced(processing).await
     }
 
     /// Commits one batch while the next is processed. When the commit ends the lane, so does the second.
@@ -371,9 +393,13 @@ impl Lane {
             return self.process(batch, reuse).await;
         }
         let committed = self.committer.commit(first);
-        let processed = self.processor.process(batch, reuse);
+        let processed = async {
+            let processed = self.processor.process(batch, reuse).await;
+            processed.map_err(LaneEnd::Stopped)
+        };
+        let processed = self.conduct.unless_misplaced(processed);
         let (committed, processed) = futures_util::future::join(committed, processed).await;
         committed?;
-        processed.map_err(LaneEnd::Stopped)
+        processed
     }
 }

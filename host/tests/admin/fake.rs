@@ -206,6 +206,7 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
             position: Some(42),
             lag: Some(7),
             release: Some(last.release.clone()),
+            quarantined: false,
         }],
     })
 }

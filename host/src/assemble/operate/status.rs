@@ -171,6 +171,7 @@ fn partitions(
             position: None,
             lag: None,
             release: Some(segment.release.clone()),
+            quarantined: false,
         };
         all.insert(partition, elsewhere);
     }
@@ -190,6 +191,7 @@ fn partitions(
                 position: lane.position,
                 lag,
                 release: Some(lane.release.to_string()),
+                quarantined: lane.quarantined,
             },
         );
     }

@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use super::fakes::{Broken, Fault};
 use super::guest::Act;
 use super::world::{Sinks, World, on_a_shard};
+use crate::pipeline::conduct::Place;
 use crate::pipeline::lane::LaneEnd;
 
 /// Set to a failing seed to run it alone.
@@ -60,6 +61,16 @@ fn act(seed: u64, offset: i64) -> Act {
     }
 }
 
+/// Where a lane goes on that is misplaced: for a while, or to the end.
+pub(super) fn elsewhere(place: Place, dice: &mut Dice) -> Place {
+    match place {
+        Place::Home => Place::Quarantine {
+            calm: Duration::from_millis(dice.pick(&[10, 100, 600_000])),
+        },
+        Place::Quarantine { .. } => Place::Home,
+    }
+}
+
 /// Runs one seed; returns what is wrong in the end, and the faults that were left unused.
 async fn run(seed: u64, broken: Broken) -> Vec<String> {
     let mut dice = Dice(seed);
@@ -83,7 +94,7 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
     let mut tries = 0;
     loop {
         tries += 1;
-        if tries > 60 {
+        if tries > 90 {
             return vec![format!("no end in sight at {}", world.position().await)];
         }
         let mut cuts = vec![];
@@ -108,6 +119,7 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
             }
             // An operator mends what the database refuses, and starts again.
             LaneEnd::Stopped(_) => world.store.lock().refused.clear(),
+            LaneEnd::Misplaced(_) => world.place.set(elsewhere(world.place.get(), &mut dice)),
             LaneEnd::Done | LaneEnd::Fenced(_) | LaneEnd::Behind(_) => {}
         }
     }

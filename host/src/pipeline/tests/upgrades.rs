@@ -11,10 +11,11 @@ use futures_util::StreamExt as _;
 
 use super::fakes::{Broken, Fault};
 use super::guest::Act;
-use super::random::Dice;
+use super::random::{Dice, elsewhere};
 use super::stand::{Host, Stand, batch_of, beside, id};
 use super::world::{Sinks, on_a_shard};
 use crate::error::Blame;
+use crate::pipeline::conduct::Place;
 use crate::pipeline::lane::{LaneEnd, Mode};
 
 /// Set to a failing seed to run it alone.
@@ -39,6 +40,7 @@ fn act(seed: u64, offset: i64) -> Act {
         0 => Act::Filter,
         1 => Act::Reject,
         2 => Act::Trap,
+        3 => Act::Limit,
         _ => Act::Row,
     }
 }
@@ -137,14 +139,19 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
     let patience = Duration::from_secs(if broken == Broken::Nothing { 10 } else { 1 });
     let sinks = dice.pick(&[Sinks::Here, Sinks::Both, Sinks::Both, Sinks::Ahead]);
     let mut log = log(&mut dice);
-    let stand = Stand::new(sinks, move |offset| act(seed, offset)).await;
+    let end = log.last().map_or(0, |last| last + 1);
+    // What comes in quiet times leaves a lane where it is.
+    let acts = move |offset| match act(seed, offset) {
+        Act::Limit if offset >= end => Act::Trap,
+        act => act,
+    };
+    let stand = Stand::new(sinks, acts).await;
     script(&stand, &mut dice, broken);
     let newest = Cell::new(1);
-    let end = log.last().map_or(0, |last| last + 1);
     let mut tries = 0;
     while stand.position() < end {
         tries += 1;
-        if tries > 60 {
+        if tries > 120 {
             return vec![format!("no end in sight at {}", stand.position())];
         }
         let mut host = stand.host().await;
@@ -188,6 +195,9 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
             Ok(Some(Ok(LaneEnd::Stopped(error)))) if error.blame() == Blame::Bug => {
                 return vec![error.to_string()];
             }
+            Ok(Some(Ok(LaneEnd::Misplaced(_)))) => {
+                stand.place.set(elsewhere(stand.place.get(), &mut dice));
+            }
             _ => {}
         }
     }
@@ -210,6 +220,7 @@ async fn quiet(
         store.grants.clear();
         store.settle_faults.clear();
     }
+    stand.place.set(Place::Home);
     let mut host = stand.host().await;
     let says = |release: i64| {
         stand
