@@ -30,7 +30,8 @@ pub async fn on_cpu<T>(future: impl Future<Output = T>) -> (T, Duration) {
 }
 
 /// Processor time of this thread so far.
-fn thread_time() -> Duration {
+#[must_use]
+pub fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -12,10 +12,10 @@ use wasmill_tests::{Stage, artifact, latency};
 /// How long each measurement goes on.
 const WHILE: Duration = Duration::from_secs(12);
 
-/// The neighbour's p99 may double, or stay below this. What a guest computes is cut every 10 ms; handing over 17 MiB
-/// of output, or making and dropping an instance of 64 MiB, is not, so a shard with such a guest is held for as long
-/// as that takes, a few times a burst. Without the cut an endless loop alone costs more than a second.
-const FLOOR: Duration = Duration::from_millis(600);
+/// The neighbour's p99 may double, or grow by this: guests that are quarantined still share two cores, a disk and a
+/// Postgres with it, in a build that is not optimised. Each of them costs it something once, before it is moved; left
+/// where they are, they cost it hundreds of milliseconds at every burst.
+const NOISE: Duration = Duration::from_millis(40);
 
 /// Guest, its own table's columns, an innocent record, and records that misbehave.
 const ZOO: [(&str, &str, &str, &[&str]); 6] = [
@@ -132,7 +132,7 @@ async fn the_zoo_does_not_slow_its_neighbour_down() {
     let during = latency::delays(&stage, "quiet", bad, over).await;
     eprintln!("the neighbour: {before} before the zoo, {during} beside it");
     assert!(
-        during.p99 <= (before.p99 * 2).max(FLOOR),
+        during.p99 <= before.p99 + before.p99.max(NOISE),
         "the zoo slowed its neighbour down: {during} instead of {before}"
     );
     if only.is_some() {
@@ -147,6 +147,19 @@ async fn the_zoo_does_not_slow_its_neighbour_down() {
         host.stderr()
     );
     assert!(host.stderr().contains("spin-forever"), "{}", host.stderr());
+    // Who held the shard was moved, and nobody else.
+    let stderr = host.stderr();
+    let moved = |guest: &str| {
+        let mut lines = stderr.lines().filter(|line| line.contains("quarantined"));
+        lines.any(|line| line.contains(guest))
+    };
+    for (guest, is) in [
+        ("giant-output", true),
+        ("spin-forever", true),
+        ("quiet", false),
+    ] {
+        assert_eq!(moved(guest), is, "{guest}:\n{stderr}");
+    }
     let stopped = stage.position("spin-forever").await;
     assert!(
         stopped <= i64::try_from(BETWEEN).unwrap(),

@@ -341,6 +341,7 @@ mod tests {
             ran: Duration::from_secs(seconds),
             position: None,
             ledger: crate::anchor::Ledger::default(),
+            quarantined: false,
             totals: Totals::default(),
             failure: None,
             shadow: None,

@@ -6,7 +6,8 @@
 //!   too: the revisions between were removed with age. No writer appends such a record (see `Control::submit`).
 //! * What losing and old records said is forgotten at once; their keys are remembered until they are removed from the
 //!   log, losers first: a loser that outlived its winner could be taken for one.
-//! * What builds on an entry of a later format cannot be judged: the subject is frozen.
+//! * An entry of a later format may have won its revision, so nothing at or below it can be judged: the pipeline is
+//!   frozen until a deployment at a higher revision comes, which says all there is to say again.
 
 use std::sync::Arc;
 
@@ -121,7 +122,7 @@ impl State {
                 signature,
                 ..
             } => {
-                if self.is_frozen(&change.subject()) {
+                if self.is_frozen(&change.subject(), 0) {
                     return Applied::Newer;
                 }
                 let Some(known) = self.version(name, version) else {
@@ -142,7 +143,7 @@ impl State {
             Change::Deploy {
                 pipeline, revision, ..
             } => {
-                if self.is_frozen(&change.subject()) {
+                if self.is_frozen(&change.subject(), *revision) {
                     return Applied::Newer;
                 }
                 match self.pipeline(pipeline) {
@@ -261,6 +262,9 @@ impl State {
                     deployment,
                     written,
                 });
+                if let Some(newer) = self.newer.get_mut(&format!("pipeline {pipeline:?}")) {
+                    newer.frozen = false;
+                }
                 let kept = &mut self.pipeline_mut(&pipeline).revisions;
                 kept.push(revision);
                 let old: Vec<_> = kept
@@ -371,7 +375,7 @@ impl State {
                 id,
             } => {
                 // What a newer host removes with age may be all that an older one knows.
-                if self.is_frozen(&entry::subject(pipeline)) {
+                if self.is_frozen(&entry::subject(pipeline), 0) {
                     return Applied::Newer;
                 }
                 self.edit(pipeline, |found| {
@@ -463,21 +467,32 @@ impl State {
     fn note_newer(&mut self, offset: i64, key: &[u8]) {
         let text = String::from_utf8_lossy(key);
         let parts: Vec<&str> = text.split('/').collect();
-        let (subject, frozen) = match *parts.as_slice() {
-            ["deploy", pipeline, ..] => (entry::subject(pipeline), true),
-            ["version", name, version, ..] => {
-                (format!("plugin {:?}", format!("{name}@{version}")), true)
+        let (subject, frozen, revision) = match *parts.as_slice() {
+            ["deploy", pipeline, ref rest @ ..] => {
+                let revision = rest.first().and_then(|revision| revision.parse().ok());
+                let revision = revision.unwrap_or(u64::MAX);
+                // One that comes after the winner of its revision has lost, whatever it says.
+                let last = self.pipeline(pipeline).map_or(0, |last| last.revision);
+                (entry::subject(pipeline), revision > last, revision)
             }
-            ["segment" | "stat" | "published", pipeline, ..] => (entry::subject(pipeline), false),
-            _ => ("other".to_owned(), false),
+            ["version", name, version, ..] => {
+                let subject = format!("plugin {:?}", format!("{name}@{version}"));
+                (subject, true, 0)
+            }
+            ["segment" | "stat" | "published", pipeline, ..] => {
+                (entry::subject(pipeline), false, 0)
+            }
+            _ => ("other".to_owned(), false, 0),
         };
         let fresh = Newer {
             entries: 0,
             first: offset,
             frozen,
+            revision,
         };
         let newer = self.newer.entry(subject).or_insert(fresh);
         newer.entries += 1;
         newer.frozen |= frozen;
+        newer.revision = newer.revision.max(revision);
     }
 }

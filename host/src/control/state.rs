@@ -120,8 +120,10 @@ pub struct Newer {
     pub entries: u64,
     /// Offset of the first.
     pub first: i64,
-    /// Whether the subject stays as it was before, here: what is built on an entry we cannot read cannot be judged.
+    /// Whether the subject stays as it was before, here: what may be built on an entry we cannot read cannot be judged.
     pub frozen: bool,
+    /// The highest revision they have, for a pipeline: a deployment above it is judged again.
+    pub revision: u64,
 }
 
 /// Records that are nothing of ours.
@@ -287,7 +289,9 @@ impl State {
             .collect()
     }
 
-    pub(super) fn is_frozen(&self, subject: &str) -> bool {
-        self.newer.get(subject).is_some_and(|newer| newer.frozen)
+    /// Whether an entry about a subject cannot be judged; `revision` is a deployment's, 0 for any other entry.
+    pub(super) fn is_frozen(&self, subject: &str, revision: u64) -> bool {
+        let newer = self.newer.get(subject);
+        newer.is_some_and(|newer| newer.frozen && revision <= newer.revision)
     }
 }

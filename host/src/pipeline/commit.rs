@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use super::counters::LaneCounters;
 use super::flight::{FlightBuilder, remove_record, set_aside_ahead};
 use super::lane::{LaneContext, LaneEnd};
-use super::ownership::{GRANT, Ownership};
+use super::ownership::Ownership;
 use super::plan::Binding;
 use super::process::Processed;
 use super::rate::DeadRate;
@@ -155,7 +155,7 @@ impl Committer {
             .filter(|here| !here.rows.is_empty())
             .collect();
         let reserved = if plan.writes_ahead() {
-            self.owned.granted.max(positions.end + GRANT)
+            self.owned.granted.max(self.owned.credit(positions.end))
         } else {
             positions.end
         };

@@ -177,6 +177,8 @@ pub struct LaneTotals {
     pub running: bool,
     /// How long lanes ran there since the process started.
     pub ran: Duration,
+    /// Whether the lane runs, or ran last, apart from its partition's shard because it misbehaved there.
+    pub quarantined: bool,
     /// Committed position; `None` before the first lane of this process.
     pub position: Option<i64>,
     /// What became of every record of the partition below the position.
@@ -197,6 +199,7 @@ struct Counted {
     since: Option<Instant>,
     /// How long others did before.
     ran: Duration,
+    quarantined: bool,
     position: Option<i64>,
     ledger: Ledger,
     totals: Totals,
@@ -234,13 +237,19 @@ impl LaneCounters {
 
     /// A lane goes on here, at a committed position, until what is returned is dropped: also with a lane that is
     /// cut short.
-    pub(super) fn runs_at(self: Arc<Self>, position: i64, ledger: Ledger) -> Running {
+    pub(super) fn runs_at(
+        self: Arc<Self>,
+        position: i64,
+        ledger: Ledger,
+        quarantined: bool,
+    ) -> Running {
         {
             let mut counted = self.counted.lock();
             counted.running += 1;
             counted.since.get_or_insert_with(Instant::now);
             counted.position = Some(position);
             counted.ledger = ledger;
+            counted.quarantined = quarantined;
             counted.failure = None;
         }
         Running(self)
@@ -351,6 +360,7 @@ impl Counters {
                     release: Arc::clone(release),
                     running: counted.running > 0,
                     ran: counted.ran(),
+                    quarantined: counted.quarantined,
                     position: counted.position,
                     ledger: counted.ledger,
                     totals: counted.totals.clone(),
@@ -405,8 +415,8 @@ mod tests {
         pause();
         assert_eq!(ran(), Duration::ZERO);
         // The next lane begins before the last one is gone.
-        let first = Arc::clone(&lane).runs_at(0, Ledger::default());
-        let second = Arc::clone(&lane).runs_at(0, Ledger::default());
+        let first = Arc::clone(&lane).runs_at(0, Ledger::default(), false);
+        let second = Arc::clone(&lane).runs_at(0, Ledger::default(), false);
         pause();
         drop(first);
         assert!(ran() >= Duration::from_millis(20));
@@ -414,7 +424,7 @@ mod tests {
         let so_far = ran();
         pause();
         assert_eq!(ran(), so_far, "nobody runs");
-        let _third = lane.runs_at(0, Ledger::default());
+        let _third = lane.runs_at(0, Ledger::default(), false);
         pause();
         assert!(ran() >= so_far + Duration::from_millis(20));
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::commit::Committer;
+use super::conduct::Conduct;
 use super::counters::{Counters, LaneCounters};
 use super::ownership::Ownership;
 use super::process::{Processed, Processor};
@@ -46,6 +47,8 @@ pub(super) enum LaneEnd {
     /// The stored position lies behind what the lane worked on, under its own claim: a lazy anchor lost what
     /// it held back. To be read again from there, at once.
     Behind(Error),
+    /// It goes on elsewhere, at once: in quarantine, or back from there. Why.
+    Misplaced(&'static str),
     /// An operator has to act.
     Stopped(Error),
 }
@@ -109,6 +112,7 @@ pub(super) struct Lane {
     shadow: Option<Shadow>,
     mode: watch::Receiver<Mode>,
     desired: watch::Receiver<Desired>,
+    conduct: Rc<Conduct>,
     partition: i32,
     /// Where the next batch has to start.
     expected: i64,
@@ -130,6 +134,7 @@ impl Lane {
         takes: Cutover,
         desired: watch::Receiver<Desired>,
         mode: watch::Receiver<Mode>,
+        conduct: &Rc<Conduct>,
     ) -> Result<Self, Error> {
         let release = &context.release;
         let partition = takes.owned.claim.partition;
@@ -139,6 +144,7 @@ impl Lane {
                 Decoder::new(&release.plan.input.input)?,
                 Arc::clone(&release.routes),
                 Arc::clone(&release.plugin),
+                Rc::clone(conduct),
             ),
             counters: context.counters.lane(partition, &release.id),
             shadow: None,
@@ -151,6 +157,7 @@ impl Lane {
             context,
             mode,
             desired,
+            conduct: Rc::clone(conduct),
         })
     }
 
@@ -158,7 +165,8 @@ impl Lane {
     /// the connection of a commit that was cut short.
     pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneOutcome {
         let owned = &self.committer.owned;
-        let running = Arc::clone(&self.counters).runs_at(owned.next, owned.ledger);
+        let quarantined = self.conduct.is_quarantined();
+        let running = Arc::clone(&self.counters).runs_at(owned.next, owned.ledger, quarantined);
         let worked = self.work(outlet).await;
         drop(running);
         match worked {
@@ -169,7 +177,7 @@ impl Lane {
                 carried: self.carried,
             })),
             Err(end) => {
-                if matches!(end, LaneEnd::Stopped(_)) {
+                if matches!(end, LaneEnd::Stopped(_) | LaneEnd::Misplaced(_)) {
                     self.committer.owned.leave().await;
                 }
                 LaneOutcome::Ended(end)
@@ -183,7 +191,13 @@ impl Lane {
         let mut spare: Vec<Processed> = Vec::new();
         loop {
             let draining = *self.mode.borrow() == Mode::Drain;
+            let misplaced = self.conduct.misplaced().filter(|_| !draining);
             self.look();
+            if committing.is_none()
+                && let Some(why) = misplaced
+            {
+                return Err(LaneEnd::Misplaced(why));
+            }
             if committing.is_none() && !draining && self.is_held() {
                 self.turn().await?;
                 if self.has_arrived() {
@@ -191,7 +205,7 @@ impl Lane {
                     return Ok(Some(self.expected));
                 }
             }
-            let waiting = if draining || self.is_held() {
+            let waiting = if draining || misplaced.is_some() || self.is_held() {
                 None
             } else if self.carried.is_some() {
                 self.carried.take()
@@ -277,7 +291,7 @@ impl Lane {
         }
         let known = self.counters.shadow();
         self.shadow = wanted
-            .map(|release| Shadow::new(release, known))
+            .map(|release| Shadow::new(release, known, &self.conduct))
             .transpose()
             .map_err(LaneEnd::Stopped)?;
         Ok(())
@@ -310,6 +324,9 @@ impl Lane {
     async fn receive(&mut self, outlet: &mut Outlet) -> Result<Wake, LaneEnd> {
         let mut settled = false;
         loop {
+            if self.conduct.misplaced().is_some() {
+                return Ok(Wake::Turn);
+            }
             // Biased to the mode: a drain must not wait behind a full inlet.
             tokio::select! {
                 biased;
@@ -339,13 +356,16 @@ impl Lane {
     }
 
     async fn process(&mut self, batch: Batch, reuse: Processed) -> Result<Processed, LaneEnd> {
-        let processed = self.processor.process(batch, reuse).await;
-        let processed = processed.map_err(LaneEnd::Stopped)?;
-        if let Some(shadow) = &mut self.shadow {
-            shadow.compare(&self.context.release, &processed).await;
-            self.counters.shadowed(&shadow.differences);
-        }
-        Ok(processed)
+        let processing = async {
+            let processed = self.processor.process(batch, reuse).await;
+            let processed = processed.map_err(LaneEnd::Stopped)?;
+            if let Some(shadow) = &mut self.shadow {
+                shadow.compare(&self.context.release, &processed).await;
+                self.counters.shadowed(&shadow.differences);
+            }
+            Ok(processed)
+        };
+        self.conduct.unless_misplaced(processing).await
     }
 
     /// Commits one batch while the next is processed. When the commit ends the lane, so does the second.
@@ -360,9 +380,13 @@ impl Lane {
             return self.process(batch, reuse).await;
         }
         let committed = self.committer.commit(first);
-        let processed = self.processor.process(batch, reuse);
+        let processed = async {
+            let processed = self.processor.process(batch, reuse).await;
+            processed.map_err(LaneEnd::Stopped)
+        };
+        let processed = self.conduct.unless_misplaced(processed);
         let (committed, processed) = futures_util::future::join(committed, processed).await;
         committed?;
-        processed.map_err(LaneEnd::Stopped)
+        processed
     }
 }

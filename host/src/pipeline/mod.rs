@@ -4,6 +4,7 @@
 //! has to act. Everything concrete comes through [`Surroundings`]: this module knows contracts only.
 
 mod commit;
+mod conduct;
 mod counters;
 mod delivery;
 mod flight;

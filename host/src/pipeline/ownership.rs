@@ -133,9 +133,17 @@ impl Ownership {
     pub(super) async fn grant(&mut self, to: i64) -> Result<(), LaneEnd> {
         while to > self.granted {
             let list = self.claim.cuts.clone();
-            self.pin("raise the grant", to + GRANT, list).await?;
+            self.pin("raise the grant", self.credit(to), list).await?;
         }
         Ok(())
+    }
+
+    /// How far whoever may send below `to` reserves ahead: not past the cut at which another release takes over, since
+    /// nothing is sent there by this one. If this owner died, the next would take those offsets for sent: it could set
+    /// no refused record of them aside, and hold up the release after that one.
+    pub(super) fn credit(&self, to: i64) -> i64 {
+        let cut = cuts::next_change(&self.claim.cuts, self.next);
+        cut.map_or(to + GRANT, |cut| cut.clamp(to, to + GRANT))
     }
 
     /// One pin, or a new claim where its outcome is not known: the caller looks again.

@@ -4,9 +4,11 @@
 //! what it returns may be dropped and made again.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::conduct::Conduct;
 use crate::clock::on_cpu;
 use crate::decode::Decoder;
 use crate::error::Error;
@@ -57,6 +59,8 @@ pub(super) struct Processor {
     decoder: Decoder,
     routes: Arc<RouteTable>,
     plugin: Arc<dyn Plugin>,
+    /// Told of calls that went past a limit.
+    conduct: Rc<Conduct>,
     instance: Option<Box<dyn Instance>>,
     fields: Fields,
     /// When a failed call was last told.
@@ -77,12 +81,14 @@ impl Processor {
         decoder: Decoder,
         routes: Arc<RouteTable>,
         plugin: Arc<dyn Plugin>,
+        conduct: Rc<Conduct>,
     ) -> Self {
         Self {
             topic,
             decoder,
             routes,
             plugin,
+            conduct,
             instance: None,
             fields: Fields::default(),
             warned: None,
@@ -160,6 +166,9 @@ impl Processor {
             };
             self.instance = None;
             self.warn(range.len(), &failed);
+            if failed.code == code::LIMIT {
+                self.conduct.misbehaved("a call went past a limit");
+            }
             // What fails often must not keep the neighbours waiting.
             tokio::task::yield_now().await;
             if !failed.fresh {
@@ -216,6 +225,7 @@ impl Processor {
                     }
                     Err(RunFailure::RunTime(_)) => {
                         factor = PATIENCE;
+                        self.too_long().await;
                         continue;
                     }
                     Err(RunFailure::Fatal(error)) => return Err(error),
@@ -232,6 +242,7 @@ impl Processor {
                     tracing::warn!(error = %error, "plugin ran past its time, once more with a larger limit");
                     self.instance = None;
                     factor = PATIENCE;
+                    self.too_long().await;
                     continue;
                 }
                 Err(RunFailure::RunTime(error)) => {
@@ -257,6 +268,12 @@ impl Processor {
                 Err(error) => failed(code::BAD_OUTPUT, error),
             };
         }
+    }
+
+    /// A call ran past its time. What it takes with more patience is not for the neighbours to wait for.
+    async fn too_long(&self) {
+        self.conduct.misbehaved("a call ran past its time");
+        tokio::task::yield_now().await;
     }
 
     async fn run(

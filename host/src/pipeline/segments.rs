@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Surroundings;
+use super::conduct::{Conduct, Place};
 use super::counters::Counters;
 use super::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, LaneOutcome, Mode};
 use super::ownership::Ownership;
@@ -26,6 +27,8 @@ use crate::source::{Outlet, SourceCommand};
 pub(super) struct Partition {
     pub(super) pipeline: Arc<str>,
     pub(super) claim: Claim,
+    /// Where it was moved to.
+    pub(super) place: Place,
     pub(super) surroundings: Arc<dyn Surroundings>,
     pub(super) desired: watch::Receiver<Desired>,
     pub(super) mode: watch::Receiver<Mode>,
@@ -41,15 +44,26 @@ pub(super) struct Partition {
 impl Partition {
     /// Runs lane after lane until one ends for another reason than a cut.
     pub(super) async fn run(mut self, local: &Local, mut outlet: Outlet) -> LaneEnd {
-        let (Ok(end) | Err(end)) = self.work(local, &mut outlet).await;
+        let conduct = Rc::new(Conduct::new(self.place));
+        // Boxed: it holds whatever a lane holds while it waits.
+        let work = Box::pin(self.work(local, &mut outlet, &conduct));
+        let (Ok(end) | Err(end)) = conduct.timed(work).await;
         if let (LaneEnd::Stopped(error), Some(release)) = (&end, &self.release) {
             let counters = self.counters.lane(self.claim.partition, release);
             counters.failed(error);
         }
+        if let LaneEnd::Misplaced(_) = end {
+            local.close_unused(&self.pipeline);
+        }
         end
     }
 
-    async fn work(&mut self, local: &Local, outlet: &mut Outlet) -> Result<LaneEnd, LaneEnd> {
+    async fn work(
+        &mut self,
+        local: &Local,
+        outlet: &mut Outlet,
+        conduct: &Rc<Conduct>,
+    ) -> Result<LaneEnd, LaneEnd> {
         // What is wanted is asked for first: where nothing was sent ahead no earlier release is needed at all.
         let (desired, wanted, connections) = loop {
             let desired = self.desired.borrow_and_update().clone();
@@ -72,15 +86,21 @@ impl Partition {
             carried: None,
         };
         loop {
-            self.begun(&release, takes.at);
+            // Told from the position on, also where the cut lies in a gap above it: what was told there would stay
+            // in the history if this release never committed and a later one began at the position.
+            self.begun(&release, takes.owned.next);
             let context = LaneContext {
                 release: Arc::clone(&release),
                 counters: Arc::clone(&self.counters),
                 source: self.source.clone(),
             };
             let (desired, mode) = (self.desired.clone(), self.mode.clone());
-            let lane = Lane::new(Arc::new(context), takes, desired, mode);
+            let lane = Lane::new(Arc::new(context), takes, desired, mode, conduct);
             let mut cut = match lane.map_err(LaneEnd::Stopped)?.run(outlet).await {
+                // Another release is another conduct.
+                LaneOutcome::Cut(_) if conduct.is_quarantined() => {
+                    return Ok(LaneEnd::Misplaced("another release goes on"));
+                }
                 LaneOutcome::Cut(cut) => *cut,
                 LaneOutcome::Ended(end) => return Ok(end),
             };

@@ -4,8 +4,10 @@
 //! that happens to it reaches the lane: when it has to stop, it stops alone.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::conduct::Conduct;
 use super::process::{Processed, Processor};
 use super::release::Release;
 use crate::decode::Decoder;
@@ -54,7 +56,11 @@ pub(super) struct Shadow {
 
 impl Shadow {
     /// A shadow that goes on counting where an earlier one of the same release left off.
-    pub(super) fn new(release: &Arc<Release>, known: Option<Differences>) -> Result<Self, Error> {
+    pub(super) fn new(
+        release: &Arc<Release>,
+        known: Option<Differences>,
+        conduct: &Rc<Conduct>,
+    ) -> Result<Self, Error> {
         let plan = &release.plan;
         let known = known.filter(|known| *known.release == *release.id);
         let differences = known.unwrap_or_else(|| Differences {
@@ -67,6 +73,7 @@ impl Shadow {
                 Decoder::new(&plan.input.input)?,
                 Arc::clone(&release.routes),
                 Arc::clone(&release.plugin),
+                Rc::clone(conduct),
             ),
             release: Arc::clone(release),
             names: names(release),

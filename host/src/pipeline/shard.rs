@@ -1,5 +1,5 @@
 //! Shards: one compute thread each, with its own runtime; lanes live on one shard from start to end, so that
-//! their state needs no lock.
+//! their state needs no lock. One more, the quarantine, is for lanes that were a burden to others (`conduct`).
 //!
 //! [`Shards`] owns the threads. [`Local`] is what the lanes of one shard share: the connections of each
 //! release of a pipeline, opened by the first lane that needs them on the runtime that drives them.
@@ -9,15 +9,20 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::Surroundings;
+use super::conduct::Place;
 use super::lane::Connections;
 use super::plan::Binding;
 use super::release::Release;
 use crate::error::Error;
 use crate::task;
+
+/// How far lanes in quarantine stand behind all others: a tenth of a core that both want.
+const NICE: i32 = 10;
 
 /// Work sent to a shard: makes a future there and runs it to its end.
 type Job = Box<dyn FnOnce(Rc<Local>) -> LocalBoxFuture<'static, ()> + Send>;
@@ -88,6 +93,61 @@ struct Shard {
     _thread: task::Thread<()>,
 }
 
+impl Shard {
+    fn start(name: &str, nice: i32) -> Result<Self, Error> {
+        // Unbounded in type; bounded by the number of partitions assigned to this host.
+        let (jobs, mut queue) = mpsc::unbounded_channel::<JobBox>();
+        let thread = task::thread(name, move || {
+            give_way(nice);
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+            {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tracing::error!(error = %error, "shard has no runtime");
+                    return;
+                }
+            };
+            let tasks = tokio::task::LocalSet::new();
+            tasks.block_on(&runtime, async move {
+                let local = Rc::new(Local::default());
+                let mut running: Vec<task::LocalTask<()>> = Vec::new();
+                while let Some(JobBox(job)) = queue.recv().await {
+                    running.retain(|task| !task.is_finished());
+                    running.push(task::local(job(Rc::clone(&local))));
+                }
+                for task in running {
+                    if let Err(error) = task.join().await {
+                        tracing::error!(error = %error, "task of a shard failed");
+                    }
+                }
+            });
+        })?;
+        Ok(Self {
+            jobs,
+            _thread: thread,
+        })
+    }
+
+    fn run(&self, job: Job) -> Result<(), Error> {
+        self.jobs
+            .send(JobBox(job))
+            .map_err(|_| Error::bug("hand a lane to its shard", "the shard's thread has ended"))
+    }
+}
+
+/// Lets other threads go first where there are more of them than cores. Only Linux has this for a single thread;
+/// without it the neighbours have their own threads all the same.
+fn give_way(nice: i32) {
+    if cfg!(target_os = "linux")
+        && nice > 0
+        && let Err(error) = rustix::process::nice(nice)
+    {
+        tracing::debug!(error = %error, "quarantine has the priority of every other thread");
+    }
+}
+
 struct JobBox(Job);
 
 impl std::fmt::Debug for JobBox {
@@ -96,75 +156,54 @@ impl std::fmt::Debug for JobBox {
     }
 }
 
-/// The compute threads of a host.
+/// The compute threads of a host: one for each share of the partitions, and one for lanes in quarantine.
 #[derive(Clone, Debug)]
 pub struct Shards {
+    // The last is the quarantine.
     shards: Arc<[Shard]>,
 }
 
 impl Shards {
-    /// Starts `count` threads (at least one).
+    /// Starts `count` threads (at least one) and the quarantine.
     ///
     /// # Errors
     /// The operating system has no thread to give.
     pub fn start(count: usize) -> Result<Self, Error> {
-        let shards = (0..count.max(1))
-            .map(|index| {
-                // Unbounded in type; bounded by the number of partitions assigned to this host.
-                let (jobs, mut queue) = mpsc::unbounded_channel::<JobBox>();
-                let thread = task::thread(format!("shard-{index}"), move || {
-                    let runtime = match tokio::runtime::Builder::new_current_thread()
-                        .enable_all()
-                        .build()
-                    {
-                        Ok(runtime) => runtime,
-                        Err(error) => {
-                            tracing::error!(error = %error, "shard has no runtime");
-                            return;
-                        }
-                    };
-                    let tasks = tokio::task::LocalSet::new();
-                    tasks.block_on(&runtime, async move {
-                        let local = Rc::new(Local::default());
-                        let mut running: Vec<task::LocalTask<()>> = Vec::new();
-                        while let Some(JobBox(job)) = queue.recv().await {
-                            running.retain(|task| !task.is_finished());
-                            running.push(task::local(job(Rc::clone(&local))));
-                        }
-                        for task in running {
-                            if let Err(error) = task.join().await {
-                                tracing::error!(error = %error, "task of a shard failed");
-                            }
-                        }
-                    });
-                })?;
-                Ok(Shard {
-                    jobs,
-                    _thread: thread,
-                })
-            })
+        let count = count.max(1);
+        let named = (0..count).map(|index| Shard::start(&format!("shard-{index}"), 0));
+        let shards = named
+            .chain([Shard::start("quarantine", NICE)])
             .collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
             shards: shards.into(),
         })
     }
 
-    /// Number of threads.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.shards.len()
-    }
-
-    /// Runs a job on the shard that owns `slot` (a partition): always the same one.
+    /// Runs a job where the lane of a partition runs: always on the same shard, unless it is in quarantine.
     pub(super) fn run(
         &self,
-        slot: usize,
+        partition: i32,
+        place: Place,
         job: impl FnOnce(Rc<Local>) -> LocalBoxFuture<'static, ()> + Send + 'static,
     ) -> Result<(), Error> {
-        let shard = &self.shards[slot % self.shards.len()];
-        shard
-            .jobs
-            .send(JobBox(Box::new(job)))
-            .map_err(|_| Error::bug("hand a lane to its shard", "the shard's thread has ended"))
+        let quarantine = self.shards.len() - 1;
+        let shard = match place {
+            Place::Home => usize::try_from(partition).unwrap_or(0) % quarantine,
+            Place::Quarantine { .. } => quarantine,
+        };
+        self.shards[shard].run(Box::new(job))
+    }
+
+    /// Closes the connections of a pipeline whose lanes are gone, wherever it has any.
+    pub(super) fn close(&self, pipeline: &Arc<str>) {
+        for shard in &*self.shards {
+            let pipeline = Arc::clone(pipeline);
+            // A thread that has ended holds none.
+            shard
+                .run(Box::new(move |local| {
+                    async move { local.close(&pipeline) }.boxed_local()
+                }))
+                .ok();
+        }
     }
 }

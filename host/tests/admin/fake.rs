@@ -215,6 +215,7 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
                 dead: 1,
             }),
             release: Some(last.release.clone()),
+            quarantined: false,
         }],
     })
 }

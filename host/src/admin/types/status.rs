@@ -212,6 +212,10 @@ pub struct PartitionStatus {
     /// Id of the release at the position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// Whether its records are processed on the thread of those whose plugin went past a limit or kept others waiting;
+    /// it comes back after a minute without that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
 }
 
 /// What became of the records of a partition since its first, stored with the position:

@@ -76,6 +76,7 @@ mod tests {
             entries: 1,
             first: 40,
             frozen: true,
+            revision: 7,
         };
         let said = reason(6, Some(&newer), Some(&seen(6, None)));
         let said = said.expect("it is behind what it cannot read");

@@ -189,6 +189,7 @@ fn partitions(
             lag: None,
             ledger: None,
             release: Some(segment.release.clone()),
+            quarantined: false,
         };
         all.insert(partition, elsewhere);
     }
@@ -209,6 +210,7 @@ fn partitions(
                 lag,
                 ledger: lane.position.map(|_| ledger(lane.ledger)),
                 release: Some(lane.release.to_string()),
+                quarantined: lane.quarantined,
             },
         );
     }

@@ -83,6 +83,7 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
         lines.extend(shadow_lines(shadow));
     }
     if !status.partitions.is_empty() {
+        lines.extend(quarantined(&status.partitions));
         lines.push(partitions(&status.partitions));
     }
     lines
@@ -171,6 +172,19 @@ fn shadow_lines(shadow: &ShadowReport) -> Vec<String> {
     lines
 }
 
+fn quarantined(partitions: &[PartitionStatus]) -> Option<String> {
+    let moved = partitions.iter().filter(|partition| partition.quarantined);
+    let moved: Vec<_> = moved
+        .map(|partition| partition.partition.to_string())
+        .collect();
+    (!moved.is_empty()).then(|| {
+        format!(
+            "  quarantined partitions: {}; the plugin went past a limit or kept others waiting",
+            moved.join(", ")
+        )
+    })
+}
+
 fn partitions(partitions: &[PartitionStatus]) -> String {
     show::table(
         ["partition", "host", "position", "lag", "release"],
@@ -185,4 +199,29 @@ fn partitions(partitions: &[PartitionStatus]) -> String {
             ]
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_in_quarantine_are_named() {
+        let all = |quarantined: [bool; 3]| {
+            let numbered = (0..).zip(quarantined);
+            let all = numbered.map(|(partition, quarantined)| PartitionStatus {
+                partition,
+                host: None,
+                position: None,
+                lag: None,
+                ledger: None,
+                release: None,
+                quarantined,
+            });
+            super::quarantined(&all.collect::<Vec<_>>())
+        };
+        assert_eq!(all([false; 3]), None);
+        let some = all([true, false, true]).unwrap_or_default();
+        assert!(some.contains("quarantined partitions: 0, 2;"), "{some}");
+    }
 }

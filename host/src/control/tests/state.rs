@@ -262,9 +262,9 @@ fn what_only_a_newer_host_understands_freezes_its_subject_alone() {
         let before = seen(&state);
         let key = format!("deploy/orders/2/{id}");
         assert_eq!(state.apply(1, key.as_bytes(), Some(&value)), Applied::Newer);
-        // What builds on it cannot be judged, and what it makes old may be all that is known here.
+        // Whether another lost to it cannot be judged, and what it makes old may be all that is known here.
         assert_eq!(
-            apply(&mut state, &entry(deploy("orders", 3, 3))),
+            apply(&mut state, &entry(deploy("orders", 2, 3))),
             Applied::Newer
         );
         assert_eq!(state.apply(3, first.key().as_bytes(), None), Applied::Newer);
@@ -276,6 +276,21 @@ fn what_only_a_newer_host_understands_freezes_its_subject_alone() {
             Applied::Accepted
         );
         assert_eq!(state.garbage().records, 0);
+        // The one after it says all there is to say: thawed, and what lost to it freezes nothing any more.
+        let third = entry(deploy("orders", 3, 3));
+        assert_eq!(apply(&mut state, &third), Applied::Accepted);
+        assert!(!state.newer()["pipeline \"orders\""].frozen);
+        let late = format!("deploy/orders/3/{id}");
+        assert_eq!(
+            state.apply(6, late.as_bytes(), Some(&value)),
+            Applied::Newer
+        );
+        assert_eq!(
+            apply(&mut state, &entry(deploy("orders", 4, 4))),
+            Applied::Accepted
+        );
+        let revisions = state.history("orders").iter().map(|known| known.revision);
+        assert_eq!(revisions.collect::<Vec<_>>(), [1, 3, 4]);
     }
     // Of a kind that nobody builds on only the record itself is let pass.
     let mut state = State::default();

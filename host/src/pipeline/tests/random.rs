@@ -7,6 +7,7 @@ use super::fakes::{Broken, Fault};
 use super::guest::Act;
 use super::seeds::{Dice, FAULTS, act, none_fails, some_fail_without};
 use super::world::{Sinks, World};
+use crate::pipeline::conduct::Place;
 use crate::pipeline::lane::LaneEnd;
 
 /// Records of a seed.
@@ -19,6 +20,16 @@ const ACTS: [Act; 5] = [
     Act::Malformed,
     Act::Limit,
 ];
+
+/// Where a lane goes on that is misplaced: for a while, or to the end.
+pub(super) fn elsewhere(place: Place, dice: &mut Dice) -> Place {
+    match place {
+        Place::Home => Place::Quarantine {
+            calm: Duration::from_millis(dice.pick(&[10, 100, 600_000])),
+        },
+        Place::Quarantine { .. } => Place::Home,
+    }
+}
 
 /// Runs one seed; returns what is wrong in the end, and the faults that were left unused.
 async fn run(seed: u64, broken: Broken) -> Vec<String> {
@@ -40,7 +51,7 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
     let mut tries = 0;
     loop {
         tries += 1;
-        if tries > 60 {
+        if tries > 90 {
             return vec![format!("no end in sight at {}", world.position().await)];
         }
         let mut cuts = vec![];
@@ -65,6 +76,7 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
             }
             // An operator mends what the database refuses, and starts again.
             LaneEnd::Stopped(_) => world.store.lock().refused.clear(),
+            LaneEnd::Misplaced(_) => world.place.set(elsewhere(world.place.get(), &mut dice)),
             LaneEnd::Done | LaneEnd::Fenced(_) | LaneEnd::Behind(_) => {}
         }
     }

@@ -1,11 +1,13 @@
 //! A release on trial beside the one in charge, and the numbers of releases side by side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::guest::{Act, FakePlugin};
 use super::stand::{Acts, Host, Stand, beside, id, until};
 use super::world::{Sinks, batch, on_a_shard, plan};
 use crate::manifest::{DataPolicy, ErrorPolicy};
+use crate::pipeline::conduct::Place;
 use crate::pipeline::lane::{LaneEnd, Mode};
 use crate::pipeline::{Desired, Differences, Release};
 
@@ -154,6 +156,9 @@ fn a_shadow_that_stops_stops_alone() {
     for act in [Act::Fatal, Act::Endless] {
         on_a_shard(async {
             let stand = Stand::new(Sinks::Here, mixed).await;
+            // Where a call past its time is waited for.
+            let calm = Duration::from_secs(600);
+            stand.place.set(Place::Quarantine { calm });
             let bad = trial(
                 "bad",
                 move |offset| if offset == 15 { act } else { mixed(offset) },

@@ -1,7 +1,7 @@
 //! One partition from claim to claim under several releases: what the tests of swaps share, and what has to hold
 //! of every one of them. A [`Stand`] outlives the hosts that process its partition; [`Stand::host`] is one of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::world::{Sinks, millis, plan};
 use crate::anchor::{Anchor, Claim, Cut, Ledger, Pin, Stored};
 use crate::error::{Error, Retry};
 use crate::manifest::{DataPolicy, ErrorPolicy};
+use crate::pipeline::conduct::Place;
 use crate::pipeline::counters::Counters;
 use crate::pipeline::lane::{LaneEnd, Mode};
 use crate::pipeline::segments::Partition;
@@ -151,6 +152,8 @@ pub(super) struct Stand {
     pub(super) store: Shared,
     pub(super) counters: Arc<Counters>,
     pub(super) desired: watch::Sender<Desired>,
+    /// Where the next host's lanes run.
+    pub(super) place: Cell<Place>,
     /// Upgrades in the order they were asked for, the first included.
     pub(super) asked: RefCell<Vec<i64>>,
     begun: (
@@ -205,6 +208,7 @@ impl Stand {
             store,
             counters: Arc::new(Counters::new()),
             desired: watch::channel(Desired::only(first)).0,
+            place: Cell::new(Place::Home),
             asked: RefCell::new(vec![1]),
             begun: (begun, RefCell::new(begins)),
             events: RefCell::default(),
@@ -238,6 +242,7 @@ impl Stand {
         let partition = Partition {
             pipeline: "p".into(),
             claim: claim.clone(),
+            place: self.place.get(),
             surroundings: Arc::clone(&self.scene) as Arc<dyn Surroundings>,
             desired: self.desired.subscribe(),
             mode: mode.subscribe(),

@@ -662,3 +662,62 @@ fn what_only_another_host_can_replay_ends_the_run_so_that_it_gets_it() {
     }
     assert_eq!(told, [(1, 0)]);
 }
+
+/// Uses the CPU for a time, as what a guest's output costs the host.
+fn burn(time: Duration) {
+    let begun = crate::clock::thread_time();
+    while crate::clock::thread_time() - begun < time {}
+}
+
+#[test]
+fn a_lane_that_misbehaves_goes_on_in_quarantine_and_its_neighbour_feels_nothing() {
+    // What goes past a limit is dropped half done; what only took long is finished first.
+    for (guilty, again) in [(Act::Limit, 0), (Act::Row, 60)] {
+        let ran: Arc<Mutex<Vec<(i64, String)>>> = Arc::default();
+        let noted = Arc::clone(&ran);
+        let world = World::new(Sinks::Here, move |offset| {
+            let thread = std::thread::current();
+            let on = thread.name().unwrap().to_owned();
+            noted.lock().push((offset, on));
+            if offset != 50 {
+                return Act::Row;
+            }
+            if guilty == Act::Row {
+                burn(Duration::from_millis(80));
+            }
+            guilty
+        });
+        let store = Arc::clone(&world.store);
+        let counters = Arc::clone(&world.counters);
+        play(&world, move |stage| {
+            stage.assign(&[0, 1]);
+            let mut started = [stage.started(), stage.started()];
+            started.sort_by_key(|started| started.0);
+            let [(_, _, first), (_, _, neighbour)] = started;
+            first.send(batch(0, 0..60)).unwrap();
+            let (partition, position, moved) = stage.started();
+            assert_eq!((partition, position), (0, again));
+            moved.send(batch(0, again..70)).unwrap();
+            neighbour.send(batch(1, 0..10)).unwrap();
+            eventually(|| store.lock().committed.len() == 2 + usize::from(again > 0));
+            let quarantined = counters.lanes().into_iter();
+            let quarantined: Vec<_> = quarantined.map(|lane| lane.quarantined).collect();
+            assert_eq!(quarantined, [true, false]);
+        })
+        .unwrap();
+        assert_eq!(positions(&world), [70, 10]);
+        let totals = world.totals();
+        let dead = u64::from(guilty == Act::Limit);
+        assert_eq!((totals.received, totals.dead), (80, dead));
+        let on = |offset| {
+            let all = ran.lock().clone();
+            let all = all.into_iter().filter(|(ran, _)| *ran == offset);
+            all.map(|(_, on)| on).collect::<Vec<_>>()
+        };
+        assert!(on(65).iter().all(|on| on == "quarantine"), "{guilty:?}");
+        assert!(on(5).contains(&"shard-1".to_owned()), "the neighbour stays");
+        let at_home = on(50).iter().filter(|on| *on == "shard-0").count();
+        // Once (a row asks twice what to do): it is bisected where it disturbs nobody.
+        assert!((1..=2).contains(&at_home), "{guilty:?} {at_home}");
+    }
+}

@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use super::fakes::Broken;
 use super::guest::Act;
+use super::random::elsewhere;
 use super::seeds::{Dice, FAULTS, act, none_fails, some_fail_without};
 use super::stand::{Host, Stand, batch_of, beside};
 use super::world::Sinks;
 use crate::error::Blame;
+use crate::pipeline::conduct::Place;
 use crate::pipeline::lane::{LaneEnd, Mode};
 
 /// Records of a seed.
 const RECORDS: usize = 40;
 
-const ACTS: [Act; 3] = [Act::Filter, Act::Reject, Act::Trap];
+const ACTS: [Act; 4] = [Act::Filter, Act::Reject, Act::Trap, Act::Limit];
 
 /// Offsets with gaps, most of them far apart, so that a grant covers a few records only.
 fn log(dice: &mut Dice) -> Vec<i64> {
@@ -106,14 +108,19 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
     let patience = Duration::from_secs(if broken == Broken::Nothing { 10 } else { 1 });
     let sinks = dice.pick(&[Sinks::Here, Sinks::Both, Sinks::Both, Sinks::Ahead]);
     let mut log = log(&mut dice);
-    let stand = Stand::new(sinks, move |offset| act(seed, offset, &ACTS)).await;
+    let end = log.last().map_or(0, |last| last + 1);
+    // What comes in quiet times leaves a lane where it is.
+    let acts = move |offset| match act(seed, offset, &ACTS) {
+        Act::Limit if offset >= end => Act::Trap,
+        act => act,
+    };
+    let stand = Stand::new(sinks, acts).await;
     script(&stand, &mut dice, broken);
     let newest = Cell::new(1);
-    let end = log.last().map_or(0, |last| last + 1);
     let mut tries = 0;
     while stand.position() < end {
         tries += 1;
-        if tries > 60 {
+        if tries > 120 {
             return vec![format!("no end in sight at {}", stand.position())];
         }
         let mut host = stand.host().await;
@@ -157,6 +164,9 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
             Ok(Some(Ok(LaneEnd::Stopped(error)))) if error.blame() == Blame::Bug => {
                 return vec![error.to_string()];
             }
+            Ok(Some(Ok(LaneEnd::Misplaced(_)))) => {
+                stand.place.set(elsewhere(stand.place.get(), &mut dice));
+            }
             _ => {}
         }
     }
@@ -179,6 +189,7 @@ async fn quiet(
         store.grants.clear();
         store.settle_faults.clear();
     }
+    stand.place.set(Place::Home);
     let mut host = stand.host().await;
     let idle = async |release: i64| {
         let said = async {

@@ -18,6 +18,7 @@ use crate::manifest::{
     CassandraTable, Create, DataPolicy, ErrorPolicy, Field, FieldSource, Format, Input, KeyFormat,
     Limits, Mode as TableMode, PostgresTable, Route, Start, Target, Tombstones,
 };
+use crate::pipeline::conduct::{Conduct, Place};
 use crate::pipeline::counters::{Counters, Totals};
 use crate::pipeline::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, LaneOutcome, Mode};
 use crate::pipeline::ownership::Ownership;
@@ -169,6 +170,8 @@ pub(super) struct World {
     pub(super) counters: Arc<Counters>,
     pub(super) errors: ErrorPolicy,
     pub(super) mode: watch::Sender<Mode>,
+    /// Where the next lane runs.
+    pub(super) place: Cell<Place>,
     commands: blocking::Sender<SourceCommand>,
     _commanded: blocking::Receiver<SourceCommand>,
 }
@@ -198,6 +201,7 @@ impl World {
                 max_rate: None,
             },
             mode: watch::channel(Mode::Run).0,
+            place: Cell::new(Place::Home),
             commands,
             _commanded: commanded,
         }
@@ -224,7 +228,9 @@ impl World {
         let release = self.release();
         let decoder = Decoder::new(&self.plan.input.input).unwrap();
         let plugin = Arc::clone(&release.plugin);
-        Processor::new(Arc::from("t"), decoder, Arc::clone(&release.routes), plugin)
+        let conduct = Rc::new(Conduct::new(self.place.get()));
+        let (topic, routes) = (Arc::from("t"), Arc::clone(&release.routes));
+        Processor::new(topic, decoder, routes, plugin, conduct)
     }
 
     /// Claims partition 0 and makes its lane.
@@ -253,7 +259,9 @@ impl World {
             carried: None,
         };
         let (inlet, outlet) = source::channel();
-        let lane = Lane::new(Arc::new(context), takes, desired, self.mode.subscribe());
+        let conduct = Rc::new(Conduct::new(self.place.get()));
+        let mode = self.mode.subscribe();
+        let lane = Lane::new(Arc::new(context), takes, desired, mode, &conduct);
         (OneLane(lane.unwrap()), inlet, outlet, next)
     }
 
