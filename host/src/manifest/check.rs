@@ -12,7 +12,7 @@ use super::hand::read_type;
 use super::input::{self, DraftInput};
 use super::policy;
 use super::route::{self, DraftRoute};
-use super::types::{ConfigItem, Delivery, ErrorPolicy, Limits, Manifest};
+use super::types::{ConfigItem, Delivery, ErrorPolicy, Limits, Manifest, Route, Target};
 use crate::toml_check::names::{self, did_you_mean};
 use crate::toml_check::{At, Entry, Problem, Problems, Report, Section};
 
@@ -79,7 +79,7 @@ struct Draft<'a> {
     root: Section<'a>,
     limits: Limits,
     errors: ErrorPolicy,
-    delivery: Delivery,
+    delivery: Option<Delivery>,
 }
 
 fn outlined(report: &Report<'_>) -> Option<Outline> {
@@ -236,6 +236,19 @@ fn join(draft: Draft<'_>, described: Described) -> Manifest {
             .collect(),
     );
     let config = config(draft.config.as_ref(), described.config);
+    let routes: Vec<Route> = routes
+        .into_iter()
+        .filter_map(|(here, there)| here.complete(there))
+        .collect();
+    // Unasked, a plugin asks for what its sinks can give.
+    let topics = routes
+        .iter()
+        .any(|route| matches!(route.target, Target::Kafka(_)));
+    let usual = if topics {
+        Delivery::AtLeastOnce
+    } else {
+        Delivery::ExactlyOnce
+    };
     let manifest = Manifest {
         name: outline.name,
         version: outline.version,
@@ -247,14 +260,11 @@ fn join(draft: Draft<'_>, described: Described) -> Manifest {
             .into_iter()
             .map(|(here, there)| here.complete(there))
             .collect(),
-        routes: routes
-            .into_iter()
-            .filter_map(|(here, there)| here.complete(there))
-            .collect(),
+        routes,
         config,
         limits: draft.limits,
         errors: draft.errors,
-        delivery: draft.delivery,
+        delivery: draft.delivery.unwrap_or(usual),
     };
     root.finish();
     manifest

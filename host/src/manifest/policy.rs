@@ -88,7 +88,7 @@ fn rate(text: &str) -> Option<(f64, u32)> {
 }
 
 /// `delivery`, a word at the top level.
-pub(super) fn delivery(root: &Section<'_>) -> Delivery {
+pub(super) fn delivery(root: &Section<'_>) -> Option<Delivery> {
     if let Some(entry) = root.entry("delivery")
         && matches!(entry.value.value, DeValue::Table(_))
     {
@@ -97,12 +97,12 @@ pub(super) fn delivery(root: &Section<'_>) -> Delivery {
                 .label("not a section")
                 .hint("write delivery = \"exactly-once\" above the first section"),
         );
-        return Delivery::ExactlyOnce;
+        return None;
     }
     let words = [
         ("exactly-once", Delivery::ExactlyOnce),
         ("at-least-once", Delivery::AtLeastOnce),
     ];
     let found = root.choice("delivery", &words);
-    found.map_or(Delivery::ExactlyOnce, |found| found.value)
+    found.map(|found| found.value)
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::config::{Config, ConnectionKind, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::Error;
-use crate::manifest::{Input, Limits, Manifest, Mode, Route, Target};
+use crate::manifest::{Delivery, Input, Limits, Manifest, Mode, Route, Target};
 
 /// What will run.
 #[derive(Clone, Debug)]
@@ -82,6 +82,8 @@ pub enum Guarantee {
     ExactlyOnce,
     /// The sink ends as a failure-free run would have left it; right after a failure it may lag or lead.
     ConvergesExactlyOnce,
+    /// Nothing is lost; after a failure a message may stand there again, with the same coordinates.
+    AtLeastOnce,
     /// Nothing is written.
     Nothing,
 }
@@ -91,6 +93,7 @@ impl fmt::Display for Guarantee {
         f.write_str(match self {
             Self::ExactlyOnce => "exactly once",
             Self::ConvergesExactlyOnce => "converges to exactly once",
+            Self::AtLeastOnce => "at least once",
             Self::Nothing => "discarded",
         })
     }
@@ -107,15 +110,10 @@ impl fmt::Display for AnchorPlan {
 }
 
 impl RoutePlan {
-    /// Key columns (indices) of the bound table; empty where rows are appended or discarded.
+    /// Key columns (indices) of the bound table or topic; empty where there is no key.
     #[must_use]
     pub fn key(&self) -> Vec<usize> {
-        match &self.route.target {
-            Target::Postgres(table) => table.key.clone(),
-            Target::Cassandra(table) => {
-                [table.partition_key.clone(), table.clustering_key.clone()].concat()
-            }
-        }
+        self.route.target.key()
     }
 
     /// Guard column (index).
@@ -123,7 +121,7 @@ impl RoutePlan {
     pub fn guard(&self) -> Option<usize> {
         match &self.route.target {
             Target::Postgres(table) => table.guard,
-            Target::Cassandra(_) => None,
+            Target::Cassandra(_) | Target::Kafka(_) => None,
         }
     }
 
@@ -133,25 +131,21 @@ impl RoutePlan {
         match &self.route.target {
             Target::Postgres(table) => table.mode == Mode::Upsert,
             Target::Cassandra(_) => true,
+            // Every row is a message: what a reader sees must not depend on where a batch ends.
+            Target::Kafka(_) => false,
         }
     }
 
-    /// The bound table.
+    /// The bound table or topic.
     #[must_use]
     pub fn table(&self) -> &str {
-        match &self.route.target {
-            Target::Postgres(table) => &table.table,
-            Target::Cassandra(table) => &table.table,
-        }
+        self.route.target.place()
     }
 
-    /// `postgres` or `cassandra`.
+    /// `postgres`, `cassandra` or `kafka`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match &self.route.target {
-            Target::Postgres(_) => "postgres",
-            Target::Cassandra(_) => "cassandra",
-        }
+        self.route.target.kind()
     }
 }
 
@@ -173,9 +167,13 @@ impl Plan {
         let kinds: Vec<(&str, ConnectionKind)> = manifest
             .routes
             .iter()
-            .map(|route| match route.target {
-                Target::Postgres(_) => (route.name.as_str(), ConnectionKind::Postgres),
-                Target::Cassandra(_) => (route.name.as_str(), ConnectionKind::Cassandra),
+            .map(|route| {
+                let kind = match route.target {
+                    Target::Postgres(_) => ConnectionKind::Postgres,
+                    Target::Cassandra(_) => ConnectionKind::Cassandra,
+                    Target::Kafka(_) => ConnectionKind::Kafka,
+                };
+                (route.name.as_str(), kind)
             })
             .collect();
         let bindings = config.bind(pipeline, &inputs, &kinds)?;
@@ -191,6 +189,10 @@ impl Plan {
             guarantee(plan, &anchor);
         }
         let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
+        topics(config, &input, &routes)
+            .map_err(|(detail, hint)| Error::config(what(), detail).hint(hint))?;
+        honoured(manifest, &routes)
+            .map_err(|(detail, hint)| Error::config(what(), detail).hint(hint))?;
         if input.input.headers && !pipeline.grants.iter().any(|grant| grant == "headers") {
             crate::telemetry::denied(
                 &pipeline.name,
@@ -279,9 +281,16 @@ fn plan_route(route: &Route, bound: &RouteBinding) -> (RoutePlan, Option<String>
                 match &mut route.target {
                     Target::Postgres(table) => table.table.clone_from(bound),
                     Target::Cassandra(table) => table.table.clone_from(bound),
+                    Target::Kafka(topic) => topic.topic.clone_from(bound),
                 }
             }
             (Binding::Ahead(connection.clone()), Some(connection.clone()))
+        }
+        RouteBinding::Topic { kafka, topic } => {
+            if let (Some(bound), Target::Kafka(topic)) = (topic, &mut route.target) {
+                topic.topic.clone_from(bound);
+            }
+            (Binding::Ahead(kafka.clone()), Some(kafka.clone()))
         }
     };
     let plan = RoutePlan {
@@ -293,20 +302,71 @@ fn plan_route(route: &Route, bound: &RouteBinding) -> (RoutePlan, Option<String>
     (plan, connection)
 }
 
+/// Refuses a loop, and two routes whose messages nobody could tell apart.
+fn topics(
+    config: &Config,
+    input: &InputPlan,
+    routes: &[RoutePlan],
+) -> Result<(), (String, &'static str)> {
+    // Two names may stand for one cluster.
+    let brokers = |name: &str| config.kafka.get(name).map(|cluster| &cluster.brokers);
+    let same = |one: &str, other: &str| one == other || brokers(one) == brokers(other);
+    let mut written: Vec<(&str, &str, &str)> = Vec::new();
+    for plan in routes {
+        let (Binding::Ahead(kafka), Target::Kafka(topic)) = (&plan.binding, &plan.route.target)
+        else {
+            continue;
+        };
+        let (name, topic) = (&plan.route.name, &topic.topic);
+        if *topic == input.topic && same(kafka, &input.kafka) {
+            let detail = format!("route {name:?} writes topic {topic:?}, which the pipeline reads");
+            let hint = "bind the route to another topic: what it wrote would come back for ever";
+            return Err((detail, hint));
+        }
+        let other = written
+            .iter()
+            .find(|(_, cluster, there)| there == topic && same(cluster, kafka));
+        if let Some((other, ..)) = other {
+            let detail = format!("routes {other:?} and {name:?} both write topic {topic:?}");
+            let hint = "bind one of them to another topic: their messages would carry the same coordinates";
+            return Err((detail, hint));
+        }
+        written.push((name, kafka, topic));
+    }
+    Ok(())
+}
+
+/// Refuses a plugin that asks for more than a topic beside a database gives.
+fn honoured(manifest: &Manifest, routes: &[RoutePlan]) -> Result<(), (String, &'static str)> {
+    let less = routes
+        .iter()
+        .find(|plan| plan.guarantee == Guarantee::AtLeastOnce);
+    match less {
+        Some(plan) if manifest.delivery == Delivery::ExactlyOnce => Err((
+            format!(
+                "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} to a topic is {}: {}",
+                manifest.name, plan.route.name, plan.guarantee, plan.why
+            ),
+            "write delivery = \"at-least-once\" in the manifest and let readers drop repeats, or bind the route to \
+             \"discard\"",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Postgres where a route goes there, else Cassandra, else memory.
 fn choose_anchor(
     pipeline: &str,
     routes: &[(RoutePlan, Option<String>)],
 ) -> Result<AnchorPlan, Error> {
-    let bound = |postgres: bool| {
+    let bound = |kind: &'static str| {
         routes.iter().filter_map(move |(plan, connection)| {
-            let there = matches!(plan.route.target, Target::Postgres(_)) == postgres;
-            connection.as_ref().filter(|_| there)
+            connection.as_ref().filter(|_| plan.kind() == kind)
         })
     };
     let what = || format!("plan pipeline {pipeline:?}");
-    if let Some(name) = bound(true).next() {
-        return match bound(true).find(|other| *other != name) {
+    if let Some(name) = bound("postgres").next() {
+        return match bound("postgres").find(|other| *other != name) {
             None => Ok(AnchorPlan::Postgres(name.clone())),
             Some(other) => {
                 let detail = format!("routes go to two Postgres databases, {name:?} and {other:?}");
@@ -315,10 +375,17 @@ fn choose_anchor(
             }
         };
     }
-    let Some(name) = bound(false).next() else {
+    let Some(name) = bound("cassandra").next() else {
+        if bound("kafka").next().is_some() {
+            let detail =
+                "it writes to Kafka only, and no database is there that could hold the position";
+            return Err(Error::config(what(), detail).hint(
+                "write a table too, in Postgres or Cassandra; transactions of Kafka are not used yet",
+            ));
+        }
         return Ok(AnchorPlan::Memory);
     };
-    match bound(false).find(|other| *other != name) {
+    match bound("cassandra").find(|other| *other != name) {
         None => Ok(AnchorPlan::Cassandra(name.clone())),
         Some(other) => {
             let detail = format!(
@@ -340,6 +407,10 @@ fn guarantee(plan: &mut RoutePlan, anchor: &AnchorPlan) {
             plan.binding = Binding::Here;
             plan.guarantee = Guarantee::ExactlyOnce;
             plan.why = "rows, dead letters and the position commit in one transaction";
+        }
+        (Target::Kafka(_), _) => {
+            plan.guarantee = Guarantee::AtLeastOnce;
+            plan.why = "written ahead and acknowledged; the position commits after, so a message may come again, with the same wasmill-coordinates header to drop it by";
         }
         (Target::Cassandra(_), AnchorPlan::Postgres(_)) => {
             plan.guarantee = Guarantee::ConvergesExactlyOnce;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Ceilings;
-use crate::manifest::{ConfigItem, Delivery, Input, Limits, Manifest, Route, Target};
+use crate::manifest::{ConfigItem, Delivery, Input, Limits, Manifest, Route};
 use crate::plugin::Facts;
 use crate::record::Column;
 
@@ -85,7 +85,7 @@ pub struct InputReport {
 pub struct RouteReport {
     /// Logical name.
     pub name: String,
-    /// `postgres` or `cassandra`.
+    /// `postgres`, `cassandra` or `kafka`.
     pub sink: String,
     /// Table unless bound to another.
     pub table: String,
@@ -229,20 +229,14 @@ fn input(input: &Input) -> InputReport {
 }
 
 fn route(route: &Route) -> RouteReport {
-    let (sink, table, key) = match &route.target {
-        Target::Postgres(table) => ("postgres", &table.table, table.key.clone()),
-        Target::Cassandra(table) => (
-            "cassandra",
-            &table.table,
-            [table.partition_key.clone(), table.clustering_key.clone()].concat(),
-        ),
-    };
     RouteReport {
         name: route.name.clone(),
-        sink: sink.to_owned(),
-        table: table.clone(),
+        sink: route.target.kind().to_owned(),
+        table: route.target.place().to_owned(),
         columns: route.columns.iter().map(column).collect(),
-        key: key
+        key: route
+            .target
+            .key()
             .into_iter()
             .map(|index| route.columns[index].name.clone())
             .collect(),
