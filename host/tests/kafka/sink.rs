@@ -327,6 +327,13 @@ fn a_topic_that_was_deleted_stops_the_lane() {
 }
 
 #[test]
+fn a_topic_of_real_kafka_that_was_deleted_stops_the_lane() {
+    if let Some(brokers) = real() {
+        absent(&brokers, &fresh("deleted"));
+    }
+}
+
+#[test]
 fn a_message_the_topic_refuses_stops_the_lane_and_is_not_tried_for_ever() {
     let Some(brokers) = real() else { return };
     let name = fresh("small");
