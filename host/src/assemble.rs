@@ -14,6 +14,7 @@ mod plans;
 mod publish;
 mod releases;
 mod running;
+mod servers;
 mod world;
 
 pub use host::Host;

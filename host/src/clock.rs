@@ -1,6 +1,9 @@
-//! Time and patience: the wall clock in the units we use, and the pause between attempts.
+//! Time and patience: the wall clock in the units we use, the processor time of a piece of work, and the pause
+//! between attempts.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Microseconds since 1970-01-01 UTC by the host's clock.
 #[must_use]
@@ -9,6 +12,28 @@ pub fn now_micros() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Runs a future and tells how much processor time its own polls took: neither what the thread did between them, nor
+/// what kept the thread from a processor, is in it. Two short system calls a poll.
+pub async fn on_cpu<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let mut future = std::pin::pin!(future);
+    let mut spent = Duration::ZERO;
+    let output = std::future::poll_fn(|context| {
+        let before = thread_time();
+        let polled = future.as_mut().poll(context);
+        spent += thread_time().saturating_sub(before);
+        polled
+    })
+    .await;
+    (output, spent)
+}
+
+/// Processor time of this thread so far.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The first pause.
@@ -59,6 +84,28 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Keeps the thread on its processor for so long.
+    fn burn(time: Duration) {
+        let before = thread_time();
+        while thread_time() - before < time {}
+    }
+
+    #[test]
+    fn only_its_own_polls_are_a_futures_processor_time() {
+        let (own, foreign) = (Duration::from_millis(20), Duration::from_millis(300));
+        let work = async {
+            burn(own);
+            tokio::task::yield_now().await;
+            std::thread::sleep(foreign);
+            burn(own);
+        };
+        let neighbour = async { burn(foreign) };
+        let both = futures_util::future::join(on_cpu(work), neighbour);
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let (((), spent), ()) = runtime.expect("no I/O to set up").block_on(both);
+        assert!(spent >= own * 2 && spent < foreign, "{spent:?}");
+    }
 
     #[test]
     fn pauses_grow_to_the_longest_and_never_vanish() {

@@ -63,7 +63,10 @@ pub mod metric {
     /// By pipeline.
     pub const RETRIES: Name = ("wasmill_retries", "Attempts that had to be repeated");
     /// By pipeline.
-    pub const GUEST_SECONDS: Name = ("wasmill_guest_seconds", "Time spent in the plugin");
+    pub const GUEST_SECONDS: Name = (
+        "wasmill_guest_seconds",
+        "Processor time spent decoding, in the plugin and checking",
+    );
     /// By pipeline and class.
     pub const ERRORS: Name = ("wasmill_errors", "Failures by class");
     /// By pipeline and code.
@@ -77,6 +80,11 @@ pub mod metric {
     pub const PARTITION_LAG: Name = (
         "wasmill_partition_lag_records",
         "Records between the position and the end of a partition",
+    );
+    /// By pipeline, partition and outcome: `emitted`, `filtered`, `dead`.
+    pub const LEDGER: Name = (
+        "wasmill_ledger_records",
+        "What became of every record below the position of a partition this host owns, as stored with it",
     );
     /// By pipeline.
     pub const MEMORY: Name = (

@@ -1,8 +1,8 @@
-//! What plugins cost that have nothing to do: how long a host that holds many takes to be ready after a restart, and
-//! how much memory one adds.
+//! What plugins cost that have nothing to do (uploaded, deployed and paused, running without records): how long a host
+//! that holds many takes to be ready after a restart, and how much memory one adds.
 //!
 //! `idle_cost [--plugins 50] [--restarts 5]`; the report, in Markdown, on standard output. Ends with 1 when a bound
-//! does not hold. Bounds are for the release build; another build is told apart and only reported.
+//! does not hold. What is promised is promised of the release build; any other is held to looser bounds.
 #![allow(clippy::unwrap_used, reason = "a panic is how a check fails")]
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
@@ -15,11 +15,25 @@ use wasmill_tests::site::Plot;
 use wasmill_tests::swaps::median_and_max;
 use wasmill_tests::{Site, Stage, versioned, versions};
 
-/// A host that holds 50 plugins is ready again within this.
-const READY: Duration = Duration::from_millis(300);
+/// What is held to.
+struct Bounds {
+    /// A host that holds 50 plugins is ready again within this: the median of its restarts.
+    ready: Duration,
+    /// The most memory a plugin adds that has nothing to do, bytes.
+    idle: u64,
+}
 
-/// The most memory a plugin adds that has nothing to do, bytes.
-const IDLE: u64 = 1 << 20;
+/// What is promised.
+const RELEASE: Bounds = Bounds {
+    ready: Duration::from_millis(300),
+    idle: 1 << 20,
+};
+
+/// Of a build that is not the one to be measured, on a machine that may be busy: only a mistake goes past it.
+const DEVELOPMENT: Bounds = Bounds {
+    ready: Duration::from_millis(900),
+    idle: 5 << 18,
+};
 
 /// How long a host is left alone before its memory is looked at.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -111,11 +125,13 @@ async fn main() -> anyhow::Result<()> {
     let (running, with_running) = restarts(&site, options.restarts);
 
     let each = |resident: u64| resident.saturating_sub(without) / u64::from(options.plugins.max(1));
-    let release = !cfg!(debug_assertions);
+    let (build, bounds) = match cfg!(debug_assertions) {
+        true => ("development", DEVELOPMENT),
+        false => ("release", RELEASE),
+    };
     println!(
-        "# Idle cost of {} plugins, {} build\n",
-        options.plugins,
-        if release { "release" } else { "debug" }
+        "# Idle cost of {} plugins, {build} build\n",
+        options.plugins
     );
     println!(
         "An upload, compiled and checked, takes {upload:.0?}. A host without plugins holds {:.1} MB. In the process that \
@@ -127,7 +143,10 @@ async fn main() -> anyhow::Result<()> {
         each(resumed) >> 10,
     );
     println!(
-        "| after a restart | ready, median | slowest | resident | a plugin adds |\n|---|---|---|---|---|"
+        "| after a restart | ready, median | slowest | within {:?} | resident | a plugin adds | at most {} kB |\n\
+         |---|---|---|---|---|---|---|",
+        bounds.ready,
+        bounds.idle >> 10
     );
     let rows = [
         ("none", &empty, without),
@@ -135,35 +154,27 @@ async fn main() -> anyhow::Result<()> {
         ("deployed, paused", &paused, with_paused),
         ("deployed, running, no records", &running, with_running),
     ];
+    let mut broken = false;
     for (what, times, resident) in rows {
         let (median, max) = median_and_max(times).expect("at least one restart");
+        let (quick, small) = (median <= bounds.ready, each(resident) <= bounds.idle);
         println!(
-            "| {what} | {median:.0?} | {max:.0?} | {:.1} MB | {} kB |",
+            "| {what} | {median:.0?} | {max:.0?} | {} | {:.1} MB | {} kB | {} |",
+            verdict(quick),
             megabytes(resident),
-            each(resident) >> 10
+            each(resident) >> 10,
+            verdict(small),
         );
+        broken |= !(quick && small);
     }
-    let slow = [&known, &paused]
-        .into_iter()
-        .filter_map(|times| median_and_max(times))
-        .any(|(median, _)| median > READY);
-    let fat = each(with_known) > IDLE || each(with_paused) > IDLE;
-    println!("\n| check | |\n|---|---|");
-    let verdict = |broken: bool| match (broken, release) {
-        (false, _) => "holds",
-        (true, true) => "**BROKEN**",
-        (true, false) => "not held by this build",
-    };
-    println!("| ready within {READY:?} | {} |", verdict(slow));
-    println!(
-        "| an idle plugin adds at most {} MB | {} |",
-        IDLE >> 20,
-        verdict(fat)
-    );
-    if release && (slow || fat) {
+    if broken {
         std::process::exit(1);
     }
     Ok(())
+}
+
+fn verdict(holds: bool) -> &'static str {
+    if holds { "yes" } else { "**NO**" }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -64,6 +64,14 @@ pub fn differing() -> Version {
     }
 }
 
+/// The guest `wasteful`: version 4.0.0 of the same plugin.
+pub fn wasteful() -> Version {
+    Version {
+        number: "4.0.0".to_owned(),
+        file: artifact::plugin("tests/guests/wasteful"),
+    }
+}
+
 /// A built version of [`NAME`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {

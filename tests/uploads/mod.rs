@@ -6,10 +6,12 @@ mod cache_full;
 mod canary;
 mod command_line;
 mod control_topic;
+mod gitops;
 mod refused;
 mod shadow;
 mod swap;
 mod three_hosts;
+mod warnings;
 mod written_ahead;
 
 use std::collections::BTreeMap;

@@ -340,3 +340,28 @@ async fn limits_may_be_narrowed_but_not_widened_past_the_manifest() {
     let narrow = site.api.deploy("hog", "memory-hog@0.1.0", overlay("16MB"));
     narrow.unwrap().ok();
 }
+
+#[tokio::test]
+async fn a_plugin_that_asks_for_more_than_the_host_has_is_refused_at_upload() {
+    let stage = stage(1).await;
+    let plot = Plot {
+        more: "[ceilings]\nmemory = \"16MB\"\n".to_owned(),
+        ..Plot::new("small")
+    };
+    let site = Site::new(&stage, &plot);
+    let (mut running, _) = site.up();
+    let bytes = std::fs::read(&versions::version(0).file).unwrap();
+    let answer = site.api.upload(&bytes).unwrap();
+    let said = answer.refused();
+    assert_eq!(answer.status, 422, "{said}");
+    for words in [
+        "limits.memory = 64MiB",
+        "ceiling is 16MB",
+        "plugin.toml",
+        "[ceilings]",
+    ] {
+        assert!(said.contains(words), "{words:?} is said: {said}");
+    }
+    assert_eq!(stored(&site), 0);
+    running.alive().unwrap();
+}

@@ -24,8 +24,6 @@ pub enum Kind {
     TooLarge,
     /// Brokers, databases or the host itself are not there now; trying again helps (503).
     Unavailable,
-    /// Not with this role, or not with this signature (403).
-    Forbidden,
     /// An invariant of ours does not hold (500).
     Bug,
 }

@@ -282,9 +282,17 @@ fn tolerable(tolerance: Option<&Tolerance>) -> Result<(), Trouble> {
         ("latency_times", tolerance.latency_times, 1.0..=f64::MAX),
     ];
     for (name, value, range) in ranges {
-        if value.is_some_and(|value| !range.contains(&value)) {
-            return Err(refused(format!("canary.tolerance.{name} is out of range")));
-        }
+        let Some(value) = value.filter(|value| !range.contains(value)) else {
+            continue;
+        };
+        let (least, most) = range.into_inner();
+        let allowed = if most < f64::MAX {
+            format!("from {least} to {most}")
+        } else {
+            format!("{least} or more")
+        };
+        let detail = format!("canary.tolerance.{name} = {value} is not {allowed}");
+        return Err(refused(detail));
     }
     Ok(())
 }

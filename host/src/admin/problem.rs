@@ -193,7 +193,6 @@ impl From<Refusal> for Trouble {
             (Kind::Refused, _) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             (Kind::TooLarge, _) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
             (Kind::Unavailable, _) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            (Kind::Forbidden, _) => (StatusCode::FORBIDDEN, "forbidden"),
             (Kind::Bug, _) => {
                 tracing::error!(%error, hint = error.hint_text(), "request failed on a bug");
                 return Self::bug();

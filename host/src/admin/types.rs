@@ -11,10 +11,12 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use crate::control::CanaryRules;
+
 pub use status::{
     CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, HostPipeline, HostStatus,
-    Lag, LastError, Latency, PartitionStatus, PipelineState, PipelineStatus, Rates, Readiness,
-    RowDifference, ShadowReport, Totals,
+    Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState, PipelineStatus, Rates,
+    Readiness, RowDifference, ShadowReport, Totals,
 };
 
 /// An answer of RFC 9457 (`application/problem+json`): every error of the API has this shape.
@@ -185,7 +187,7 @@ pub struct Tolerance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0.0)]
     pub rows_share: Option<f64>,
-    /// Times the guest time a record, e.g. 3.
+    /// Times the processor time a record, e.g. 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1.0)]
     pub cpu_times: Option<f64>,
@@ -348,11 +350,11 @@ pub struct AuditEntry {
 }
 
 fn default_canary_seconds() -> u64 {
-    60
+    CanaryRules::default().for_ms / 1000
 }
 
 fn default_canary_records() -> u64 {
-    1000
+    CanaryRules::default().min_records
 }
 
 /// Reads an object or null: serde reads a struct from an array of its fields, too, and the document does not.

@@ -5,10 +5,12 @@
 //! the only way to move a position. Adapters live in `postgres` and `cassandra`; [`MemoryAnchor`] holds nothing past the process.
 
 pub mod cuts;
+mod ledger;
 mod memory;
 #[cfg(test)]
 mod model_tests;
 
+pub use ledger::Ledger;
 pub use memory::MemoryAnchor;
 
 use futures_util::future::LocalBoxFuture;
@@ -96,6 +98,8 @@ pub struct Claim {
     pub reserved: i64,
     /// Last write time given to a record below `next`, microseconds; see [`crate::sink::AheadRows::stamps`].
     pub hlc: i64,
+    /// What became of every record below `next`.
+    pub ledger: Ledger,
     /// Which release processes from where; empty before the first pin.
     pub cuts: Vec<Cut>,
     /// Identity of the topic the position belongs to, where the broker tells one.
@@ -137,6 +141,8 @@ pub struct Flight<'a> {
     pub reserved: i64,
     /// Last write time given to a record below `to`.
     pub hlc: i64,
+    /// What became of every record below `to`.
+    pub ledger: Ledger,
     /// Where dead letters find their bytes.
     pub batch: &'a Batch,
     /// Write time of each record of `batch` by its index, as [`crate::sink::AheadRows::stamps`]: the write

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::hub::Hub;
 use super::operate::evidence;
-use super::running::Pipeline;
+use super::running::{Pipeline, Seen};
 use crate::control::{
     Action, Canary, Change, GoodCanary, Numbers, Origin, Revision, State, Verdict, judge,
 };
+use crate::error::Blame;
 use crate::pipeline::{LaneTotals, Totals};
 use crate::route::code;
 
@@ -24,7 +25,7 @@ const BY: &str = "canary";
 /// What one host saw of a canary, as it stands in the control log.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Report {
-    /// The revision that began it.
+    /// The revision that began it, which a pause and its end are not.
     revision: u64,
     canary: Numbers,
     others: Numbers,
@@ -51,7 +52,7 @@ pub(super) async fn watch(hub: Arc<Hub>) {
                 continue;
             };
             if let Some(pipeline) = running.get(name) {
-                report(&hub, name, pipeline, revision, canary, &mut reported).await;
+                report(&hub, name, pipeline, canary, &mut reported).await;
             }
             decide(&hub, name, revision, canary).await;
         }
@@ -63,14 +64,15 @@ async fn report(
     hub: &Hub,
     name: &str,
     pipeline: &Pipeline,
-    revision: &Revision,
     canary: &Canary,
     reported: &mut Reported,
 ) {
     let seen = pipeline.seen();
-    if seen.revision != revision.revision {
+    let begun = began(&hub.control.state(), name);
+    // What it counted belongs to another canary until it follows this one.
+    let Some(revision) = begun.filter(|_| seen.canary.as_ref() == Some(canary)) else {
         return;
-    }
+    };
     let lanes = pipeline.counters.lanes();
     let (mine, others) = sides(&lanes, canary);
     let (mine_before, others_before) = sides(&seen.before, canary);
@@ -78,16 +80,14 @@ async fn report(
         numbers(&mine.since(&mine_before)),
         numbers(&others.since(&others_before)),
     );
-    let failed = lanes
-        .iter()
-        .filter(|lane| *lane.release == *canary.release.id)
-        .find_map(|lane| lane.failure.as_ref());
-    numbers.0.stopped = failed.map(ToString::to_string);
-    if reported.get(name) == Some(&(revision.revision, numbers.clone())) {
+    // Past what it has to run nothing depends on it, and nothing need be written.
+    numbers.0.ran_ms = ran(&lanes, &seen.before, canary).min(canary.rules.for_ms);
+    numbers.0.stopped = stopped(&lanes, &seen, canary);
+    if reported.get(name) == Some(&(revision, numbers.clone())) {
         return;
     }
     let report = Report {
-        revision: revision.revision,
+        revision,
         canary: numbers.0.clone(),
         others: numbers.1.clone(),
     };
@@ -105,7 +105,7 @@ async fn report(
     };
     match hub.control.submit(&by_host(hub), change).await {
         Ok(_) => {
-            reported.insert(name.to_owned(), (revision.revision, numbers));
+            reported.insert(name.to_owned(), (revision, numbers));
         }
         Err(error) => tracing::warn!(pipeline = name, error = %error, "canary numbers not written"),
     }
@@ -113,18 +113,17 @@ async fn report(
 
 /// Promotes or rolls back once the numbers of all hosts say so.
 async fn decide(hub: &Hub, name: &str, revision: &Revision, canary: &Canary) {
-    let (mine, others) = seen_by_all(&hub.control.state(), name, revision.revision);
-    let now = crate::clock::now_micros() / 1000;
-    let elapsed = u64::try_from(now.saturating_sub(canary.since_ms)).unwrap_or(0);
+    let (mine, others) = seen_by_all(&hub.control.state(), name);
     let mut deployment = revision.deployment.clone();
     let summary = evidence(&canary.rules, &mine, &others);
-    let said = match judge(&canary.rules, elapsed, &mine, &others) {
+    let said = match judge(&canary.rules, &mine, &others) {
         Verdict::Open => return,
         Verdict::Good if canary.rules.then == GoodCanary::Hold => return,
         Verdict::Good => {
             deployment.action = Action::Promote;
             deployment.release = canary.release.clone();
-            format!("{} held for {} s", canary.release.plugin, elapsed / 1000)
+            let seconds = mine.ran_ms / 1000;
+            format!("{} held for {seconds} s", canary.release.plugin)
         }
         Verdict::Bad(reasons) => {
             deployment.action = Action::Rollback;
@@ -185,6 +184,7 @@ fn numbers(totals: &Totals) -> Numbers {
         .filter_map(|code| totals.dead_by_code.get(*code));
     let p99 = totals.latency.quantile(0.99).unwrap_or_default();
     Numbers {
+        ran_ms: 0,
         records: totals.received,
         rows: totals.rows.iter().sum(),
         dead: totals.dead,
@@ -195,17 +195,186 @@ fn numbers(totals: &Totals) -> Numbers {
     }
 }
 
-/// What all hosts that reported saw of the canary that a revision began: its partitions, and the others.
-pub(super) fn seen_by_all(state: &State, name: &str, revision: u64) -> (Numbers, Numbers) {
+/// How long it has run here since it began, milliseconds; where it ran longest of its partitions.
+fn ran(lanes: &[LaneTotals], before: &[LaneTotals], canary: &Canary) -> u64 {
+    let its = |lane: &&LaneTotals| *lane.release == *canary.release.id;
+    let ran = lanes.iter().filter(its).map(|lane| {
+        let mut earlier = before.iter().filter(its);
+        let earlier = earlier.find(|earlier| earlier.partition == lane.partition);
+        lane.ran
+            .saturating_sub(earlier.map_or(Duration::ZERO, |earlier| earlier.ran))
+    });
+    let longest = ran.max().unwrap_or_default();
+    u64::try_from(longest.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Why it stopped or cannot run here, unless the outside is to blame: that is waited for.
+fn stopped(lanes: &[LaneTotals], seen: &Seen, canary: &Canary) -> Option<String> {
+    let its = lanes
+        .iter()
+        .filter(|lane| *lane.release == *canary.release.id);
+    its.filter_map(|lane| lane.failure.as_ref())
+        .chain(&seen.canary_fault)
+        .find(|error| error.blame() != Blame::Outside)
+        .map(ToString::to_string)
+}
+
+/// The revision that began the canary under way: those since are about the same one, such as a pause and its end.
+fn began(state: &State, name: &str) -> Option<u64> {
+    let history = state.history(name);
+    let canary = history.last()?.deployment.canary.as_ref()?;
+    let same = |revision: &&Arc<Revision>| revision.deployment.canary.as_ref() == Some(canary);
+    let first = history.iter().rev().take_while(same).last()?;
+    Some(first.revision)
+}
+
+/// What all hosts that reported saw of the canary under way: its partitions, and the others.
+pub(super) fn seen_by_all(state: &State, name: &str) -> (Numbers, Numbers) {
     let (mut mine, mut others) = (Numbers::default(), Numbers::default());
+    let begun = began(state, name);
     for (_, stat) in state.stats(name) {
         let report: Result<Report, _> = serde_json::from_value(stat.body.clone());
         if let Ok(report) = report
-            && report.revision == revision
+            && Some(report.revision) == begun
         {
             mine.add(&report.canary);
             others.add(&report.others);
         }
     }
     (mine, others)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use serde_json::json;
+
+    use super::*;
+    use crate::control::{CanaryRules, Deployment, Entry, FORMAT, Release};
+    use crate::error::Error;
+
+    fn release(number: u8) -> Release {
+        let digest = format!("sha256:{}", format!("{number:02x}").repeat(32));
+        Release::new(format!("p@{number}.0.0"), digest, "")
+    }
+
+    fn trial(since_ms: i64) -> Canary {
+        Canary {
+            release: release(2),
+            partitions: vec![2, 3],
+            since_ms,
+            rules: CanaryRules::default(),
+        }
+    }
+
+    /// A control log of its own, as one host writes it.
+    #[derive(Default)]
+    struct Log(State);
+
+    impl Log {
+        fn write(&mut self, change: Change) {
+            let entry = Entry {
+                format: FORMAT,
+                id: uuid::Uuid::new_v4(),
+                at: 0,
+                by: "ann".to_owned(),
+                host: "h".to_owned(),
+                change,
+            };
+            let (key, value) = (entry.key(), serde_json::to_vec(&entry).unwrap());
+            let applied = self.0.apply(self.0.next(), key.as_bytes(), Some(&value));
+            assert_eq!(applied, crate::control::Applied::Accepted);
+        }
+
+        fn deploy(&mut self, canary: Option<Canary>, paused: bool) {
+            let revision = self.0.pipeline("p").map_or(1, |last| last.revision + 1);
+            let deployment = Deployment {
+                canary,
+                paused,
+                ..Deployment::of(release(1), Origin::Upload)
+            };
+            self.write(Change::Deploy {
+                pipeline: "p".to_owned(),
+                revision,
+                deployment,
+            });
+        }
+
+        fn report(&mut self, host: &str, revision: u64, canary: serde_json::Value) {
+            let nothing = json!({"records": 0, "rows": 0, "dead": 0, "errors": 0, "busy_micros": 0, "p99_micros": 0});
+            let mut mine = nothing.clone();
+            mine.as_object_mut()
+                .unwrap()
+                .extend(canary.as_object().unwrap().clone());
+            self.write(Change::Stat {
+                pipeline: "p".to_owned(),
+                host: host.to_owned(),
+                body: json!({"revision": revision, "canary": mine, "others": nothing}),
+            });
+        }
+    }
+
+    #[test]
+    fn a_pause_and_its_end_are_about_the_same_canary_and_another_one_is_not() {
+        let mut log = Log::default();
+        log.deploy(None, false);
+        assert_eq!(began(&log.0, "p"), None);
+        log.deploy(Some(trial(7)), false);
+        log.report("h1", 2, json!({"records": 10, "ran_ms": 5000}));
+        // By a version that did not know how long it ran.
+        log.report("h2", 2, json!({"records": 20}));
+        log.deploy(Some(trial(7)), true);
+        log.deploy(Some(trial(7)), false);
+        assert_eq!(began(&log.0, "p"), Some(2));
+        let (mine, _) = seen_by_all(&log.0, "p");
+        assert_eq!((mine.records, mine.ran_ms), (30, 5000));
+        log.deploy(Some(trial(8)), false);
+        assert_eq!(began(&log.0, "p"), Some(5));
+        assert_eq!(seen_by_all(&log.0, "p").0, Numbers::default());
+    }
+
+    fn lane(partition: i32, release: &Release, seconds: u64) -> LaneTotals {
+        LaneTotals {
+            partition,
+            release: release.id.as_str().into(),
+            running: true,
+            ran: Duration::from_secs(seconds),
+            position: None,
+            ledger: crate::anchor::Ledger::default(),
+            totals: Totals::default(),
+            failure: None,
+            shadow: None,
+        }
+    }
+
+    #[test]
+    fn it_ran_as_long_as_its_longest_lane_since_it_began() {
+        let (old, new) = (release(1), release(2));
+        let before = [lane(0, &old, 900), lane(2, &new, 100)];
+        let lanes = [
+            lane(0, &old, 990),
+            lane(2, &new, 130),
+            lane(2, &old, 500),
+            lane(3, &new, 20),
+        ];
+        assert_eq!(ran(&lanes, &before, &trial(0)), 30_000);
+        assert_eq!(ran(&lanes[..1], &before, &trial(0)), 0);
+    }
+
+    #[test]
+    fn what_keeps_it_from_running_counts_unless_the_outside_is_to_blame() {
+        let mut seen = Seen::new();
+        let mut lanes = [lane(0, &release(1), 9), lane(2, &release(2), 9)];
+        let why = |lanes: &[LaneTotals], seen: &Seen| stopped(lanes, seen, &trial(0));
+        lanes[0].failure = Some(Error::config("open", "the others' table is gone"));
+        assert_eq!(why(&lanes, &seen), None);
+        lanes[1].failure = Some(Error::outside("connect", "no route to host"));
+        seen.canary_fault = Some(Error::outside("load", "not there yet"));
+        assert_eq!(why(&lanes, &seen), None);
+        seen.canary_fault = Some(Error::config("load", "no such variable"));
+        assert!(why(&lanes, &seen).unwrap().contains("no such variable"));
+        seen.canary_fault = None;
+        lanes[1].failure = Some(Error::config("open", "no such table"));
+        assert!(why(&lanes, &seen).unwrap().contains("no such table"));
+    }
 }

@@ -19,6 +19,9 @@ use crate::error::{Blame, Error};
 use crate::pipeline::SegmentStart;
 use crate::task;
 
+/// How long a thread for blocking calls is kept without any: every pipeline makes one or two when it starts.
+const SPARE_THREAD: Duration = Duration::from_secs(1);
+
 /// What the control thread has to do beside following.
 pub(super) struct Work {
     pub(super) declared: Vec<Declared>,
@@ -32,6 +35,7 @@ pub(super) struct Work {
 pub(super) fn run(hub: &Arc<Hub>, shared: Shared, work: Work, stop: watch::Receiver<bool>) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(SPARE_THREAD)
         .build()
     {
         Ok(runtime) => runtime,
@@ -148,26 +152,29 @@ async fn publish_all(hub: Arc<Hub>, declared: Vec<Declared>, mut stop: watch::Re
             return;
         },
     }
-    for declared in declared {
-        let mut backoff = Backoff::default();
-        loop {
-            let error = match declared.publish(&hub).await {
-                Ok(()) => break,
-                Err(error) => error,
-            };
-            if error.blame() != Blame::Outside {
-                tracing::error!(pipeline = declared.pipeline, error = %error, hint = error.hint_text(), "not deployed");
-                hub.failed(error);
-                break;
-            }
-            tracing::warn!(pipeline = declared.pipeline, error = %error, "not deployed yet");
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
-                () = tokio::time::sleep(backoff.pause()) => {}
-            }
+    // At once: one that waits for its database keeps no other one waiting.
+    let all = declared
+        .iter()
+        .map(|declared| publish(&hub, declared, stop.clone()));
+    futures_util::future::join_all(all).await;
+    hub.published();
+}
+
+/// Puts one of them there; tries again as long as something outside is in the way.
+async fn publish(hub: &Arc<Hub>, declared: &Declared, mut stop: watch::Receiver<bool>) {
+    let mut backoff = Backoff::default();
+    while let Err(error) = declared.publish(hub).await {
+        if error.blame() != Blame::Outside {
+            tracing::error!(pipeline = declared.pipeline, error = %error, hint = error.hint_text(), "not deployed");
+            hub.failed(error);
+            return;
+        }
+        tracing::warn!(pipeline = declared.pipeline, error = %error, "not deployed yet");
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(backoff.pause()) => {}
         }
     }
-    hub.published();
 }
 
 /// Writes into the control log which release processes from where. History for people: what is lost in a crash is

@@ -16,6 +16,7 @@ use super::operate::Desk;
 use super::publish;
 use super::releases::Releases;
 use super::running::Shared;
+use super::servers::Servers;
 use crate::admin;
 use crate::config::Config;
 use crate::control::{BlobStore, Control};
@@ -87,14 +88,15 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let (segments, begun) = mpsc::unbounded_channel();
         let (jobs, asked) = mpsc::unbounded_channel();
+        let servers = Arc::new(Servers::new(&config));
         let hub = Arc::new(Hub::new(
-            Arc::clone(&config),
+            Arc::clone(&servers),
             control,
             releases.clone(),
             jobs,
         ));
         let shared = Shared {
-            config: Arc::clone(&config),
+            servers,
             releases,
             shards,
             log: identity,

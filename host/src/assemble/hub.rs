@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::releases::{Loaded, Releases};
 use super::running::Pipeline;
+use super::servers::Servers;
 use super::world::World;
 use crate::anchor::MemoryAnchor;
 use crate::config::Config;
@@ -32,6 +33,7 @@ pub(super) struct Hub {
     pub(super) config: Arc<Config>,
     pub(super) control: Control,
     pub(super) releases: Releases,
+    pub(super) servers: Arc<Servers>,
     pub(super) started: Instant,
     /// Whether other hosts see the control log.
     pub(super) shared_log: bool,
@@ -62,14 +64,15 @@ pub(super) struct Look {
 impl Hub {
     /// The hub of a host that runs nothing yet. `jobs` are done by the control thread.
     pub(super) fn new(
-        config: Arc<Config>,
+        servers: Arc<Servers>,
         control: Control,
         releases: Releases,
         jobs: mpsc::UnboundedSender<Job>,
     ) -> Self {
         Self {
-            shared_log: config.control.is_some(),
-            config,
+            shared_log: servers.config.control.is_some(),
+            config: Arc::clone(&servers.config),
+            servers,
             control,
             releases,
             started: Instant::now(),
@@ -125,7 +128,7 @@ impl Hub {
 
     /// Looks at the topic and the live tables of a release; changes nothing.
     pub(super) async fn look(self: &Arc<Self>, loaded: Arc<Loaded>) -> Look {
-        let world = World::new(&loaded, &self.releases, &self.config, MemoryAnchor::new());
+        let world = World::new(&loaded, &self.releases, &self.servers, MemoryAnchor::new());
         let world = Arc::new(world);
         let asked = Arc::clone(&world);
         let topic = task::blocking(move || asked.topic()).await;
@@ -173,7 +176,7 @@ impl Hub {
             return Some(Arc::clone(ends));
         }
         let loaded = pipeline.seen().loaded?;
-        let world = World::new(&loaded, &self.releases, &self.config, MemoryAnchor::new());
+        let world = World::new(&loaded, &self.releases, &self.servers, MemoryAnchor::new());
         let topic = task::blocking(move || world.topic());
         let topic = tokio::time::timeout(PATIENCE, topic)
             .await

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `plan` | the deployment that is asked for, and whether it can be done |
 //! | `difference` | what it changes, and the hash of a plan |
+//! | `replace` | whether a release may take the place of the one in force |
 //! | `status` | what pipelines do now, in the words of the API |
 //! | `uploads` | from received bytes to a version in the control log |
 //!
@@ -12,6 +13,7 @@
 
 mod difference;
 pub(super) mod plan;
+pub(super) mod replace;
 mod status;
 mod uploads;
 
@@ -29,7 +31,7 @@ use crate::admin::types::{
 };
 use crate::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use crate::control::{Action, Change, Deployment, Origin, Outcome, Release, Revision};
-use crate::error::Error;
+use crate::error::{Blame, Error};
 use crate::upload::Checker;
 
 /// Answers the API.
@@ -93,7 +95,7 @@ impl Desk {
         deployment.note = request.note.map(serde_json::Value::String);
         let changed = match step {
             Step::Promote => promote(pipeline, &mut deployment)?,
-            Step::Rollback => self.roll_back(pipeline, &revision, &mut deployment)?,
+            Step::Rollback => self.roll_back(pipeline, &revision, &mut deployment).await?,
             Step::Pause => !std::mem::replace(&mut deployment.paused, true),
             Step::Resume => self.resume(pipeline, &mut deployment),
             Step::Remove => remove(&mut deployment),
@@ -110,7 +112,7 @@ impl Desk {
     }
 
     /// One step back: the end of a trial, or the release before.
-    fn roll_back(
+    async fn roll_back(
         &self,
         pipeline: &str,
         revision: &Revision,
@@ -126,6 +128,11 @@ impl Desk {
             let hint = "deploy the version you want: `wasmill list` shows them";
             return Err(refused("roll back", pipeline, &detail, hint));
         };
+        match replace::check(&self.hub, pipeline, revision, &release).await {
+            // What nobody can look at now does not keep an operator from going back to what ran before.
+            Err(error) if error.blame() != Blame::Outside => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
         deployment.release = release;
         Ok(true)
     }

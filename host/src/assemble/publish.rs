@@ -1,15 +1,17 @@
 //! Pipelines of the config file, as deployments: the same mechanism as an upload.
 //!
-//! A section is published when it says something else than the one published last; until then what was deployed
-//! by upload stands. It runs nothing.
+//! A section is published when it says something else than this host's file did last; until then what was deployed
+//! by upload stands. What it would take the place of is looked at as for a deployment by upload. It runs nothing.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::hub::Hub;
-use super::operate::plan;
+use super::operate::{plan, replace};
 use super::releases;
 use crate::config::{Config, PluginSource};
-use crate::control::{Change, Control, Deployment, Origin, Outcome, Release};
+use crate::control::{Change, Deployment, Origin, Outcome, Release, Section};
 use crate::error::{Error, Result};
 
 /// Who a change of the config file is by, in the history.
@@ -47,82 +49,44 @@ pub(super) fn declared(config: &Config) -> Result<Vec<Declared>> {
 }
 
 impl Declared {
-    /// Makes it the deployment in force, unless the same section was published before.
+    /// Makes it the deployment in force, where the section is news: unless it was published before or is in force.
     ///
     /// # Errors
-    /// `Config` when its version is not there or exists with other bytes; `Outside` when the log is not reached.
-    pub(super) async fn publish(&self, hub: &Hub) -> Result<()> {
-        let (control, shared_log) = (&hub.control, hub.shared_log);
-        let release = match (&self.file, &self.plugin) {
-            (Some((release, bytes)), _) => {
-                control.put_blob(&release.digest, bytes.clone()).await?;
-                self.register(control, release, bytes.len(), shared_log)
-                    .await?;
-                release.clone()
-            }
-            (None, Some(plugin)) => {
-                let (name, version) = plugin.split_once('@').unwrap_or((plugin, ""));
-                let state = control.state();
-                let known = state.version(name, version).ok_or_else(|| {
-                    Error::config(
-                        format!("deploy pipeline {:?} of the config", self.pipeline),
-                        format!("{plugin} was never uploaded"),
-                    )
-                    .hint(format!(
-                        "`wasmill upload {name}.wasm`, or name one that `wasmill list` shows"
-                    ))
-                })?;
-                Release::new(
-                    plugin.as_str(),
-                    known.digest.as_str(),
-                    self.overlay.as_str(),
-                )
-            }
-            (None, None) => return Ok(()),
+    /// `Config` when its version is not there or exists with other bytes, or it cannot take the place of what runs;
+    /// `Outside` when the log, or what has to be looked at, is not reached.
+    pub(super) async fn publish(&self, hub: &Arc<Hub>) -> Result<()> {
+        let Some(release) = self.release(hub).await? else {
+            return Ok(());
         };
-        if self.file.is_none() {
-            hub.releases.trust(&release);
+        if hub.shared_log {
+            self.refuse_secrets(hub, &release).await?;
         }
-        if shared_log {
-            let loaded = hub.releases.load(&self.pipeline, &release).await?;
-            if let Some(name) = plan::inline_secrets(&loaded, &release).first() {
-                return Err(Error::config(
-                    format!("deploy pipeline {:?} of the config", self.pipeline),
-                    format!(
-                        "config.{name} is a secret and written out, and others read the control log"
-                    ),
-                )
-                .hint(format!("write config.{name} = {{ env = \"VARIABLE\" }}")));
-            }
-        }
+        let host = hub.config.host.id.as_str();
         for _ in 0..TRIES {
-            let state = control.state();
-            let last = state.history(&self.pipeline).iter().rev();
-            let published = last
-                .filter_map(|revision| match &revision.deployment.origin {
-                    Origin::Config { hash } => Some(hash.as_str()),
-                    Origin::Upload => None,
-                })
-                .next();
-            if published == Some(&release.id) {
-                return Ok(());
-            }
+            let state = hub.control.state();
             let now = state.pipeline(&self.pipeline);
-            let seen = now.map_or(0, |now| now.revision);
-            let origin = Origin::Config {
-                hash: release.id.clone(),
+            let running = now.filter(|now| !now.deployment.removed);
+            let said = match (state.section(&self.pipeline, host, &release.id), running) {
+                (Section::Said(revision), _) => Some(revision),
+                (Section::News, Some(now)) if now.deployment.release.id == release.id => {
+                    Some(now.revision)
+                }
+                (Section::News, _) => None,
             };
+            if let Some(revision) = said {
+                return self.remember(hub, &release, revision).await;
+            }
+            if let Some(now) = running {
+                replace::check(hub, &self.pipeline, now, &release).await?;
+            }
+            let revision = now.map_or(0, |now| now.revision) + 1;
             let change = Change::Deploy {
                 pipeline: self.pipeline.clone(),
-                revision: seen + 1,
-                deployment: Deployment {
-                    // What an operator paused stays so.
-                    paused: now.is_some_and(|now| now.deployment.paused),
-                    ..Deployment::of(release.clone(), origin)
-                },
+                revision,
+                deployment: self.deployment(host, now.map(|now| &now.deployment), &release),
             };
-            if let Outcome::Accepted = control.submit(BY, change).await? {
-                return Ok(());
+            if let Outcome::Accepted = hub.control.submit(BY, change).await? {
+                return self.remember(hub, &release, revision).await;
             }
         }
         Err(Error::outside(
@@ -131,33 +95,110 @@ impl Declared {
         ))
     }
 
+    /// The release that the section declares, its version in the control log.
+    async fn release(&self, hub: &Hub) -> Result<Option<Release>> {
+        if let Some((release, bytes)) = &self.file {
+            self.enter(hub, release, bytes).await?;
+            return Ok(Some(release.clone()));
+        }
+        let Some(plugin) = &self.plugin else {
+            return Ok(None);
+        };
+        let (name, version) = plugin.split_once('@').unwrap_or((plugin, ""));
+        let state = hub.control.state();
+        let known = state.version(name, version).ok_or_else(|| {
+            let detail = format!("{plugin} was never uploaded");
+            self.refused(detail).hint(format!(
+                "`wasmill upload {name}.wasm`, or name one that `wasmill list` shows"
+            ))
+        })?;
+        let (digest, overlay) = (known.digest.as_str(), self.overlay.as_str());
+        let release = Release::new(plugin.as_str(), digest, overlay);
+        hub.releases.trust(&release);
+        Ok(Some(release))
+    }
+
     /// Enters the file's version. In a log of this process alone a version may have been something else before.
-    async fn register(
-        &self,
-        control: &Control,
-        release: &Release,
-        size: usize,
-        shared_log: bool,
-    ) -> Result<()> {
+    async fn enter(&self, hub: &Hub, release: &Release, bytes: &Bytes) -> Result<()> {
+        let refused = |detail: String| {
+            Error::config(format!("enter {} of the config", release.plugin), detail)
+                .hint("a version never changes: give the plugin another version and build it again")
+        };
         let (name, version) = release
             .plugin
             .split_once('@')
             .unwrap_or((&release.plugin, ""));
+        let state = hub.control.state();
+        let known = state.version(name, version);
+        // Before its bytes are written for all: nobody would need them.
+        if let Some(known) = known.filter(|known| known.digest != release.digest)
+            && hub.shared_log
+        {
+            let (known, digest) = (&known.digest, &release.digest);
+            return Err(refused(format!(
+                "it exists as {known}, the file is {digest}"
+            )));
+        }
+        hub.control.put_blob(&release.digest, bytes.clone()).await?;
         let change = Change::Version {
             name: name.to_owned(),
             version: version.to_owned(),
             digest: release.digest.clone(),
-            size: size as u64,
+            size: bytes.len() as u64,
             signature: None,
             facts: serde_json::Value::Null,
         };
-        match control.submit(BY, change).await? {
-            Outcome::Rejected(reason) if shared_log => Err(Error::config(
-                format!("enter {} of the config", release.plugin),
-                reason,
-            )
-            .hint("a version never changes: give the plugin another version and build it again")),
+        match hub.control.submit(BY, change).await? {
+            Outcome::Rejected(reason) if hub.shared_log => Err(refused(reason)),
             Outcome::Accepted | Outcome::Rejected(_) => Ok(()),
         }
+    }
+
+    async fn refuse_secrets(&self, hub: &Hub, release: &Release) -> Result<()> {
+        let loaded = hub.releases.load(&self.pipeline, release).await?;
+        match plan::inline_secrets(&loaded, release).first() {
+            Some(name) => Err(self
+                .refused(format!(
+                    "config.{name} is a secret and written out, and others read the control log"
+                ))
+                .hint(format!("write config.{name} = {{ env = \"VARIABLE\" }}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The deployment that follows `now`: what an operator paused stays so; a trial ends, and the history says why.
+    fn deployment(&self, host: &str, now: Option<&Deployment>, release: &Release) -> Deployment {
+        let origin = Origin::Config {
+            hash: release.id.clone(),
+        };
+        let ended = now.and_then(replace::trial).map(|trial| {
+            tracing::warn!(pipeline = self.pipeline, trial, "ended by the config file");
+            format!(
+                "the config file of host {host} changed: that ended {trial}; rows it wrote stay"
+            )
+        });
+        Deployment {
+            paused: now.is_some_and(|now| now.paused),
+            note: ended.map(serde_json::Value::String),
+            ..Deployment::of(release.clone(), origin)
+        }
+    }
+
+    /// Notes what this host's file says, so that it is no news the next time.
+    async fn remember(&self, hub: &Hub, release: &Release, revision: u64) -> Result<()> {
+        let change = Change::Published {
+            pipeline: self.pipeline.clone(),
+            host: hub.config.host.id.clone(),
+            hash: release.id.clone(),
+            revision,
+        };
+        hub.control.submit(BY, change).await.map(drop)
+    }
+
+    fn refused(&self, detail: String) -> Error {
+        Error::config(
+            format!("deploy pipeline {:?} of the config", self.pipeline),
+            detail,
+        )
     }
 }

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use crate::config::{Config, PipelineConfig, PluginSource};
 use crate::control::{Control, Release};
 use crate::error::{Error, Result};
-use crate::kafka::Producers;
 use crate::manifest::{self, Manifest};
 use crate::pipeline::{self, Plan, setup};
 use crate::plugin::{Compiled, Engine, GuestPlugin, LogLevel, PluginSettings};
@@ -43,8 +42,6 @@ struct Inner {
     config: Arc<Config>,
     engine: Engine,
     control: Control,
-    /// Of the whole host: releases of all pipelines write through them.
-    producers: Producers,
     /// By pipeline and release id: two lanes never compile the same thing twice.
     // Taken for a lookup or an insert, never while loading.
     loaded: Mutex<HashMap<(String, String), Weak<Loaded>>>,
@@ -59,16 +56,10 @@ impl Releases {
                 config,
                 engine,
                 control,
-                producers: Producers::default(),
                 loaded: Mutex::default(),
                 own: Mutex::default(),
             }),
         }
-    }
-
-    /// What every pipeline of the host writes to Kafka through.
-    pub(super) fn producers(&self) -> &Producers {
-        &self.inner.producers
     }
 
     /// Loads a release of a pipeline on a thread that may block.

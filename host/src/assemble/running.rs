@@ -2,7 +2,8 @@
 //!
 //! [`Pipeline`] is what others may look at; [`Actor::run`] is its task on the control runtime. A deployment that
 //! the running source and anchor suit is handed to the lanes, which swap at a batch boundary; any other restarts
-//! the pipeline. One that cannot be loaded leaves what runs running. It never writes to the control log.
+//! the pipeline. One that cannot be loaded leaves what runs running, and a release on trial never keeps the one in
+//! charge from it. It never writes to the control log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,16 +13,16 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::releases::{Loaded, Releases};
+use super::servers::Servers;
 use super::world::World;
 use crate::admin::types::PipelineState;
 use crate::anchor::{MemoryAnchor, Order};
 use crate::clock::Backoff;
-use crate::config::Config;
-use crate::control::Revision;
+use crate::control::{Canary, Revision};
 use crate::error::{Blame, Error, Result};
 use crate::pipeline::{
     self, Counters, Desired, LaneTotals, PipelineSettings, SegmentStart, Shards, Surroundings,
-    Totals,
+    Totals, Trial,
 };
 
 /// Starts in a row that the plugin fails before its pipeline is parked.
@@ -56,8 +57,28 @@ pub(super) struct Seen {
     pub(super) failure: Option<(i64, Error)>,
     /// Failures by class since the host started.
     pub(super) failures: BTreeMap<&'static str, u64>,
-    /// What had been counted when the revision took effect here.
+    /// The canary under way.
+    pub(super) canary: Option<Canary>,
+    /// Why it cannot run here, where it cannot.
+    pub(super) canary_fault: Option<Error>,
+    /// What had been counted when it began here.
     pub(super) before: Vec<LaneTotals>,
+}
+
+impl Seen {
+    /// Of a pipeline that was not even looked at.
+    pub(super) fn new() -> Self {
+        Self {
+            state: PipelineState::Starting,
+            revision: 0,
+            loaded: None,
+            failure: None,
+            failures: BTreeMap::new(),
+            canary: None,
+            canary_fault: None,
+            before: Vec::new(),
+        }
+    }
 }
 
 impl Pipeline {
@@ -65,14 +86,7 @@ impl Pipeline {
         Self {
             name: name.into(),
             counters: Arc::new(Counters::new()),
-            seen: Mutex::new(Seen {
-                state: PipelineState::Starting,
-                revision: 0,
-                loaded: None,
-                failure: None,
-                failures: BTreeMap::new(),
-                before: Vec::new(),
-            }),
+            seen: Mutex::new(Seen::new()),
             samples: Mutex::default(),
         }
     }
@@ -113,6 +127,21 @@ impl Pipeline {
         self.seen.lock().state = state;
     }
 
+    /// A deployment is in force here.
+    fn takes(&self, revision: &Revision, prepared: &Prepared) {
+        let mut seen = self.seen.lock();
+        seen.state = PipelineState::Running;
+        seen.revision = revision.revision;
+        seen.loaded = Some(Arc::clone(&prepared.main));
+        seen.canary_fault.clone_from(&prepared.canary_fault);
+        // A pause and its end are revisions too, about the same canary.
+        if seen.canary != revision.deployment.canary {
+            seen.canary.clone_from(&revision.deployment.canary);
+            seen.before = self.counters.lanes();
+            self.counters.forget_failures();
+        }
+    }
+
     fn failed(&self, error: &Error) {
         let mut seen = self.seen.lock();
         *seen.failures.entry(class(error.blame())).or_default() += 1;
@@ -134,7 +163,7 @@ pub(super) fn class(blame: Blame) -> &'static str {
 /// What all pipelines of a host share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
+    pub(super) servers: Arc<Servers>,
     pub(super) releases: Releases,
     pub(super) shards: Shards,
     /// Identity of the control log; empty for one that nobody else sees.
@@ -149,6 +178,23 @@ pub(super) struct Shared {
 struct Prepared {
     main: Arc<Loaded>,
     desired: Desired,
+    /// Why the canary cannot run here, where it cannot.
+    canary_fault: Option<Error>,
+}
+
+impl Prepared {
+    /// Makes sure of the tables.
+    async fn ensure(&mut self, world: &World) -> Result<()> {
+        world.ensure(&self.desired.release.plan).await?;
+        if let Some(trial) = &mut self.desired.canary
+            && let Some(release) = &trial.release
+            && let Err(error) = world.ensure(&release.plan).await
+        {
+            trial.release = None;
+            self.canary_fault = Some(error);
+        }
+        Ok(())
+    }
 }
 
 /// How a run ended.
@@ -276,20 +322,16 @@ impl Actor {
             prepared = self.prepare(revision) => prepared,
             () = self.changed_or_stopped() => return self.why(),
         };
-        let prepared = match prepared {
+        let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Ended::Failed(error),
         };
         let shared = self.shared.clone();
         let memory = self.memory.clone();
-        let world = World::new(&prepared.main, &shared.releases, &shared.config, memory);
+        let world = World::new(&prepared.main, &shared.releases, &shared.servers, memory);
         let world = Arc::new(world);
         let ready = async {
-            for release in std::iter::once(&prepared.desired.release)
-                .chain(prepared.desired.canary.iter().map(|(release, _)| release))
-            {
-                world.ensure(&release.plan).await?;
-            }
+            prepared.ensure(&world).await?;
             world.session_timeout()
         };
         let session_timeout = tokio::select! {
@@ -300,7 +342,8 @@ impl Actor {
             Ok(session_timeout) => session_timeout,
             Err(error) => return Ended::Failed(error),
         };
-        let (desired, follows) = watch::channel(prepared.desired);
+        self.takes(revision, &prepared);
+        let (desired, follows) = watch::channel(prepared.desired.clone());
         let (segments, started) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let settings = PipelineSettings {
@@ -310,16 +353,9 @@ impl Actor {
             segments,
             session_timeout,
         };
-        {
-            let mut seen = self.pipeline.seen.lock();
-            seen.state = PipelineState::Running;
-            seen.revision = revision.revision;
-            seen.before = self.pipeline.counters.lanes();
-            seen.loaded = Some(Arc::clone(&prepared.main));
-        }
         let around = Arc::clone(&world) as Arc<dyn Surroundings>;
         let run = pipeline::run(settings, around, shared.shards.clone(), stopped);
-        let follow = self.follow(&world, prepared.main, &desired, started);
+        let follow = self.follow(&world, prepared, &desired, started);
         tokio::pin!(run);
         let ended = tokio::select! {
             // Biased: an end by itself is told as such.
@@ -356,12 +392,16 @@ impl Actor {
     async fn follow(
         &mut self,
         world: &World,
-        mut now: Arc<Loaded>,
+        prepared: Prepared,
         desired: &watch::Sender<Desired>,
         mut started: mpsc::UnboundedReceiver<SegmentStart>,
     ) -> Ended {
         let mut backoff = Backoff::default();
-        let mut again: Option<Duration> = None;
+        let mut again = prepared
+            .canary_fault
+            .as_ref()
+            .map(|error| again_in(error, &mut backoff));
+        let mut now = prepared.main;
         loop {
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return Ended::Stopped,
@@ -380,12 +420,9 @@ impl Actor {
                 return Ended::Changed;
             }
             let prepared = async {
-                let prepared = self.prepare(&revision).await?;
+                let mut prepared = self.prepare(&revision).await?;
                 if world.suits(&now, &prepared.main) {
-                    world.ensure(&prepared.desired.release.plan).await?;
-                    if let Some((canary, _)) = &prepared.desired.canary {
-                        world.ensure(&canary.plan).await?;
-                    }
+                    prepared.ensure(world).await?;
                 }
                 Ok::<_, Error>(prepared)
             };
@@ -396,15 +433,13 @@ impl Actor {
             };
             match prepared {
                 Ok(prepared) if world.suits(&now, &prepared.main) => {
-                    again = None;
-                    backoff = Backoff::default();
+                    let fault = prepared.canary_fault.as_ref();
+                    again = fault.map(|error| again_in(error, &mut backoff));
+                    if again.is_none() {
+                        backoff = Backoff::default();
+                    }
                     now = Arc::clone(&prepared.main);
-                    let mut seen = self.pipeline.seen.lock();
-                    seen.revision = revision.revision;
-                    seen.before = self.pipeline.counters.lanes();
-                    seen.loaded = Some(Arc::clone(&now));
-                    seen.state = PipelineState::Running;
-                    drop(seen);
+                    self.takes(&revision, &prepared);
                     tracing::info!(
                         pipeline = &*self.pipeline.name,
                         revision = revision.revision,
@@ -415,11 +450,7 @@ impl Actor {
                 }
                 Ok(_) => return Ended::Changed,
                 Err(error) => {
-                    // What an operator has to mend is looked at again too: a table, a grant, a variable.
-                    again = Some(match error.blame() {
-                        Blame::Outside => backoff.pause(),
-                        _ => MENDED,
-                    });
+                    again = Some(again_in(&error, &mut backoff));
                     tracing::warn!(
                         pipeline = &*self.pipeline.name, revision = revision.revision,
                         error = %error, hint = error.hint_text(),
@@ -431,23 +462,42 @@ impl Actor {
         }
     }
 
+    /// A deployment is in force from here on.
+    fn takes(&self, revision: &Revision, prepared: &Prepared) {
+        if let Some(error) = &prepared.canary_fault {
+            tracing::warn!(
+                pipeline = &*self.pipeline.name, revision = revision.revision,
+                error = %error, hint = error.hint_text(),
+                "the canary cannot run here: partitions that nobody processes yet wait for it"
+            );
+            self.pipeline.failed(error);
+        }
+        self.pipeline.takes(revision, prepared);
+    }
+
     /// Loads every release of a deployment.
     async fn prepare(&self, revision: &Revision) -> Result<Prepared> {
         let deployment = &revision.deployment;
         let (releases, name) = (&self.shared.releases, &*self.pipeline.name);
         let main = releases.load(name, &deployment.release).await?;
-        let canary = match &deployment.canary {
-            Some(canary) => {
-                let loaded = releases.load(name, &canary.release).await?;
-                let partitions = canary.partitions.iter().copied().collect();
-                Some((Arc::clone(&loaded.release), partitions))
-            }
-            None => None,
-        };
+        let (mut canary, mut canary_fault) = (None, None);
+        if let Some(wanted) = &deployment.canary {
+            let release = match releases.load(name, &wanted.release).await {
+                Ok(loaded) => Some(Arc::clone(&loaded.release)),
+                Err(error) => {
+                    canary_fault = Some(error);
+                    None
+                }
+            };
+            let partitions = wanted.partitions.iter().copied().collect();
+            canary = Some(Trial {
+                release,
+                partitions,
+            });
+        }
         let shadow = match &deployment.shadow {
             Some(shadow) => match releases.load(name, shadow).await {
                 Ok(loaded) => Some(Arc::clone(&loaded.release)),
-                // A release on trial never keeps the one in charge from running.
                 Err(error) => {
                     tracing::warn!(pipeline = name, error = %error, "the shadow does not run here");
                     self.pipeline.failed(&error);
@@ -467,6 +517,16 @@ impl Actor {
                 },
             },
             main,
+            canary_fault,
         })
+    }
+}
+
+/// When something that failed is tried again. What an operator has to mend is looked at again too: a table, a grant, a
+/// variable.
+fn again_in(error: &Error, backoff: &mut Backoff) -> Duration {
+    match error.blame() {
+        Blame::Outside => backoff.pause(),
+        _ => MENDED,
     }
 }

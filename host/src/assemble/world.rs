@@ -9,9 +9,10 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Semaphore;
 
 use super::releases::{Loaded, Releases};
+use super::servers::Servers;
 use crate::anchor::{Anchor, MemoryAnchor};
 use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
-use crate::config::{CassandraConnection, Config, Membership};
+use crate::config::{CassandraConnection, Membership};
 use crate::error::Error;
 use crate::kafka::{
     self, KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make,
@@ -36,7 +37,7 @@ pub(super) struct World {
     input: InputPlan,
     headers: bool,
     releases: Releases,
-    config: Arc<Config>,
+    servers: Arc<Servers>,
     instance: String,
     membership: Membership,
     memory: MemoryAnchor,
@@ -49,7 +50,7 @@ impl World {
     pub(super) fn new(
         loaded: &Loaded,
         releases: &Releases,
-        config: &Arc<Config>,
+        servers: &Arc<Servers>,
         memory: MemoryAnchor,
     ) -> Self {
         let plan = &loaded.release.plan;
@@ -57,10 +58,10 @@ impl World {
             pipeline: plan.pipeline.clone(),
             input: plan.input.clone(),
             headers: plan.input.input.needs_headers(),
-            instance: format!("{}/{}", plan.pipeline, config.host.id),
+            instance: format!("{}/{}", plan.pipeline, servers.config.host.id),
             membership: loaded.pipeline.membership,
             releases: releases.clone(),
-            config: Arc::clone(config),
+            servers: Arc::clone(servers),
             memory,
             advances: Arc::new(Semaphore::new(ADVANCES)),
         }
@@ -77,17 +78,17 @@ impl World {
     }
 
     fn kafka(&self) -> Result<KafkaSettings, Error> {
-        let client = format!("wasmill/{}/{}", self.pipeline, self.config.host.id);
+        let client = format!("wasmill/{}/{}", self.pipeline, self.servers.config.host.id);
         self.cluster(&self.input.kafka, &client)
     }
 
     /// A cluster as routes of all pipelines write to it.
     fn output(&self, name: &str) -> Result<KafkaSettings, Error> {
-        self.cluster(name, &format!("wasmill/{}", self.config.host.id))
+        self.cluster(name, &format!("wasmill/{}", self.servers.config.host.id))
     }
 
     fn cluster(&self, name: &str, client: &str) -> Result<KafkaSettings, Error> {
-        let cluster = self.config.kafka.get(name).ok_or_else(|| {
+        let cluster = self.servers.config.kafka.get(name).ok_or_else(|| {
             Error::bug(
                 "find a kafka cluster",
                 "the plan names one the config lacks",
@@ -101,7 +102,7 @@ impl World {
     }
 
     fn cassandra(&self, name: &str) -> Result<&CassandraConnection, Error> {
-        self.config.cassandra.get(name).ok_or_else(|| {
+        self.servers.config.cassandra.get(name).ok_or_else(|| {
             Error::bug(
                 "find a cassandra connection",
                 "the plan names one the config lacks",
@@ -130,8 +131,8 @@ impl World {
         )
     }
 
-    async fn postgres_anchor(&self, plan: &Plan, name: &str) -> Result<PostgresAnchor, Error> {
-        let connection = self.config.postgres.get(name).ok_or_else(|| {
+    fn postgres(&self, plan: &Plan, name: &str) -> Result<postgres::Settings, Error> {
+        let connection = self.servers.config.postgres.get(name).ok_or_else(|| {
             Error::bug(
                 "find a postgres connection",
                 "the plan names one the config lacks",
@@ -159,7 +160,7 @@ impl World {
                 });
             }
         }
-        PostgresAnchor::open(settings).await
+        Ok(settings)
     }
 
     async fn cassandra_anchor(&self, plan: &Plan, name: &str) -> Result<CassandraAnchor, Error> {
@@ -178,10 +179,8 @@ impl World {
         let mut problems = Vec::new();
         if let AnchorPlan::Postgres(name) = &plan.anchor {
             let looked = async {
-                self.postgres_anchor(plan, name)
-                    .await?
-                    .look_at_tables()
-                    .await
+                let tables = self.servers.tables(name)?;
+                tables.look(&self.postgres(plan, name)?).await
             };
             problems.extend(looked.await.err());
         }
@@ -214,10 +213,8 @@ impl World {
     /// Creates or checks every table and topic of a release, before it runs.
     pub(super) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
         if let AnchorPlan::Postgres(name) = &plan.anchor {
-            self.postgres_anchor(plan, name)
-                .await?
-                .ensure_tables()
-                .await?;
+            let tables = self.servers.tables(name)?;
+            tables.ensure(&self.postgres(plan, name)?).await?;
         }
         for (index, bound) in plan.routes.iter().enumerate() {
             let Binding::Ahead(name) = &bound.binding else {
@@ -252,7 +249,9 @@ impl Surroundings for World {
     fn anchor<'a>(&'a self, plan: &'a Plan) -> LocalBoxFuture<'a, Result<Rc<dyn Anchor>, Error>> {
         async move {
             let anchor: Rc<dyn Anchor> = match &plan.anchor {
-                AnchorPlan::Postgres(name) => Rc::new(self.postgres_anchor(plan, name).await?),
+                AnchorPlan::Postgres(name) => {
+                    Rc::new(PostgresAnchor::new(self.postgres(plan, name)?)?)
+                }
                 AnchorPlan::Cassandra(name) => Rc::new(self.cassandra_anchor(plan, name).await?),
                 AnchorPlan::Memory => Rc::new(self.memory.clone()),
             };
@@ -288,7 +287,7 @@ impl Surroundings for World {
                     patience: self.session_timeout()? / 2,
                 };
                 let sink: Box<dyn AheadSink> =
-                    Box::new(KafkaSink::new(self.releases.producers(), settings));
+                    Box::new(KafkaSink::new(&self.servers.producers, settings));
                 return Ok(sink);
             }
             let connection = self.cassandra(name)?;
@@ -314,7 +313,8 @@ impl Surroundings for World {
     }
 
     fn topic(&self) -> Result<TopicInfo, Error> {
-        kafka::topic_info(&self.kafka()?, &self.input.topic, LOOK)
+        let catalog = self.servers.catalog(&self.input.kafka)?;
+        catalog.topic(&self.input.topic, LOOK)
     }
 
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {

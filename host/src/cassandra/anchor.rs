@@ -154,6 +154,7 @@ impl CassandraAnchor {
                 next: position.mark.next,
                 reserved: position.mark.reserved,
                 hlc: position.mark.hlc,
+                ledger: position.mark.ledger,
                 cuts: position.cuts,
                 topic_id: position.topic_id,
             })
@@ -203,6 +204,7 @@ impl CassandraAnchor {
                 next: flight.to,
                 reserved: flight.reserved,
                 hlc: flight.hlc,
+                ledger: flight.ledger,
             });
             lane.due(Instant::now()).then(|| lane.head())
         })?;

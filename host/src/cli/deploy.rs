@@ -7,7 +7,9 @@ use super::client::{Client, Method, path};
 use super::connection::Connection;
 use super::follow::{self, Goal, Waiting};
 use super::{Failure, Remote, Voice, plan, report};
-use crate::admin::types::{CanaryEnd, CanaryRequest, DeployRequest, Deployed, History, Plan};
+use crate::admin::types::{
+    CanaryEnd, CanaryRequest, DeployRequest, Deployed, History, Plan, Tolerance,
+};
 use crate::error::Error;
 use crate::toml_check::units;
 
@@ -17,7 +19,7 @@ const MAX_OVERLAY: u64 = 64 << 10;
 /// Run an uploaded version in a pipeline: shows what would change, asks, applies exactly that.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill deploy quakes@1.2.0 --plan-only\n  wasmill deploy quakes@1.2.0 --overlay quakes.toml\n  wasmill deploy quakes@1.2.0 --canary 1 --canary-for 5m\n  wasmill deploy quakes@1.2.0 --shadow --yes\n\nThe overlay is the [pipeline.NAME] section of a config file without its header: bind, grants, limits, config.\nWithout --overlay the one that is deployed stays. If anything changed between plan and apply, nothing is done\nand the exit code is 5."
+    after_help = "Examples:\n  wasmill deploy quakes@1.2.0 --plan-only\n  wasmill deploy quakes@1.2.0 --overlay quakes.toml\n  wasmill deploy quakes@1.2.0 --canary 1 --canary-for 5m\n  wasmill deploy quakes@1.2.0 --canary 1 --tolerance rows_share=0.2 --tolerance cpu_times=2\n  wasmill deploy quakes@1.2.0 --shadow --yes\n\nThe overlay is the [pipeline.NAME] section of a config file without its header: bind, grants, limits, config.\nWithout --overlay the one that is deployed stays. If anything changed between plan and apply, nothing is done\nand the exit code is 5."
 )]
 pub(super) struct Deploy {
     /// The uploaded version, NAME@VERSION.
@@ -33,11 +35,19 @@ pub(super) struct Deploy {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     canary: Option<u32>,
     /// How long the canary has to hold.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = seconds)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = seconds, requires = "canary")]
     canary_for: u64,
     /// Records it has to process before it is judged good.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "canary")]
     canary_min_records: u64,
+    /// How much worse than the others the canary may be; may be given for several keys.
+    ///
+    /// dead_share: additional share of records that end as dead letters (0.01; of faults of the plugin 0.001).
+    /// rows_share: how far rows a record may differ, as a share (not compared).
+    /// cpu_times: times the others' processor time a record (3).
+    /// latency_times: times the others' 99th percentile from a batch's start to its commit (3).
+    #[arg(long, value_name = "KEY=VALUE", value_parser = tolerated, requires = "canary", verbatim_doc_comment)]
+    tolerance: Vec<(String, f64)>,
     /// Leave a canary that held as it is, until it is promoted or rolled back by hand.
     #[arg(long, requires = "canary")]
     canary_hold: bool,
@@ -125,17 +135,20 @@ impl Deploy {
             Some(file) => Some(overlay(file)?),
             None => None,
         };
-        let canary = self.canary.map(|partitions| CanaryRequest {
-            partitions,
-            for_seconds: self.canary_for,
-            min_records: self.canary_min_records,
-            then: if self.canary_hold {
-                CanaryEnd::Hold
-            } else {
-                CanaryEnd::Promote
-            },
-            tolerance: None,
-        });
+        let canary = match self.canary {
+            Some(partitions) => Some(CanaryRequest {
+                partitions,
+                for_seconds: self.canary_for,
+                min_records: self.canary_min_records,
+                then: if self.canary_hold {
+                    CanaryEnd::Hold
+                } else {
+                    CanaryEnd::Promote
+                },
+                tolerance: tolerance(&self.tolerance)?,
+            }),
+            None => None,
+        };
         Ok(DeployRequest {
             plugin: self.plugin.clone(),
             overlay,
@@ -261,6 +274,35 @@ fn version(text: &str) -> Result<String, String> {
     }
 }
 
+/// `KEY=VALUE` of a tolerance; which keys there are is the request's to know.
+fn tolerated(text: &str) -> Result<(String, f64), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("write KEY=VALUE, e.g. rows_share=0.2")?;
+    let number: Option<f64> = value.parse().ok().filter(|number: &f64| number.is_finite());
+    let number = number.ok_or_else(|| format!("{value:?} is not a number"))?;
+    let one = serde_json::json!({ key: number });
+    serde_json::from_value::<Tolerance>(one).map_err(|error| error.to_string())?;
+    Ok((key.to_owned(), number))
+}
+
+/// The tolerance that was given, if any was.
+fn tolerance(given: &[(String, f64)]) -> Result<Option<Tolerance>, Error> {
+    let mut all = serde_json::Map::new();
+    for (key, value) in given {
+        if all.insert(key.clone(), (*value).into()).is_some() {
+            let detail = format!("{key} is given twice");
+            return Err(Error::config("read --tolerance", detail).hint("give each key once"));
+        }
+    }
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let read = serde_json::from_value(all.into());
+    read.map(Some)
+        .map_err(|error| Error::bug("read --tolerance", error))
+}
+
 /// A duration in whole seconds.
 fn seconds(text: &str) -> Result<u64, String> {
     let found = units::duration(text)?;
@@ -272,7 +314,61 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use clap::{Args as _, Command, FromArgMatches as _};
+
     use super::*;
+    use crate::control::CanaryRules;
+
+    fn request(arguments: &str) -> Result<DeployRequest, Error> {
+        let words = ["deploy", "quakes@1.2.0"].into_iter();
+        let words = words.chain(arguments.split_whitespace());
+        let matches = Deploy::augment_args(Command::new("deploy")).try_get_matches_from(words);
+        Deploy::from_arg_matches(&matches.unwrap())
+            .unwrap()
+            .request()
+    }
+
+    #[test]
+    fn a_canary_has_the_same_defaults_here_and_over_the_api() {
+        let api = serde_json::from_str(r#"{"partitions": 2}"#).unwrap();
+        assert_eq!(request("--canary 2").unwrap().canary, Some(api));
+        let help = Deploy::augment_args(Command::new("deploy")).render_long_help();
+        let help = help.to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let rules = CanaryRules::default();
+        for told in [
+            format!("dead letters ({};", rules.max_dead_ratio),
+            format!("of the plugin {})", rules.max_error_ratio),
+            format!("processor time a record ({})", rules.max_cpu_factor),
+            format!("to its commit ({})", rules.max_latency_factor),
+        ] {
+            assert!(help.contains(&told), "{told:?} in {help}");
+        }
+        assert!(rules.max_rows_difference.is_none() && help.contains("(not compared)"));
+    }
+
+    #[test]
+    fn what_a_canary_may_be_worse_by_is_given_key_by_key() {
+        let given = "--canary 1 --tolerance rows_share=0.2 --tolerance cpu_times=2";
+        let tolerance = request(given).unwrap().canary.unwrap().tolerance.unwrap();
+        let wanted = Tolerance {
+            rows_share: Some(0.2),
+            cpu_times: Some(2.0),
+            ..Tolerance::default()
+        };
+        assert_eq!(tolerance, wanted);
+        let twice = request("--canary 1 --tolerance cpu_times=2 --tolerance cpu_times=3");
+        assert!(twice.unwrap_err().to_string().contains("cpu_times"));
+        let unknown = tolerated("row_share=1").unwrap_err();
+        assert!(
+            unknown.contains("`rows_share`"),
+            "the keys are named: {unknown}"
+        );
+        for wrong in ["rows_share", "rows_share=", "cpu_times=NaN", "cpu_times=2x"] {
+            assert!(tolerated(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn versions_and_times_are_read_strictly() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Failure, Voice, or_default, report};
 use crate::assemble;
 use crate::config::Config;
+use crate::manifest::Delivery;
 use crate::pipeline::Plan;
 
 /// What is guaranteed at each sink of a pipeline, and why.
@@ -44,6 +45,7 @@ fn document(plan: &Plan) -> serde_json::Value {
         "digest": plan.digest,
         "input": {"name": plan.input.input.name, "kafka": plan.input.kafka, "topic": plan.input.topic, "group": plan.input.group},
         "anchor": plan.anchor.to_string(),
+        "asks": plan.asks.map(Delivery::word),
         "routes": plan.routes.iter().map(|route| serde_json::json!({
             "name": route.route.name, "kind": route.kind(), "table": route.table(),
             "guarantee": route.guarantee.to_string(), "why": route.why,
@@ -75,6 +77,13 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
             route.guarantee
         ));
         lines.push(format!("             {}", route.why));
+    }
+    match plan.asks {
+        Some(Delivery::ExactlyOnce) => lines.push("  the plugin asks for exactly-once: every route that is written gives it".to_owned()),
+        Some(Delivery::AtLeastOnce) => lines.push(
+            "  the plugin asks for at-least-once only: that changes nothing, every route gives more".to_owned(),
+        ),
+        None => {}
     }
     lines
 }

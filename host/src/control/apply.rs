@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::entry::{self, BlobHead, Change, Entry, FORMAT, Key, Read};
 use super::fault::{check_chunk, fault};
+use super::published::Published;
 use super::state::{
     Denial, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, Pipeline, PluginVersion, Revision,
     Segment, Stat, State, Written,
@@ -163,6 +164,20 @@ impl State {
                 }
             }
             Change::Stat { .. } => Applied::Accepted,
+            Change::Published {
+                pipeline,
+                host,
+                hash,
+                revision,
+            } => {
+                let known = self.pipelines.get(pipeline);
+                match known.and_then(|known| known.published.get(host)) {
+                    Some(known) if known.hash == *hash && known.revision == *revision => {
+                        Applied::Repeated
+                    }
+                    _ => Applied::Accepted,
+                }
+            }
             Change::Denied { .. } => {
                 let known = self.denials.iter().any(|denial| denial.written.id == id);
                 if known {
@@ -285,6 +300,17 @@ impl State {
                     .stats
                     .insert(host, Stat { at, body });
             }
+            Change::Published {
+                pipeline,
+                host,
+                hash,
+                revision,
+            } => {
+                let published = Published { hash, revision };
+                self.pipeline_mut(&pipeline)
+                    .published
+                    .insert(host, published);
+            }
             Change::Denied { by, what, why } => {
                 self.denials.push_back(Arc::new(Denial {
                     by,
@@ -363,6 +389,9 @@ impl State {
             Key::Stat { pipeline, host } => self.edit(pipeline, |found| {
                 found.stats.remove(host);
             }),
+            Key::Published { pipeline, host } => self.edit(pipeline, |found| {
+                found.published.remove(host);
+            }),
             Key::Denied { id } => {
                 self.denials.retain(|denial| denial.written.id != id);
                 self.removed(&format!("denied/{id}"));
@@ -427,7 +456,9 @@ impl State {
             ["version", name, version, ..] => {
                 (format!("plugin {:?}", format!("{name}@{version}")), true)
             }
-            ["segment" | "stat", pipeline, ..] => (format!("pipeline {pipeline:?}"), false),
+            ["segment" | "stat" | "published", pipeline, ..] => {
+                (format!("pipeline {pipeline:?}"), false)
+            }
             _ => ("other".to_owned(), false),
         };
         let fresh = Newer {

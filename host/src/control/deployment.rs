@@ -193,7 +193,8 @@ pub struct Canary {
     pub release: Release,
     /// The partitions it gets, whole; at least one, none twice.
     pub partitions: Vec<i32>,
-    /// Since when, milliseconds since 1970-01-01 UTC.
+    /// Since when, milliseconds since 1970-01-01 UTC by the clock of the host that took it. For people: a canary is
+    /// judged by how long it ran where it runs.
     pub since_ms: i64,
     /// When it is good and when it is bad.
     #[serde(default)]
@@ -229,7 +230,7 @@ impl Canary {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CanaryRules {
-    /// How long it has to be good before it is promoted, milliseconds (5 min).
+    /// How long it has to run before it may be called good, milliseconds (60 s).
     pub for_ms: u64,
     /// Records it has to have processed before it may be called good (1000).
     pub min_records: u64,
@@ -240,10 +241,10 @@ pub struct CanaryRules {
     pub max_dead_ratio: f64,
     /// Traps, exceeded limits and other faults of the plugin per record above the others' (0.001).
     pub max_error_ratio: f64,
-    /// How far rows per record may be off the others', either way, as a share (0.5: half as many, or half again).
-    /// `None`: a change of output is meant.
+    /// How far rows per record may be off the others', either way, as a share: 0.5 is half as many, or half again.
+    /// `None` (the default): not compared, since a version may filter more on purpose.
     pub max_rows_difference: Option<f64>,
-    /// CPU time in the guest per record, as a multiple of the others' (3).
+    /// Processor time per record, as a multiple of the others' (3).
     pub max_cpu_factor: f64,
     /// Time from fetch to commit, 99th percentile, as a multiple of the others' (3).
     pub max_latency_factor: f64,
@@ -262,15 +263,16 @@ impl CanaryRules {
     }
 }
 
+/// What holds where a request says nothing; entries of the control log say everything.
 impl Default for CanaryRules {
     fn default() -> Self {
         Self {
-            for_ms: 300_000,
+            for_ms: 60_000,
             min_records: 1000,
             min_failures: 5,
             max_dead_ratio: 0.01,
             max_error_ratio: 0.001,
-            max_rows_difference: Some(0.5),
+            max_rows_difference: None,
             max_cpu_factor: 3.0,
             max_latency_factor: 3.0,
             then: GoodCanary::Promote,

@@ -87,6 +87,18 @@ pub enum Change {
         /// The numbers; never read here.
         body: serde_json::Value,
     },
+    /// What the config file of a host says of a pipeline has been taken notice of. The latest a pipeline and host
+    /// counts.
+    Published {
+        /// Pipeline name.
+        pipeline: String,
+        /// `host.id` of the host whose file it is.
+        host: String,
+        /// Id of the release that the section declares.
+        hash: String,
+        /// The revision that says so.
+        revision: u64,
+    },
     /// An operation was refused: audit.
     Denied {
         /// Who asked.
@@ -176,7 +188,14 @@ fn is_newer(json: &serde_json::Value) -> bool {
     };
     unknown(
         "/change/kind",
-        &["version", "deploy", "segment", "stat", "denied"],
+        &[
+            "version",
+            "deploy",
+            "segment",
+            "stat",
+            "published",
+            "denied",
+        ],
     ) || unknown("/change/deployment/action", &super::deployment::ACTIONS)
         || unknown("/change/deployment/origin/kind", &["upload", "config"])
         || unknown("/change/deployment/canary/rules/then", &["promote", "hold"])
@@ -192,7 +211,8 @@ impl Change {
             }
             Self::Deploy { pipeline, .. }
             | Self::Segment { pipeline, .. }
-            | Self::Stat { pipeline, .. } => format!("pipeline {pipeline:?}"),
+            | Self::Stat { pipeline, .. }
+            | Self::Published { pipeline, .. } => format!("pipeline {pipeline:?}"),
             Self::Denied { .. } => "audit".to_owned(),
         }
     }
@@ -218,6 +238,7 @@ impl Entry {
                 format!("segment/{pipeline}/{partition}/{at}")
             }
             Change::Stat { pipeline, host, .. } => format!("stat/{pipeline}/{host}"),
+            Change::Published { pipeline, host, .. } => format!("published/{pipeline}/{host}"),
             Change::Denied { .. } => format!("denied/{id}"),
         }
     }
@@ -242,6 +263,10 @@ pub(super) enum Key<'a> {
         at: i64,
     },
     Stat {
+        pipeline: &'a str,
+        host: &'a str,
+    },
+    Published {
         pipeline: &'a str,
         host: &'a str,
     },
@@ -279,6 +304,7 @@ impl<'a> Key<'a> {
                 at: at.parse().ok()?,
             },
             ["stat", pipeline, host] => Self::Stat { pipeline, host },
+            ["published", pipeline, host] => Self::Published { pipeline, host },
             ["denied", id] => Self::Denied {
                 id: id.parse().ok()?,
             },

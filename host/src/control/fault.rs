@@ -44,19 +44,33 @@ pub(super) fn fault(change: &Change) -> Option<String> {
             at,
             release,
         } => name("pipeline name", pipeline).or_else(|| {
-            let id = release.len() == 16 && release.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let fits = *partition >= 0 && *at >= 0 && id;
+            let fits = *partition >= 0 && *at >= 0 && is_release(release);
             (!fits)
                 .then(|| format!("no segment: partition {partition} at {at}, release {release:?}"))
         }),
-        Change::Stat { pipeline, host, .. } => name("pipeline name", pipeline).or_else(|| {
-            let bad = !entry::is_host(host);
-            bad.then(|| {
-                format!("host {host:?} is not letters, digits, '.', '_' and '-', at most 63")
-            })
-        }),
+        Change::Stat { pipeline, host, .. } => {
+            name("pipeline name", pipeline).or_else(|| host_fault(host))
+        }
+        Change::Published {
+            pipeline,
+            host,
+            hash,
+            ..
+        } => name("pipeline name", pipeline)
+            .or_else(|| host_fault(host))
+            .or_else(|| (!is_release(hash)).then(|| format!("{hash:?} is no release's id"))),
         Change::Denied { .. } => None,
     }
+}
+
+fn host_fault(host: &str) -> Option<String> {
+    (!entry::is_host(host))
+        .then(|| format!("host {host:?} is not letters, digits, '.', '_' and '-', at most 63"))
+}
+
+/// Whether a text can be a release's id.
+fn is_release(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether a record can be a chunk.

@@ -8,6 +8,10 @@ use super::deployment::CanaryRules;
 /// What one side of a comparison did since the canary began, on one host or on several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Numbers {
+    /// Milliseconds that it ran by the clock of the host where it ran longest; times without a lane of it, such as a
+    /// pause, do not count. 0 where an earlier version reported.
+    #[serde(default)]
+    pub ran_ms: u64,
     /// Records settled.
     pub records: u64,
     /// Rows made of them.
@@ -16,11 +20,11 @@ pub struct Numbers {
     pub dead: u64,
     /// Records set aside for a fault of the plugin: trap, limit, malformed output.
     pub errors: u64,
-    /// Microseconds spent on them.
+    /// Microseconds of processor time spent on them.
     pub busy_micros: u64,
     /// Microseconds from the start of a batch's processing to its commit, 99th percentile; the worst host's.
     pub p99_micros: u64,
-    /// Why a lane stopped, where one did.
+    /// Why it stopped or cannot run, where that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
 }
@@ -28,6 +32,7 @@ pub struct Numbers {
 impl Numbers {
     /// Adds what another host saw.
     pub fn add(&mut self, other: &Self) {
+        self.ran_ms = self.ran_ms.max(other.ran_ms);
         self.records = self.records.saturating_add(other.records);
         self.rows = self.rows.saturating_add(other.rows);
         self.dead = self.dead.saturating_add(other.dead);
@@ -51,14 +56,14 @@ pub enum Verdict {
     Bad(Vec<String>),
 }
 
-/// Judges a canary that began `elapsed_ms` ago.
+/// Judges a canary.
 #[must_use]
-pub fn judge(rules: &CanaryRules, elapsed_ms: u64, canary: &Numbers, others: &Numbers) -> Verdict {
+pub fn judge(rules: &CanaryRules, canary: &Numbers, others: &Numbers) -> Verdict {
     let against = against(rules, canary, others);
     if !against.is_empty() {
         return Verdict::Bad(against);
     }
-    if elapsed_ms >= rules.for_ms && canary.records >= rules.min_records {
+    if canary.ran_ms >= rules.for_ms && canary.records >= rules.min_records {
         return Verdict::Good;
     }
     Verdict::Open
@@ -107,7 +112,9 @@ pub fn against(rules: &CanaryRules, canary: &Numbers, others: &Numbers) -> Vec<S
         each(others.busy_micros, others),
     );
     if mine > rules.max_cpu_factor * theirs && mine > 1.0 {
-        found.push(format!("{mine:.1} µs a record, the others {theirs:.1}"));
+        found.push(format!(
+            "{mine:.1} µs of processor time a record, the others {theirs:.1}"
+        ));
     }
     let (mine, theirs) = (share(canary.p99_micros, 1), share(others.p99_micros, 1));
     // Below that the clock decides more than the plugin.
@@ -156,6 +163,7 @@ mod tests {
 
     fn numbers(records: u64, dead: u64) -> Numbers {
         Numbers {
+            ran_ms: 1000,
             records,
             rows: records - dead,
             dead,
@@ -170,18 +178,15 @@ mod tests {
     fn one_record_in_twenty_is_bad_at_once_and_one_in_a_thousand_is_not() {
         let rules = CanaryRules::default();
         let others = numbers(5000, 0);
-        let bad = judge(&rules, 1000, &numbers(200, 10), &others);
+        let bad = judge(&rules, &numbers(200, 10), &others);
         assert!(
             matches!(&bad, Verdict::Bad(why) if why[0].contains("10 dead letters in 200 records (5.00 %)")),
             "{bad:?}"
         );
-        assert_eq!(
-            judge(&rules, 1000, &numbers(200, 1), &others),
-            Verdict::Open
-        );
+        assert_eq!(judge(&rules, &numbers(200, 1), &others), Verdict::Open);
         let noisy = numbers(5000, 250);
         assert_eq!(
-            judge(&rules, 1000, &numbers(200, 10), &noisy),
+            judge(&rules, &numbers(200, 10), &noisy),
             Verdict::Open,
             "the others are as bad"
         );
@@ -191,23 +196,44 @@ mod tests {
     fn good_needs_time_and_records() {
         let rules = CanaryRules::default();
         let others = numbers(5000, 0);
-        assert_eq!(
-            judge(&rules, rules.for_ms, &numbers(10, 0), &others),
-            Verdict::Open
-        );
-        assert_eq!(
-            judge(&rules, rules.for_ms - 1, &numbers(2000, 0), &others),
-            Verdict::Open
-        );
-        assert_eq!(
-            judge(&rules, rules.for_ms, &numbers(2000, 0), &others),
-            Verdict::Good
-        );
+        let verdict = |ran_ms, records| {
+            let canary = Numbers {
+                ran_ms,
+                ..numbers(records, 0)
+            };
+            judge(&rules, &canary, &others)
+        };
+        assert_eq!(verdict(rules.for_ms, 10), Verdict::Open);
+        assert_eq!(verdict(rules.for_ms - 1, 2000), Verdict::Open);
+        assert_eq!(verdict(rules.for_ms, 2000), Verdict::Good);
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_where_it_ran_longest_counts() {
+        let mut all = Numbers::default();
+        for ran_ms in [20_000, 50_000, 30_000] {
+            all.add(&Numbers {
+                ran_ms,
+                ..numbers(100, 0)
+            });
+        }
+        assert_eq!((all.ran_ms, all.records), (50_000, 300));
+    }
+
+    #[test]
+    fn what_a_host_wrote_that_did_not_know_how_long_it_ran_is_still_read() {
+        let written =
+            r#"{"records":9,"rows":8,"dead":1,"errors":0,"busy_micros":7,"p99_micros":6}"#;
+        let read: Numbers = serde_json::from_str(written).expect("what was written before");
+        assert_eq!((read.records, read.ran_ms), (9, 0));
     }
 
     #[test]
     fn rows_time_and_a_stop_count_against_it() {
-        let rules = CanaryRules::default();
+        let rules = CanaryRules {
+            max_rows_difference: Some(0.5),
+            ..CanaryRules::default()
+        };
         let others = numbers(5000, 0);
         let mut few = numbers(2000, 0);
         few.rows = 500;

@@ -15,6 +15,7 @@ mod fault;
 mod handle;
 mod judge;
 mod log;
+mod published;
 mod reader;
 mod state;
 mod store;
@@ -27,6 +28,7 @@ pub use entry::{BlobHead, Change, Entry, FORMAT, MAX_ENTRY, Signature};
 pub use handle::{Control, Outcome};
 pub use judge::{Numbers, Verdict, against, judge};
 pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};
+pub use published::{Published, Section};
 pub use state::{
     Denial, Garbage, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, PluginVersion, Revision,
     Segment, Stat, State, Written,

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::deployment::{Deployment, Release};
 use super::entry::{BlobHead, Signature};
+use super::published::Published;
 
 /// Revisions kept of a pipeline.
 pub const KEPT_REVISIONS: usize = 500;
@@ -137,6 +138,8 @@ pub(super) struct Pipeline {
     pub(super) revisions: Vec<Arc<Revision>>,
     pub(super) segments: BTreeMap<i32, BTreeMap<i64, Segment>>,
     pub(super) stats: BTreeMap<String, Stat>,
+    /// By host.
+    pub(super) published: BTreeMap<String, Published>,
 }
 
 /// Keys whose records say nothing any more.

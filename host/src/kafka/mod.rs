@@ -21,7 +21,7 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-pub use catalog::topic_info;
+pub use catalog::Catalog;
 pub use control_log::{ControlLogSettings, KafkaControlLog};
 pub use feed::Feed;
 pub use output::{Make, ensure_topic};
@@ -66,6 +66,9 @@ impl KafkaSettings {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "500")
             .set("socket.keepalive.enable", "true")
+            // Histograms for the brokers' own collection of client metrics (KIP-714): 110 kB for each broker of each
+            // client, whether the broker asks or not. The host has metrics of its own.
+            .set("enable.metrics.push", "false")
             .set_log_level(RDKafkaLogLevel::Error);
         for (key, value) in &self.security {
             config.set(key, value.expose());

@@ -12,7 +12,7 @@ use super::hand::read_type;
 use super::input::{self, DraftInput};
 use super::policy;
 use super::route::{self, DraftRoute};
-use super::types::{ConfigItem, Delivery, ErrorPolicy, Limits, Manifest, Route, Target};
+use super::types::{ConfigItem, Delivery, ErrorPolicy, Limits, Manifest};
 use crate::toml_check::names::{self, did_you_mean};
 use crate::toml_check::{At, Entry, Problem, Problems, Report, Section};
 
@@ -236,19 +236,6 @@ fn join(draft: Draft<'_>, described: Described) -> Manifest {
             .collect(),
     );
     let config = config(draft.config.as_ref(), described.config);
-    let routes: Vec<Route> = routes
-        .into_iter()
-        .filter_map(|(here, there)| here.complete(there))
-        .collect();
-    // Unasked, a plugin asks for what its sinks can give.
-    let topics = routes
-        .iter()
-        .any(|route| matches!(route.target, Target::Kafka(_)));
-    let usual = if topics {
-        Delivery::AtLeastOnce
-    } else {
-        Delivery::ExactlyOnce
-    };
     let manifest = Manifest {
         name: outline.name,
         version: outline.version,
@@ -260,11 +247,14 @@ fn join(draft: Draft<'_>, described: Described) -> Manifest {
             .into_iter()
             .map(|(here, there)| here.complete(there))
             .collect(),
-        routes,
+        routes: routes
+            .into_iter()
+            .filter_map(|(here, there)| here.complete(there))
+            .collect(),
         config,
         limits: draft.limits,
         errors: draft.errors,
-        delivery: draft.delivery.unwrap_or(usual),
+        delivery: draft.delivery,
     };
     root.finish();
     manifest

@@ -103,6 +103,5 @@ pub(super) fn delivery(root: &Section<'_>) -> Option<Delivery> {
         ("exactly-once", Delivery::ExactlyOnce),
         ("at-least-once", Delivery::AtLeastOnce),
     ];
-    let found = root.choice("delivery", &words);
-    found.map(|found| found.value)
+    root.choice("delivery", &words).map(|found| found.value)
 }

@@ -29,8 +29,8 @@ pub struct Manifest {
     pub limits: Limits,
     /// What becomes of records that fail.
     pub errors: ErrorPolicy,
-    /// What the author asks the pipeline to guarantee.
-    pub delivery: Delivery,
+    /// What the author asks the pipeline to guarantee; without it each route gives what its sink can.
+    pub delivery: Option<Delivery>,
 }
 
 /// One input: a topic and how its records decode.
@@ -370,8 +370,19 @@ pub enum DataPolicy {
 /// What the author asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// Refuse to run with less.
+    /// Refuse to run with less, at any instant.
     ExactlyOnce,
-    /// Repeats are fine.
+    /// Repeats are fine. Only a topic gives so little, and it does so unasked: this changes nothing.
     AtLeastOnce,
+}
+
+impl Delivery {
+    /// Its word in a manifest.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ExactlyOnce => "exactly-once",
+            Self::AtLeastOnce => "at-least-once",
+        }
+    }
 }

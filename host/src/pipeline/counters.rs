@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::anchor::Ledger;
 use crate::error::Error;
 use crate::route::code;
 
@@ -42,7 +43,7 @@ pub struct Totals {
     pub retries: u64,
     /// Records set aside by code: the host's own and about the first 64 others, further ones as `other`.
     pub dead_by_code: BTreeMap<String, u64>,
-    /// Time spent decoding, in the plugin and checking, µs.
+    /// Processor time spent decoding, in the plugin and checking, µs.
     pub busy_micros: u64,
     /// Time from the start of a batch's processing to its commit.
     pub latency: Latency,
@@ -174,11 +175,15 @@ pub struct LaneTotals {
     pub release: Arc<str>,
     /// Whether a lane runs there now.
     pub running: bool,
+    /// How long lanes ran there since the process started.
+    pub ran: Duration,
     /// Committed position; `None` before the first lane of this process.
     pub position: Option<i64>,
+    /// What became of every record of the partition below the position.
+    pub ledger: Ledger,
     /// The numbers since the process started.
     pub totals: Totals,
-    /// Why the lane stopped, where it did.
+    /// Why the release stopped there, or did not even begin, where that was the last that happened.
     pub failure: Option<Error>,
     /// What the shadow release did differently here.
     pub shadow: Option<super::shadow::Differences>,
@@ -188,10 +193,21 @@ pub struct LaneTotals {
 struct Counted {
     // A lane that was dropped may still be there when the next one begins.
     running: u32,
+    /// Since when any does.
+    since: Option<Instant>,
+    /// How long others did before.
+    ran: Duration,
     position: Option<i64>,
+    ledger: Ledger,
     totals: Totals,
     failure: Option<Error>,
     shadow: Option<super::shadow::Differences>,
+}
+
+impl Counted {
+    fn ran(&self) -> Duration {
+        self.ran + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 /// The numbers of one partition under one release.
@@ -202,12 +218,13 @@ pub(super) struct LaneCounters {
 }
 
 impl LaneCounters {
-    /// Adds a committed flight that ends at `position`, `took` after its processing began.
-    pub(super) fn add(&self, flight: &Totals, position: i64, took: Duration) {
+    /// Adds a committed flight that ends at `position` with `ledger`, `took` after its processing began.
+    pub(super) fn add(&self, flight: &Totals, position: i64, ledger: Ledger, took: Duration) {
         let mut counted = self.counted.lock();
         counted.totals.add(flight);
         counted.totals.latency.count(took);
         counted.position = Some(position);
+        counted.ledger = ledger;
     }
 
     /// Counts one attempt that has to be repeated.
@@ -217,16 +234,19 @@ impl LaneCounters {
 
     /// A lane goes on here, at a committed position, until what is returned is dropped: also with a lane that is
     /// cut short.
-    pub(super) fn runs_at(self: Arc<Self>, position: i64) -> Running {
+    pub(super) fn runs_at(self: Arc<Self>, position: i64, ledger: Ledger) -> Running {
         {
             let mut counted = self.counted.lock();
             counted.running += 1;
+            counted.since.get_or_insert_with(Instant::now);
             counted.position = Some(position);
+            counted.ledger = ledger;
             counted.failure = None;
         }
         Running(self)
     }
 
+    /// The release stopped here, or could not begin.
     pub(super) fn failed(&self, error: &Error) {
         self.counted.lock().failure = Some(error.clone());
     }
@@ -247,7 +267,12 @@ pub(super) struct Running(Arc<LaneCounters>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.counted.lock().running -= 1;
+        let mut counted = self.0.counted.lock();
+        counted.running -= 1;
+        if counted.running == 0 {
+            counted.ran = counted.ran();
+            counted.since = None;
+        }
     }
 }
 
@@ -295,6 +320,13 @@ impl Counters {
         counters
     }
 
+    /// Forgets why releases stopped: what follows is another attempt, to be judged by itself.
+    pub fn forget_failures(&self) {
+        for (_, counters) in self.lanes.lock().lanes.values().flatten() {
+            counters.counted.lock().failure = None;
+        }
+    }
+
     /// Everything since the process started.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -318,7 +350,9 @@ impl Counters {
                     partition: *partition,
                     release: Arc::clone(release),
                     running: counted.running > 0,
+                    ran: counted.ran(),
                     position: counted.position,
+                    ledger: counted.ledger,
                     totals: counted.totals.clone(),
                     failure: counted.failure.clone(),
                     shadow: counted.shadow.clone(),
@@ -347,8 +381,10 @@ mod tests {
         };
         for release in 0..10 {
             let id: Arc<str> = format!("r{release}").into();
-            counters.lane(0, &id).add(&flight, release, Duration::ZERO);
-            counters.lane(0, &id).add(&flight, release, Duration::ZERO);
+            for _ in 0..2 {
+                let lane = counters.lane(0, &id);
+                lane.add(&flight, release, Ledger::default(), Duration::ZERO);
+            }
         }
         let totals = counters.totals();
         assert_eq!((totals.received, totals.dead), (60, 20));
@@ -358,6 +394,29 @@ mod tests {
         );
         assert_eq!(counters.lanes().len(), KEPT);
         assert_eq!(&*counters.lanes()[KEPT - 1].release, "r9");
+    }
+
+    #[test]
+    fn only_the_time_with_a_lane_counts_as_run() {
+        let counters = Counters::new();
+        let lane = counters.lane(0, &"r".into());
+        let ran = || counters.lanes()[0].ran;
+        let pause = || std::thread::sleep(Duration::from_millis(20));
+        pause();
+        assert_eq!(ran(), Duration::ZERO);
+        // The next lane begins before the last one is gone.
+        let first = Arc::clone(&lane).runs_at(0, Ledger::default());
+        let second = Arc::clone(&lane).runs_at(0, Ledger::default());
+        pause();
+        drop(first);
+        assert!(ran() >= Duration::from_millis(20));
+        drop(second);
+        let so_far = ran();
+        pause();
+        assert_eq!(ran(), so_far, "nobody runs");
+        let _third = lane.runs_at(0, Ledger::default());
+        pause();
+        assert!(ran() >= so_far + Duration::from_millis(20));
     }
 
     #[test]

@@ -27,9 +27,6 @@ use crate::source::{Outlet, SourceCommand};
 /// A lane without work stores what a lazy anchor holds back after this long.
 const IDLE: Duration = Duration::from_millis(200);
 
-/// How long a lane that stopped may take to give its grant back.
-const LEAVE: Duration = Duration::from_secs(3);
-
 /// What a lane should do, set by its supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -160,7 +157,8 @@ impl Lane {
     /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: the anchor drops
     /// the connection of a commit that was cut short.
     pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneOutcome {
-        let running = Arc::clone(&self.counters).runs_at(self.committer.owned.next);
+        let owned = &self.committer.owned;
+        let running = Arc::clone(&self.counters).runs_at(owned.next, owned.ledger);
         let worked = self.work(outlet).await;
         drop(running);
         match worked {
@@ -171,15 +169,8 @@ impl Lane {
                 carried: self.carried,
             })),
             Err(end) => {
-                if let LaneEnd::Stopped(error) = &end {
-                    self.counters.failed(error);
-                    // Whoever mends it may do so with another release, which must not wait for this one to process
-                    // what it was granted and never sent.
-                    let given_back = async {
-                        self.committer.owned.settle().await?;
-                        self.committer.owned.lower().await
-                    };
-                    tokio::time::timeout(LEAVE, given_back).await.ok();
+                if matches!(end, LaneEnd::Stopped(_)) {
+                    self.committer.owned.leave().await;
                 }
                 LaneOutcome::Ended(end)
             }
@@ -266,9 +257,10 @@ impl Lane {
     async fn turn(&mut self) -> Result<(), LaneEnd> {
         if std::mem::take(&mut self.turning) {
             let desired = self.desired.borrow().clone();
-            let wanted = desired.of(self.partition);
-            let owned = &mut self.committer.owned;
-            owned.upgrade(&wanted.id, &desired.order).await?;
+            if let Some(wanted) = desired.of(self.partition) {
+                let owned = &mut self.committer.owned;
+                owned.upgrade(&wanted.id, &desired.order).await?;
+            }
             self.follow_shadow(desired.shadow.as_ref())?;
         }
         let list = &self.committer.owned.claim.cuts;

@@ -5,6 +5,7 @@
 
 mod commit;
 mod counters;
+mod delivery;
 mod flight;
 mod lane;
 mod opening;
@@ -22,6 +23,7 @@ mod start;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,8 +33,9 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, watch};
 
 pub use counters::{Counters, LaneTotals, Latency, Totals};
+pub use delivery::{never, weaker};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
-pub use release::{Desired, Release, SegmentStart};
+pub use release::{Desired, Release, SegmentStart, Trial};
 pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 

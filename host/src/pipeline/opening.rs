@@ -33,7 +33,12 @@ pub(super) async fn prepare(
         input.input.start,
         |partition, at| Cut {
             at,
-            release: desired.of(partition).id.to_string(),
+            // A partition that waits for its canary is cut once more when that can run.
+            release: desired
+                .of(partition)
+                .unwrap_or(&desired.release)
+                .id
+                .to_string(),
             order: desired.order.clone(),
         },
     )?;

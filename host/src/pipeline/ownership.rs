@@ -6,16 +6,20 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::lane::{Connections, LaneEnd, Mode};
-use crate::anchor::{Claim, CommitError, Cut, Order, Pin, cuts};
+use crate::anchor::{Claim, CommitError, Cut, Ledger, Order, Pin, cuts};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error};
 
 /// Offsets granted past a flight, about four batches: below them an earlier version may have been sent ahead.
 pub(super) const GRANT: i64 = 4096;
+
+/// How long whoever stops may take to give its grant back.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// A claimed partition.
 pub(super) struct Ownership {
@@ -30,6 +34,8 @@ pub(super) struct Ownership {
     pub(super) next: i64,
     /// Write time of the last committed record.
     pub(super) hlc: i64,
+    /// What became of every record below `next`.
+    pub(super) ledger: Ledger,
     /// Offsets below it may be sent ahead.
     pub(super) granted: i64,
     /// Offsets below it may have been sent ahead by this owner.
@@ -50,6 +56,7 @@ impl Ownership {
             mode,
             next: claim.next,
             hlc: claim.hlc,
+            ledger: claim.ledger,
             granted: claim.reserved,
             found: claim.reserved,
             sent: Cell::new(claim.next),
@@ -111,6 +118,16 @@ impl Ownership {
             self.pin("lower the grant", self.next, list).await?;
         }
         Ok(())
+    }
+
+    /// Gives back what was granted and never sent, as far as that can be done by now: whoever mends a stop may do so
+    /// with another release, which must not wait for this one.
+    pub(super) async fn leave(&mut self) {
+        let given_back = async {
+            self.settle().await?;
+            self.lower().await
+        };
+        tokio::time::timeout(LEAVE, given_back).await.ok();
     }
 
     /// Whether nothing at or above the position was ever sent ahead, by this owner or an earlier one.
@@ -221,6 +238,7 @@ impl Ownership {
                     }
                     self.next = claim.next;
                     self.hlc = claim.hlc;
+                    self.ledger = claim.ledger;
                     self.granted = claim.reserved;
                     self.claim = claim;
                     return Ok(());

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::{delivery, topics};
 use crate::config::{Config, ConnectionKind, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::manifest::{Delivery, Input, Limits, Manifest, Mode, Route, Target};
@@ -25,6 +26,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// What an instance may use, after config and ceilings.
     pub limits: Limits,
+    /// What the plugin's author asks for, where anything.
+    pub asks: Option<Delivery>,
 }
 
 /// The input of a plan.
@@ -189,10 +192,22 @@ impl Plan {
             guarantee(plan, &anchor);
         }
         let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
-        topics(config, &input, &routes)
-            .map_err(|(detail, hint)| Error::config(what(), detail).hint(hint))?;
-        honoured(manifest, &routes)
-            .map_err(|(detail, hint)| Error::config(what(), detail).hint(hint))?;
+        topics::check(what(), config, &input, &routes)?;
+        if let Some(route) = delivery::short(manifest, &routes) {
+            let (promise, then) = match route.guarantee {
+                Guarantee::AtLeastOnce => ("is at least once", "may come again"),
+                _ => ("converges to exactly once", "may be ahead of the position"),
+            };
+            let detail = format!(
+                "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} {promise}: right after a failure \
+                 its rows {then}",
+                manifest.name, route.route.name
+            );
+            return Err(Error::config(what(), detail).hint(
+                "bind the route to \"discard\", or take delivery out of plugin.toml and build the plugin again: then \
+                 each route gives what its sink can",
+            ));
+        }
         if input.input.headers && !pipeline.grants.iter().any(|grant| grant == "headers") {
             crate::telemetry::denied(
                 &pipeline.name,
@@ -216,6 +231,7 @@ impl Plan {
             anchor,
             routes,
             limits: limits(pipeline, config, manifest)?,
+            asks: manifest.delivery,
         })
     }
 
@@ -300,58 +316,6 @@ fn plan_route(route: &Route, bound: &RouteBinding) -> (RoutePlan, Option<String>
         why: "the operator bound it to discard: rows are counted, not written",
     };
     (plan, connection)
-}
-
-/// Refuses a loop, and two routes whose messages nobody could tell apart.
-fn topics(
-    config: &Config,
-    input: &InputPlan,
-    routes: &[RoutePlan],
-) -> Result<(), (String, &'static str)> {
-    // Two names may stand for one cluster.
-    let brokers = |name: &str| config.kafka.get(name).map(|cluster| &cluster.brokers);
-    let same = |one: &str, other: &str| one == other || brokers(one) == brokers(other);
-    let mut written: Vec<(&str, &str, &str)> = Vec::new();
-    for plan in routes {
-        let (Binding::Ahead(kafka), Target::Kafka(topic)) = (&plan.binding, &plan.route.target)
-        else {
-            continue;
-        };
-        let (name, topic) = (&plan.route.name, &topic.topic);
-        if *topic == input.topic && same(kafka, &input.kafka) {
-            let detail = format!("route {name:?} writes topic {topic:?}, which the pipeline reads");
-            let hint = "bind the route to another topic: what it wrote would come back for ever";
-            return Err((detail, hint));
-        }
-        let other = written
-            .iter()
-            .find(|(_, cluster, there)| there == topic && same(cluster, kafka));
-        if let Some((other, ..)) = other {
-            let detail = format!("routes {other:?} and {name:?} both write topic {topic:?}");
-            let hint = "bind one of them to another topic: their messages would carry the same coordinates";
-            return Err((detail, hint));
-        }
-        written.push((name, kafka, topic));
-    }
-    Ok(())
-}
-
-/// Refuses a plugin that asks for more than a topic beside a database gives.
-fn honoured(manifest: &Manifest, routes: &[RoutePlan]) -> Result<(), (String, &'static str)> {
-    let less = routes
-        .iter()
-        .find(|plan| plan.guarantee == Guarantee::AtLeastOnce);
-    match less {
-        Some(plan) if manifest.delivery == Delivery::ExactlyOnce => Err((
-            format!(
-                "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} to a topic is {}: {}",
-                manifest.name, plan.route.name, plan.guarantee, plan.why
-            ),
-            "write delivery = \"at-least-once\" in the manifest and let readers drop repeats, or bind the route to \
-             \"discard\"",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// Postgres where a route goes there, else Cassandra, else memory.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::on_cpu;
 use crate::decode::Decoder;
 use crate::error::Error;
 use crate::plugin::{GuestBatch, Instance, Plugin, RunFailure};
@@ -33,7 +34,7 @@ pub(super) struct Processed {
     pub(super) dead: Vec<DeadLetter>,
     /// When processing began.
     pub(super) begun: Instant,
-    /// How long it took; what other lanes of the shard did meanwhile is in it.
+    /// Processor time it took; what other lanes of the shard did meanwhile is not in it.
     pub(super) busy: Duration,
 }
 
@@ -100,6 +101,14 @@ impl Processor {
         // Lets a commit that was started before put its first bytes on the wire.
         tokio::task::yield_now().await;
         reuse.begun = Instant::now();
+        let (made, busy) = on_cpu(self.make(batch, &mut reuse)).await;
+        made?;
+        reuse.busy = busy;
+        Ok(reuse)
+    }
+
+    /// Makes rows and dead letters of a batch.
+    async fn make(&mut self, batch: Batch, reuse: &mut Processed) -> Result<(), Error> {
         reuse.rows.resize_with(self.routes.len(), RowBatch::default);
         reuse.rows.iter_mut().for_each(RowBatch::clear);
         reuse.dead.clear();
@@ -110,7 +119,7 @@ impl Processor {
         let mut start = 0;
         while start < self.fields.len() {
             let end = self.call_end(start);
-            self.run_range(start..end, &mut reuse).await?;
+            self.run_range(start..end, reuse).await?;
             start = end;
         }
         reuse.dead.sort_by_key(|dead| dead.source);
@@ -121,8 +130,7 @@ impl Processor {
         {
             self.instance = None;
         }
-        reuse.busy = reuse.begun.elapsed();
-        Ok(reuse)
+        Ok(())
     }
 
     /// Where a call that starts at a kept record ends.

@@ -51,13 +51,23 @@ impl Release {
     }
 }
 
+/// A release on trial on some partitions.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// `None`: it cannot run here. What processes its partitions goes on, those that nobody processes yet wait: the
+    /// release in charge must not take records that another host has pinned to this one.
+    pub release: Option<Arc<Release>>,
+    /// Its partitions.
+    pub partitions: BTreeSet<i32>,
+}
+
 /// Which releases a pipeline should run.
 #[derive(Clone, Debug)]
 pub struct Desired {
     /// What every partition runs that is not named below.
     pub release: Arc<Release>,
     /// Another release on some partitions.
-    pub canary: Option<(Arc<Release>, BTreeSet<i32>)>,
+    pub canary: Option<Trial>,
     /// A release that runs beside the others with its sinks off.
     pub shadow: Option<Arc<Release>>,
     /// Which deployment says so.
@@ -76,19 +86,22 @@ impl Desired {
         }
     }
 
-    /// What a partition should run.
+    /// What a partition should run; `None` while that cannot run here.
     #[must_use]
-    pub fn of(&self, partition: i32) -> &Arc<Release> {
+    pub fn of(&self, partition: i32) -> Option<&Arc<Release>> {
         match &self.canary {
-            Some((release, partitions)) if partitions.contains(&partition) => release,
-            _ => &self.release,
+            Some(trial) if trial.partitions.contains(&partition) => trial.release.as_ref(),
+            _ => Some(&self.release),
         }
     }
 
     /// The release of this identity, where it is one of these.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Arc<Release>> {
-        let canary = self.canary.iter().map(|(release, _)| release);
+        let canary = self
+            .canary
+            .iter()
+            .filter_map(|trial| trial.release.as_ref());
         std::iter::once(&self.release)
             .chain(canary)
             .find(|release| *release.id == *id)

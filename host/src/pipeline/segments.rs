@@ -30,21 +30,29 @@ pub(super) struct Partition {
     pub(super) counters: Arc<Counters>,
     pub(super) source: blocking::Sender<SourceCommand>,
     pub(super) segments: mpsc::UnboundedSender<SegmentStart>,
+    /// The release that processes, or is about to: a stop is its.
+    pub(super) release: Option<Arc<str>>,
 }
 
 impl Partition {
     /// Runs lane after lane until one ends for another reason than a cut.
     pub(super) async fn run(mut self, local: &Local, mut outlet: Outlet) -> LaneEnd {
-        match self.work(local, &mut outlet).await {
-            Ok(end) | Err(end) => end,
+        let (Ok(end) | Err(end)) = self.work(local, &mut outlet).await;
+        if let (LaneEnd::Stopped(error), Some(release)) = (&end, &self.release) {
+            let counters = self.counters.lane(self.claim.partition, release);
+            counters.failed(error);
         }
+        end
     }
 
     async fn work(&mut self, local: &Local, outlet: &mut Outlet) -> Result<LaneEnd, LaneEnd> {
         // What is wanted is asked for first: where nothing was sent ahead no earlier release is needed at all.
         let (wanted, order, connections) = loop {
             let desired = self.desired.borrow_and_update().clone();
-            let wanted = Arc::clone(desired.of(self.claim.partition));
+            let Some(wanted) = desired.of(self.claim.partition).cloned() else {
+                self.wait().await?;
+                continue;
+            };
             if let Some(connections) = self.connections(local, &wanted).await? {
                 break (wanted, desired.order, connections);
             }
@@ -72,9 +80,16 @@ impl Partition {
                 LaneOutcome::Cut(cut) => *cut,
                 LaneOutcome::Ended(end) => return Ok(end),
             };
-            release = self
-                .go_on(local, &mut cut.owned, cut.at, &mut opened)
-                .await?;
+            let next = self.go_on(local, &mut cut.owned, cut.at, &mut opened);
+            release = match next.await {
+                Ok(release) => release,
+                Err(end) => {
+                    if matches!(end, LaneEnd::Stopped(_)) {
+                        cut.owned.leave().await;
+                    }
+                    return Err(end);
+                }
+            };
             local.close_unused(&self.pipeline);
             takes = cut;
         }
@@ -91,6 +106,7 @@ impl Partition {
     ) -> Result<Arc<Release>, LaneEnd> {
         loop {
             let release = self.release_at(&owned.claim.cuts, at).await?;
+            self.release = Some(Arc::clone(&release.id));
             if release.id == opened.id {
                 return Ok(release);
             }
@@ -100,8 +116,22 @@ impl Partition {
                 return Ok(release);
             }
             let desired = self.desired.borrow_and_update().clone();
-            let wanted = desired.of(self.claim.partition);
-            owned.upgrade(&wanted.id, &desired.order).await?;
+            if let Some(wanted) = desired.of(self.claim.partition) {
+                owned.upgrade(&wanted.id, &desired.order).await?;
+            }
+        }
+    }
+
+    /// Waits until something else is asked for.
+    async fn wait(&mut self) -> Result<(), LaneEnd> {
+        tracing::warn!(
+            pipeline = %self.pipeline, partition = self.claim.partition,
+            "waits: its release cannot run here"
+        );
+        tokio::select! {
+            biased;
+            _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => Err(LaneEnd::Done),
+            changed = self.desired.changed() => changed.map_err(|_| LaneEnd::Done),
         }
     }
 
@@ -114,11 +144,13 @@ impl Partition {
         let desired = self.desired.borrow().clone();
         // Without a cut at or below, the position was never pinned: what is wanted is pinned first thing.
         let Some(id) = cuts::release_at(list, at) else {
-            return Ok(Arc::clone(desired.of(self.claim.partition)));
+            let wanted = desired.of(self.claim.partition);
+            return Ok(Arc::clone(wanted.unwrap_or(&desired.release)));
         };
         if let Some(release) = desired.find(id) {
             return Ok(Arc::clone(release));
         }
+        self.release = Some(id.into());
         let surroundings = Arc::clone(&self.surroundings);
         self.patiently("load an earlier release", async || {
             surroundings.release(id).await
@@ -132,6 +164,7 @@ impl Partition {
         local: &Local,
         release: &Arc<Release>,
     ) -> Result<Option<Rc<Connections>>, LaneEnd> {
+        self.release = Some(Arc::clone(&release.id));
         let surroundings = Arc::clone(&self.surroundings);
         let pipeline = Arc::clone(&self.pipeline);
         let mut desired = self.desired.clone();

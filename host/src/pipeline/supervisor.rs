@@ -36,6 +36,15 @@ struct Running {
     _cut: oneshot::Sender<()>,
 }
 
+/// A partition the source holds.
+#[derive(Default)]
+struct Assigned {
+    /// How often its lane was fenced.
+    fenced: u32,
+    /// Held while a claim is waited for: dropped with the partition, it ends the wait.
+    _waits: Option<oneshot::Receiver<()>>,
+}
+
 pub(super) struct Supervisor {
     settings: PipelineSettings,
     surroundings: Arc<dyn Surroundings>,
@@ -43,8 +52,8 @@ pub(super) struct Supervisor {
     commands: blocking::Sender<SourceCommand>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
     lanes: HashMap<i32, Running>,
-    /// What the source holds, with how often each was fenced.
-    assigned: HashMap<i32, u32>,
+    /// What the source holds.
+    assigned: HashMap<i32, Assigned>,
     /// Assigned partitions that have to be claimed.
     unclaimed: BTreeSet<i32>,
     generation: u64,
@@ -165,7 +174,7 @@ impl Supervisor {
             SourceEvent::Assigned(partitions) => {
                 tracing::info!(pipeline, ?partitions, "assigned");
                 for partition in partitions {
-                    self.assigned.insert(partition, 0);
+                    self.assigned.insert(partition, Assigned::default());
                     self.unclaimed.insert(partition);
                 }
                 Ok(())
@@ -219,6 +228,7 @@ impl Supervisor {
             counters: Arc::clone(&self.settings.counters),
             source: self.commands.clone(),
             segments: self.settings.segments.clone(),
+            release: None,
         };
         let ended = self.ended.0.clone();
         let slot = usize::try_from(partition).unwrap_or(0);
@@ -294,17 +304,25 @@ impl Supervisor {
     /// Rule 6: a fenced lane waits a session time-out, longer each time, and is claimed again only while the
     /// partition is assigned and the broker takes an advisory commit of this member.
     fn reclaim_later(&mut self, partition: i32, reclaim: mpsc::UnboundedSender<i32>) {
-        let times = self.assigned.entry(partition).or_insert(0);
-        *times += 1;
-        let wait = self.settings.session_timeout * (1 << (*times - 1).min(4));
+        let Some(assigned) = self.assigned.get_mut(&partition) else {
+            return;
+        };
+        let (mut waits, held) = oneshot::channel();
+        let wait = self.settings.session_timeout * (1 << assigned.fenced.min(4));
+        *assigned = Assigned {
+            fenced: assigned.fenced + 1,
+            _waits: Some(held),
+        };
         let commands = self.commands.clone();
         let slot = usize::try_from(partition).unwrap_or(0);
         self.shards
             .run(slot, move |_| {
                 async move {
                     loop {
-                        // A pipeline that stops must not wait for this pause to end.
+                        // Neither a partition that was taken away nor a pipeline that stops waits for this pause.
                         tokio::select! {
+                            biased;
+                            () = waits.closed() => return,
                             () = reclaim.closed() => return,
                             () = tokio::time::sleep(wait) => {}
                         }

@@ -13,13 +13,11 @@ use futures_util::future::LocalBoxFuture;
 use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Pin, Stored};
 use crate::error::{Blame, Error, Result};
 
-use super::catalog::{self, TableReport};
 use super::connection::{self, Connection};
 use super::letters::Letters;
 use super::plan::RoutePlan;
 use super::pool::Pool;
 use super::rows::{self, RouteParams};
-use super::schema;
 use super::settings::Settings;
 use super::transaction::{Param, Request, Transaction};
 
@@ -32,47 +30,19 @@ pub struct PostgresAnchor {
 }
 
 impl PostgresAnchor {
-    /// Checks the settings, connects once and makes sure that the schema `wasmill` is there. Runs on the
-    /// tokio runtime that will use the anchor: connections are driven by it.
+    /// Checks the settings. Connects when something is asked of it, on the runtime of whoever asks; the schema and
+    /// the tables have to be there by then ([`super::Tables::ensure`]).
     ///
     /// # Errors
-    /// `Config` for a url, a route, a login or a privilege somebody has to correct; `Outside` when the server
-    /// cannot be reached.
-    pub async fn open(settings: Settings) -> Result<Self> {
+    /// `Config` for a url or a route somebody has to correct.
+    pub fn new(settings: Settings) -> Result<Self> {
         let config = connection::configure(&settings)?;
-        let plans = settings
-            .routes
-            .iter()
-            .cloned()
-            .map(RoutePlan::new)
-            .collect::<Result<Vec<_>>>()?;
-        let anchor = Self {
+        let plans = RoutePlan::all(&settings.routes)?;
+        Ok(Self {
             pool: Pool::new(config, settings.connections),
             plans,
             settings,
-        };
-        let session = anchor.pool.session(&anchor.settings).await?;
-        schema::ensure(&session.client).await?;
-        Ok(anchor)
-    }
-
-    /// Compares every route with its table and creates missing tables where the route says so. Run at deploy,
-    /// before the first flight; idempotent, also between hosts.
-    ///
-    /// # Errors
-    /// `Config` with every problem of every table at once and, as the hint, the DDL that repairs them.
-    pub async fn ensure_tables(&self) -> Result<Vec<TableReport>> {
-        let session = self.pool.session(&self.settings).await?;
-        catalog::ensure(&session.client, &self.plans, catalog::Missing::Create).await
-    }
-
-    /// As [`PostgresAnchor::ensure_tables`], but creates nothing: a table that would be created is fine.
-    ///
-    /// # Errors
-    /// As [`PostgresAnchor::ensure_tables`].
-    pub async fn look_at_tables(&self) -> Result<Vec<TableReport>> {
-        let session = self.pool.session(&self.settings).await?;
-        catalog::ensure(&session.client, &self.plans, catalog::Missing::PassOver).await
+        })
     }
 
     async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
@@ -195,6 +165,7 @@ impl PostgresAnchor {
         flight: &Flight<'_>,
         number: &'a str,
     ) -> Request<'a> {
+        let [records, emitted, filtered, dead] = flight.ledger.counts();
         Request {
             what: "advance the position in postgres",
             statement: &connection.advance,
@@ -210,6 +181,10 @@ impl PostgresAnchor {
                 Param::Int8(flight.reserved),
                 Param::Int8(flight.hlc),
                 Param::Text(&self.settings.digest),
+                Param::Int8(records),
+                Param::Int8(emitted),
+                Param::Int8(filtered),
+                Param::Int8(dead),
             ],
         }
     }

@@ -8,6 +8,7 @@
 //! | `transaction` | a transaction that any error poisons |
 //! | `failure` | what an error of the driver means for a flight |
 //! | `schema` | the host's own tables, versioned |
+//! | `tables` | [`Tables`]: looks at both for all pipelines of a host |
 //! | `catalog`, `table`, `ddl` | the users' tables: compared, created; as they are; the DDL that repairs them |
 //! | `plan` | a route compiled to SQL |
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
@@ -33,6 +34,7 @@ mod rows;
 mod schema;
 mod settings;
 mod table;
+mod tables;
 mod transaction;
 mod wire;
 
@@ -41,3 +43,4 @@ pub use catalog::TableReport;
 pub use look::query_text;
 pub use names::TableName;
 pub use settings::{Durability, PostgresRoute, Settings, Timeouts};
+pub use tables::Tables;

@@ -43,6 +43,14 @@ pub(super) struct RoutePlan {
 }
 
 impl RoutePlan {
+    /// Compiles all routes of an anchor.
+    ///
+    /// # Errors
+    /// As [`RoutePlan::new`].
+    pub(super) fn all(routes: &[PostgresRoute]) -> Result<Vec<Self>, Error> {
+        routes.iter().cloned().map(Self::new).collect()
+    }
+
     /// Compiles a route.
     ///
     /// # Errors

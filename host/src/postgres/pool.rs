@@ -75,19 +75,14 @@ impl Pool {
         idle.retain(|connection| !connection.client.is_closed());
         idle.pop()
     }
-
-    /// A session of its own, outside the pool, before there is anything to prepare.
-    ///
-    /// # Errors
-    /// As [`Session::open`].
-    pub(super) async fn session(&self, settings: &Settings) -> Result<Session> {
-        in_time(settings, Session::open(&self.config, settings)).await
-    }
 }
 
 /// Opens something within the time a connection and a statement may take: a proxy that accepts and then says
 /// nothing would hold a lane, and the claim of a partition, for ever.
-async fn in_time<T>(settings: &Settings, opening: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn in_time<T>(
+    settings: &Settings,
+    opening: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let limit = settings.timeouts.connect + settings.timeouts.statement;
     tokio::time::timeout(limit, opening)
         .await

@@ -9,10 +9,13 @@ use crate::error::{Error, Result};
 use super::failure;
 
 /// Version this host writes.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Key of the advisory lock under which hosts create tables: "wasmill" in ASCII.
 pub(super) const LOCK: i64 = 0x77_6173_6d69_6c6c;
+
+/// What leads from each version to the next, from nothing on.
+const STEPS: [&str; 2] = [CREATE, LEDGER];
 
 /// `position`: one row a partition, small pages so that updates stay on theirs (HOT). `cuts` is an array of
 /// `{"at": offset, "release": "…"}` in listing order, changed by pins only; `plugin` is the digest last used.
@@ -85,6 +88,44 @@ $advance$;
 INSERT INTO wasmill.schema_version (version) VALUES (1);
 "#;
 
+/// The ledger: what became of the records below `next`, moved with it. Positions of before begin theirs where they
+/// stand. `retried` counts dead letters that were processed again since, by whoever did it.
+const LEDGER: &str = r#"
+ALTER TABLE wasmill.position
+  ADD COLUMN records int8 NOT NULL DEFAULT 0,
+  ADD COLUMN emitted int8 NOT NULL DEFAULT 0,
+  ADD COLUMN filtered int8 NOT NULL DEFAULT 0,
+  ADD COLUMN dead int8 NOT NULL DEFAULT 0,
+  ADD COLUMN retried int8 NOT NULL DEFAULT 0,
+  ADD CONSTRAINT position_balances CHECK (records = emitted + filtered + dead AND retried BETWEEN 0 AND dead);
+CREATE FUNCTION wasmill.advance(
+  a_flight text, a_pipeline text, a_topic text, a_partition int4, a_epoch int8, a_claim uuid,
+  a_from int8, a_to int8, a_reserved int8, a_hlc int8, a_plugin text,
+  a_records int8, a_emitted int8, a_filtered int8, a_dead int8
+) RETURNS void LANGUAGE plpgsql AS $advance$
+DECLARE
+  stored record;
+BEGIN
+  IF pg_catalog.current_setting('wasmill.flight', true) IS DISTINCT FROM a_flight THEN
+    RAISE EXCEPTION 'flight % is not the open transaction', a_flight USING ERRCODE = 'WM002';
+  END IF;
+  UPDATE wasmill.position
+     SET next = a_to, reserved = greatest(reserved, a_reserved), hlc = a_hlc, plugin = a_plugin,
+         records = a_records, emitted = a_emitted, filtered = a_filtered, dead = a_dead,
+         updated_at = pg_catalog.now()
+   WHERE pipeline = a_pipeline AND topic = a_topic AND partition = a_partition
+     AND next = a_from AND epoch = a_epoch AND claim_id = a_claim;
+  IF NOT FOUND THEN
+    SELECT next, epoch INTO stored FROM wasmill.position
+     WHERE pipeline = a_pipeline AND topic = a_topic AND partition = a_partition;
+    RAISE EXCEPTION 'partition % of % stands at % under epoch %, the flight comes from % under epoch %',
+      a_partition, a_topic, stored.next, stored.epoch, a_from, a_epoch USING ERRCODE = 'WM001';
+  END IF;
+END
+$advance$;
+INSERT INTO wasmill.schema_version (version) VALUES (2);
+"#;
+
 /// Makes sure the schema is there in this version.
 ///
 /// # Errors
@@ -100,7 +141,8 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
         ))
         .await
         .map_err(failed)?;
-    if version(client).await?.is_none() {
+    let found = version(client).await?;
+    if found.is_none() {
         let schema: bool = client
             .query_one(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'wasmill')",
@@ -115,8 +157,17 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
                 .await
                 .map_err(failed)?;
         }
-        client.batch_execute(CREATE).await.map_err(failed)?;
-        tracing::info!(version = VERSION, "created schema wasmill in postgres");
+    }
+    let done = usize::try_from(found.unwrap_or(0)).unwrap_or(0);
+    for step in STEPS.iter().skip(done) {
+        client.batch_execute(step).await.map_err(failed)?;
+    }
+    if done < STEPS.len() {
+        tracing::info!(
+            from = done,
+            to = VERSION,
+            "schema wasmill in postgres made or upgraded"
+        );
     }
     client
         .batch_execute("SET LOCAL synchronous_commit = on; COMMIT")

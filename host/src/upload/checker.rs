@@ -2,7 +2,6 @@
 //! its answer, and turns every way it can end into one error. It looks at nothing of the upload but its length,
 //! so that no file can hurt the host.
 
-use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -135,23 +134,6 @@ impl Checker {
             );
         }
         Ok(report)
-    }
-
-    /// As [`Self::check`], for a component in memory.
-    ///
-    /// # Errors
-    /// As [`Self::check`]. Outside: there is no room for a temporary file.
-    pub fn check_bytes(&self, component: &[u8], signature: Option<&str>) -> Result<UploadReport> {
-        let written = || -> std::io::Result<tempfile::NamedTempFile> {
-            let mut file = tempfile::NamedTempFile::new()?;
-            file.write_all(component)?;
-            Ok(file)
-        };
-        let file = written().map_err(|error| {
-            Error::outside("write the upload to a temporary file", error)
-                .hint("make room in the folder for temporary files")
-        })?;
-        self.check(file.path(), signature)
     }
 
     fn request(&self, file: &Path, parent: Option<u32>) -> Request {

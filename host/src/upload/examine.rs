@@ -1,5 +1,5 @@
 //! The checks of an upload, in their order: what the file is, its imports, its code, the types of the interface,
-//! its manifest against what it describes, its embedded fixtures. The first that fails ends it.
+//! its manifest against what it describes and what the host gives, its embedded fixtures. The first that fails ends it.
 //!
 //! Everything here is fed by strangers and may take long: a host runs it in a process of its own (`checker`).
 
@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Instant;
 
+use super::asks;
 use super::report::{FixtureRun, UploadReport};
 use super::wire::Request;
 use crate::author::{EmbeddedFixture, Runner, embedded_fixtures};
@@ -33,7 +34,6 @@ const PIPELINE: &str = "fixtures";
 pub fn examine(request: &Request, stage: &mut dyn FnMut(&str)) -> Result<UploadReport> {
     stage("reading the component");
     let bytes = read(&request.file, request.component)?;
-    let ceilings = Ceilings::from(request.ceilings);
     let engine = Engine::new(EngineOptions {
         allocation: Allocation::OnDemand,
     })?;
@@ -45,20 +45,15 @@ pub fn examine(request: &Request, stage: &mut dyn FnMut(&str)) -> Result<UploadR
     let embedded = manifest::extract(&bytes)?;
     compiled.check_description(&embedded.describe)?;
     let manifest = embedded.check()?;
-    let mut report = UploadReport::of(&manifest, compiled.facts(), bytes.len() as u64, &ceilings);
+    let warnings = asks::check(&manifest, &Ceilings::from(request.ceilings))?;
+    let mut report = UploadReport::of(&manifest, compiled.facts(), bytes.len() as u64);
+    report.warnings = warnings;
     report.compile_ms = compile_ms;
     report.from_cache = compiled.from_cache();
     report.cached = compiled.cached();
     let fixtures = embedded_fixtures(&bytes)?;
     if !fixtures.is_empty() {
-        replay(
-            &fixtures,
-            compiled,
-            &manifest,
-            &ceilings,
-            &mut report,
-            stage,
-        )?;
+        replay(&fixtures, compiled, &manifest, &mut report, stage)?;
     }
     Ok(report)
 }
@@ -90,7 +85,6 @@ fn replay(
     fixtures: &[EmbeddedFixture],
     compiled: Compiled,
     manifest: &Manifest,
-    ceilings: &Ceilings,
     report: &mut UploadReport,
     stage: &mut dyn FnMut(&str),
 ) -> Result<()> {
@@ -119,11 +113,7 @@ fn replay(
             return Ok(());
         }
     };
-    let mut settings = PluginSettings::of(manifest, PIPELINE, setup);
-    let limits = &mut settings.limits;
-    limits.memory = limits.memory.min(ceilings.memory);
-    limits.run_time = limits.run_time.min(ceilings.run_time);
-    limits.output_bytes = limits.output_bytes.min(ceilings.output_bytes);
+    let settings = PluginSettings::of(manifest, PIPELINE, setup);
     let mut runner = Runner::new(compiled, manifest.clone(), settings)?;
     for fixture in fixtures {
         stage(&format!("replaying fixture {:?}", fixture.name));

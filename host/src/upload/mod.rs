@@ -6,6 +6,7 @@
 //! | `checker` | [`Checker`]: the parent's side; starts the child, limits it, reads how it ended |
 //! | `wire` | what parent and child tell each other |
 //! | `confine` | the child's own limits, set before it reads a byte of the upload |
+//! | `asks` | what a manifest asks for against what a host gives: limits, delivery |
 //! | `examine` | the checks themselves, in their order |
 //! | `report` | [`UploadReport`]: what the checks found |
 //! | `signature` | [`verify`] and [`sign`]: ed25519 over the digest |
@@ -14,6 +15,7 @@
 //! Nothing here knows HTTP, the control log or a running pipeline. Tables, connections and bindings are not
 //! looked at either: that is the plan's part, at deploy.
 
+mod asks;
 mod checker;
 mod confine;
 mod examine;

@@ -3,8 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Ceilings;
-use crate::manifest::{ConfigItem, Delivery, Input, Limits, Manifest, Route};
+use crate::manifest::{ConfigItem, Input, Limits, Manifest, Route};
 use crate::plugin::Facts;
 use crate::record::Column;
 
@@ -35,11 +34,11 @@ pub struct UploadReport {
     pub limits: LimitsReport,
     /// Capabilities an operator has to grant.
     pub capabilities: Vec<String>,
-    /// `exactly-once` or `at-least-once`.
-    pub delivery: String,
+    /// `exactly-once` or `at-least-once`, where the manifest asks for either.
+    pub delivery: Option<String>,
     /// Embedded fixtures that were replayed and passed.
     pub fixtures: Vec<FixtureRun>,
-    /// What an operator should know: limits past a ceiling, fixtures that could not run.
+    /// What an operator should know: a delivery that asks too much of a route, fixtures that could not run.
     pub warnings: Vec<String>,
     /// Milliseconds it took to get native code, compiled or from the cache.
     pub compile_ms: u64,
@@ -137,7 +136,7 @@ pub struct FixtureRun {
 
 impl UploadReport {
     /// What a checked manifest says; nothing has run yet.
-    pub(super) fn of(manifest: &Manifest, facts: &Facts, size: u64, ceilings: &Ceilings) -> Self {
+    pub(super) fn of(manifest: &Manifest, facts: &Facts, size: u64) -> Self {
         let headers = manifest.inputs.iter().any(|input| input.headers);
         Self {
             name: manifest.name.clone(),
@@ -152,13 +151,9 @@ impl UploadReport {
             config: manifest.config.iter().map(config).collect(),
             limits: limits(&manifest.limits),
             capabilities: headers.then(|| "headers".to_owned()).into_iter().collect(),
-            delivery: match manifest.delivery {
-                Delivery::ExactlyOnce => "exactly-once",
-                Delivery::AtLeastOnce => "at-least-once",
-            }
-            .to_owned(),
+            delivery: manifest.delivery.map(|delivery| delivery.word().to_owned()),
             fixtures: Vec::new(),
-            warnings: past_ceilings(&manifest.limits, ceilings),
+            warnings: Vec::new(),
             compile_ms: 0,
             from_cache: false,
             cached: false,
@@ -172,38 +167,6 @@ impl UploadReport {
     pub fn plugin(&self) -> String {
         format!("{}@{}", self.name, self.version)
     }
-}
-
-/// What a deployment on this host has to tighten, or its operator to raise.
-fn past_ceilings(limits: &Limits, ceilings: &Ceilings) -> Vec<String> {
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    [
-        ("memory", limits.memory, ceilings.memory),
-        (
-            "run_time (milliseconds)",
-            millis(limits.run_time),
-            millis(ceilings.run_time),
-        ),
-        ("output_bytes", limits.output_bytes, ceilings.output_bytes),
-        (
-            "rows_per_record",
-            limits.rows_per_record.into(),
-            ceilings.rows_per_record.into(),
-        ),
-        (
-            "log_lines_per_second",
-            limits.log_lines_per_second.into(),
-            ceilings.log_lines_per_second.into(),
-        ),
-    ]
-    .into_iter()
-    .filter(|(_, asked, ceiling)| asked > ceiling)
-    .map(|(limit, asked, ceiling)| {
-        format!(
-            "it asks for {limit} {asked}, this host's ceiling is {ceiling}: a deployment has to tighten it"
-        )
-    })
-    .collect()
 }
 
 fn column(column: &Column) -> ColumnReport {

@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use wasmill::admin::types::{
     AuditEntry, Change, ChangeRequest, DeadLetterCount, DeployRequest, Deployed, ErrorCount,
-    History, HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus, PipelineState,
-    PipelineStatus, Plan, Rates, Readiness, Revision, RouteGuarantee, Segment, Totals,
-    UploadReport, Uploaded, VersionInfo,
+    History, HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus,
+    PipelineState, PipelineStatus, Plan, Rates, Readiness, Revision, RouteGuarantee, Segment,
+    Totals, UploadReport, Uploaded, VersionInfo,
 };
 use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use wasmill::error::Error;
@@ -57,10 +57,7 @@ impl Fake {
         request: &ChangeRequest,
     ) -> Result<Deployed, Refusal> {
         let mut state = self.state.lock();
-        let revisions = state
-            .pipelines
-            .get(pipeline)
-            .ok_or_else(|| missing(pipeline))?;
+        let revisions = state.revisions(pipeline)?;
         let last = revisions.last().ok_or_else(|| missing(pipeline))?.clone();
         seen(request.seen, last.revision)?;
         let next = Revision {
@@ -76,6 +73,11 @@ impl Fake {
 }
 
 impl State {
+    fn revisions(&self, pipeline: &str) -> Result<&Vec<Revision>, Refusal> {
+        let found = self.pipelines.get(pipeline);
+        found.ok_or_else(|| missing(pipeline))
+    }
+
     fn push(&mut self, pipeline: &str, revision: Revision) -> Deployed {
         let deployed = Deployed {
             pipeline: pipeline.to_owned(),
@@ -205,6 +207,12 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
             host: Some("fake".to_owned()),
             position: Some(42),
             lag: Some(7),
+            ledger: Some(Ledger {
+                records: 42,
+                emitted: 40,
+                filtered: 1,
+                dead: 1,
+            }),
             release: Some(last.release.clone()),
         }],
     })
@@ -353,7 +361,7 @@ impl Operator for Fake {
                     .filter_map(|(name, revisions)| status(name, revisions))
                     .collect());
             };
-            let revisions = state.pipelines.get(name).ok_or_else(|| missing(name))?;
+            let revisions = state.revisions(name)?;
             Ok(status(name, revisions).into_iter().collect())
         })
     }
@@ -361,10 +369,7 @@ impl Operator for Fake {
     fn history<'a>(&'a self, pipeline: &'a str) -> Answer<'a, History> {
         Box::pin(async move {
             let state = self.state.lock();
-            let revisions = state
-                .pipelines
-                .get(pipeline)
-                .ok_or_else(|| missing(pipeline))?;
+            let revisions = state.revisions(pipeline)?;
             let segment = Segment {
                 partition: 0,
                 from: 0,

@@ -82,6 +82,10 @@ fn a_deploy_applies_the_plan_that_was_shown() {
         "5m",
         "--canary-min-records",
         "10",
+        "--tolerance",
+        "rows_share=0.2",
+        "--tolerance",
+        "latency_times=5",
         "--note",
         "why",
         "--no-wait",
@@ -94,7 +98,8 @@ fn a_deploy_applies_the_plan_that_was_shown() {
     };
     let mut wanted = json!({
         "plugin": "quakes@1.2.0", "overlay": "grants = [\"headers\"]\n", "shadow": false, "note": "why",
-        "canary": {"partitions": 2, "for_seconds": 300, "min_records": 10, "then": "promote"},
+        "canary": {"partitions": 2, "for_seconds": 300, "min_records": 10, "then": "promote",
+            "tolerance": {"rows_share": 0.2, "latency_times": 5.0}},
     });
     assert_eq!(planned.json(), wanted);
     wanted["plan"] = "plan-1".into();
@@ -126,6 +131,15 @@ fn what_cannot_be_deployed_is_never_sent() {
     );
     let both = ["deploy", "quakes@1.2.0", "--canary", "1", "--shadow"];
     assert_eq!(code(&wasmill(&host.url, &both)), 2);
+    // A canary's words without a canary, and a key there is not.
+    for wrong in [
+        &["--canary-for", "5m"][..],
+        &["--tolerance", "cpu_times=2"],
+        &["--canary", "1", "--tolerance", "row_share=2"],
+    ] {
+        let arguments = [&["deploy", "quakes@1.2.0", "--yes"], wrong].concat();
+        assert_eq!(code(&wasmill(&host.url, &arguments)), 2, "{wrong:?}");
+    }
     assert_eq!(host.asked().len(), 1, "only the first plan was asked for");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wasmill::config::Membership;
 use wasmill::error::Blame;
-use wasmill::kafka::topic_info;
+use wasmill::kafka::Catalog;
 use wasmill_devbroker::{Broker, Options};
 use wasmill_local::{Kafka, KafkaOptions};
 
@@ -46,7 +46,9 @@ fn a_position_past_the_end_of_real_kafka_is_a_data_loss_stop() {
 }
 
 fn absent(brokers: &str, topic: &str) {
-    let error = topic_info(&kafka(brokers), topic, Duration::from_secs(5)).unwrap_err();
+    let error = Catalog::new(kafka(brokers))
+        .topic(topic, Duration::from_secs(5))
+        .unwrap_err();
     assert_eq!(error.blame(), Blame::Config, "{error}");
     assert!(
         error.hint_text().unwrap().contains("create the topic"),
@@ -176,7 +178,9 @@ fn waiting_for_a_broker_costs_next_to_nothing() {
         spent < Duration::from_millis(150),
         "{spent:?} of CPU in 3 s"
     );
-    let error = topic_info(&kafka(&brokers), "nobody", Duration::from_secs(1)).unwrap_err();
+    let error = Catalog::new(kafka(&brokers))
+        .topic("nobody", Duration::from_secs(1))
+        .unwrap_err();
     assert_eq!(error.blame(), Blame::Outside, "{error}");
     assert!(error.hint_text().unwrap().contains("broker"), "{error:?}");
 }
@@ -211,7 +215,9 @@ fn topic_info_tells_identity_and_watermarks() {
     create_topic(&brokers, "known", 3, &[]);
     produce(&brokers, "known", 2, 0..7);
     broker.set_log_start("known", 0, 5).unwrap();
-    let info = topic_info(&kafka(&brokers), "known", Duration::from_secs(5)).unwrap();
+    let info = Catalog::new(kafka(&brokers))
+        .topic("known", Duration::from_secs(5))
+        .unwrap();
     assert_eq!(info.watermarks, [(5, 7), (0, 7), (0, 0)]);
 }
 
@@ -221,7 +227,8 @@ fn topic_info_of_real_kafka_changes_with_the_topic() {
     let topic = fresh("known");
     create_topic(&brokers, &topic, 2, &[]);
     produce(&brokers, &topic, 1, 0..7);
-    let look = || topic_info(&kafka(&brokers), &topic, Duration::from_secs(5));
+    let catalog = Catalog::new(kafka(&brokers));
+    let look = || catalog.topic(&topic, Duration::from_secs(5));
     let first = look().unwrap();
     assert_eq!(first.watermarks, [(0, 7), (0, 0)]);
     assert_eq!(first, look().unwrap());

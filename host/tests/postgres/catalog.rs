@@ -1,15 +1,16 @@
 //! Tables against routes: what is created, what is refused and the DDL that repairs it.
 
+use std::time::Duration;
+
 use wasmill::config::Secret;
 use wasmill::error::{Blame, Error};
 use wasmill::manifest::Create;
-use wasmill::postgres::{PostgresAnchor, PostgresRoute};
+use wasmill::postgres::{PostgresRoute, Tables};
 
-use crate::support::{Place, quakes, route};
+use crate::support::{Place, ensure, quakes, route};
 
 async fn refused(place: &Place, routes: Vec<PostgresRoute>) -> Error {
-    let anchor = PostgresAnchor::open(place.settings(routes)).await.unwrap();
-    let error = anchor.ensure_tables().await.unwrap_err();
+    let error = ensure(&place.settings(routes)).await.unwrap_err();
     assert_eq!(error.blame(), Blame::Config);
     error
 }
@@ -39,10 +40,8 @@ async fn a_missing_table_is_created_or_its_ddl_is_shown_and_works() {
         &[],
         &[("id", "int64", false), ("tags", "list<text>", true)],
     );
-    let anchor = PostgresAnchor::open(place.settings(vec![by_hand, log]))
-        .await
-        .unwrap();
-    let reports = anchor.ensure_tables().await.unwrap();
+    let settings = place.settings(vec![by_hand, log]);
+    let reports = ensure(&settings).await.unwrap();
     let created: Vec<bool> = reports.iter().map(|report| report.created).collect();
     assert_eq!(created, [false, true]);
     assert!(
@@ -50,8 +49,7 @@ async fn a_missing_table_is_created_or_its_ddl_is_shown_and_works() {
         "{reports:?}"
     );
     assert!(
-        anchor
-            .ensure_tables()
+        ensure(&settings)
             .await
             .unwrap()
             .iter()
@@ -98,10 +96,7 @@ async fn every_difference_is_named_at_once_and_the_ddl_removes_it() {
         .1
         .to_owned();
     place.sql.batch_execute(&ddl).await.unwrap();
-    let anchor = PostgresAnchor::open(place.settings(vec![route]))
-        .await
-        .unwrap();
-    anchor.ensure_tables().await.unwrap();
+    ensure(&place.settings(vec![route])).await.unwrap();
 }
 
 #[tokio::test]
@@ -129,10 +124,7 @@ async fn what_could_refuse_at_commit_is_refused_at_deploy() {
         .1
         .to_owned();
     place.sql.batch_execute(&ddl).await.unwrap();
-    let anchor = PostgresAnchor::open(place.settings(vec![quakes()]))
-        .await
-        .unwrap();
-    let reports = anchor.ensure_tables().await.unwrap();
+    let reports = ensure(&place.settings(vec![quakes()])).await.unwrap();
     assert!(
         reports[0]
             .notes
@@ -176,10 +168,11 @@ async fn indexes_that_are_not_exactly_the_key_do_not_do() {
         .batch_execute("CREATE UNIQUE INDEX ON geo.quakes (id) INCLUDE (place)")
         .await
         .unwrap();
-    let anchor = PostgresAnchor::open(place.settings(vec![quakes()]))
+    let notes = ensure(&place.settings(vec![quakes()]))
         .await
-        .unwrap();
-    let notes = anchor.ensure_tables().await.unwrap().remove(0).notes;
+        .unwrap()
+        .remove(0)
+        .notes;
     assert_eq!(notes.len(), 1, "{notes:?}");
     let error = refused(&place, vec![route("view", &[], &[("id", "int32", false)])]).await;
     assert!(error.detail().contains("not a table"), "{error}");
@@ -188,34 +181,28 @@ async fn indexes_that_are_not_exactly_the_key_do_not_do() {
 #[tokio::test]
 async fn eight_hosts_create_the_schema_and_the_tables_at_once() {
     let place = Place::new().await;
-    let hosts = (0..8).map(|_| async {
-        let anchor = PostgresAnchor::open(place.settings(vec![quakes()])).await?;
-        anchor.ensure_tables().await
-    });
+    let settings = place.settings(vec![quakes()]);
+    let hosts = (0..8).map(|_| ensure(&settings));
     let reports = futures_util::future::join_all(hosts).await;
     assert!(reports.iter().all(Result::is_ok), "{reports:?}");
     assert_eq!(
         place
-            .text("SELECT version::text FROM wasmill.schema_version")
+            .text("SELECT version::text FROM wasmill.schema_version ORDER BY 1")
             .await,
-        "1"
+        "1 2"
     );
 }
 
 #[tokio::test]
 async fn a_schema_of_a_newer_host_is_left_alone() {
     let place = Place::new().await;
-    PostgresAnchor::open(place.settings(Vec::new()))
-        .await
-        .unwrap();
+    ensure(&place.settings(Vec::new())).await.unwrap();
     place
         .sql
         .execute("INSERT INTO wasmill.schema_version VALUES (99)", &[])
         .await
         .unwrap();
-    let error = PostgresAnchor::open(place.settings(Vec::new()))
-        .await
-        .unwrap_err();
+    let error = ensure(&place.settings(Vec::new())).await.unwrap_err();
     assert_eq!(error.blame(), Blame::Config);
     assert!(error.hint_text().unwrap().contains("upgrade"), "{error:?}");
 }
@@ -235,14 +222,14 @@ async fn a_user_without_privileges_is_told_which() {
             .socket_url()
             .replace("user=postgres", "user=poor"),
     );
-    let error = PostgresAnchor::open(settings.clone()).await.unwrap_err();
+    let error = ensure(&settings).await.unwrap_err();
     assert_eq!(error.blame(), Blame::Config);
     assert!(
         error.detail().contains("42501") && error.hint_text().unwrap().contains("GRANT CREATE"),
         "{error:?}"
     );
     place.anchor(vec![quakes()]).await;
-    let error = PostgresAnchor::open(settings.clone()).await.unwrap_err();
+    let error = ensure(&settings).await.unwrap_err();
     assert!(error.hint_text().unwrap().contains("GRANT"), "{error:?}");
     place
         .sql
@@ -252,8 +239,7 @@ async fn a_user_without_privileges_is_told_which() {
         )
         .await
         .unwrap();
-    let anchor = PostgresAnchor::open(settings.clone()).await.unwrap();
-    let error = anchor.ensure_tables().await.unwrap_err();
+    let error = ensure(&settings).await.unwrap_err();
     assert!(
         error
             .detail()
@@ -266,10 +252,42 @@ async fn a_user_without_privileges_is_told_which() {
             .socket_url()
             .replace("dbname=postgres", "dbname=nowhere"),
     );
-    let error = PostgresAnchor::open(settings).await.unwrap_err();
+    let error = ensure(&settings).await.unwrap_err();
     assert_eq!(error.blame(), Blame::Config);
     assert!(
         error.hint_text().unwrap().contains("create the database"),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn many_looks_share_two_sessions_and_leave_none() {
+    let place = Place::new().await;
+    let settings = place.settings(vec![quakes()]);
+    ensure(&settings).await.unwrap();
+    // Counted when a session has ended.
+    let opened = "SELECT sessions::text FROM pg_stat_database WHERE datname = current_database()";
+    let open =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'wasmill/%'";
+    let ended = async || {
+        for _ in 0..500 {
+            if place.text(open).await == "0" {
+                return place.text(opened).await.parse::<u32>().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("sessions stay open");
+    };
+    let before = ended().await;
+    let tables = Tables::default();
+    let looks = (0..40).map(|_| tables.look(&settings));
+    let reports = futures_util::future::join_all(looks).await;
+    assert!(reports.iter().all(Result::is_ok), "{reports:?}");
+    let after = ended().await;
+    assert!((1..=2).contains(&(after - before)), "{before} to {after}");
+    // One that is given up in the middle leaves nothing to the next.
+    let given_up = tokio::time::timeout(Duration::ZERO, tables.look(&settings));
+    assert!(given_up.await.is_err(), "it needs an answer of the server");
+    tables.look(&settings).await.unwrap();
+    ended().await;
 }

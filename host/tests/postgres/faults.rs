@@ -7,7 +7,7 @@ use wasmill::error::{Blame, Error};
 use wasmill::postgres::PostgresAnchor;
 use wasmill_local::LocalServer;
 
-use crate::support::{Place, claim, commit, commit_ahead, connect, quake_rows, quakes};
+use crate::support::{Place, claim, commit, commit_ahead, connect, ensure, quake_rows, quakes};
 
 /// Commits again until it goes through; the server may still be letting go of the flight before.
 async fn again(anchor: &PostgresAnchor, owner: &Claim) {
@@ -108,7 +108,7 @@ async fn a_row_that_another_transaction_holds_is_waited_for_and_then_rolled_back
     );
     settings.timeouts.statement = Duration::from_millis(200);
     settings.timeouts.lock = Duration::from_secs(5);
-    let anchor = PostgresAnchor::open(settings).await.unwrap();
+    let anchor = PostgresAnchor::new(settings).unwrap();
     let outcome = commit(&anchor, &owner, 100..101, &quake_rows(&[(1, "x")]), &[]).await;
     assert!(
         matches!(&outcome, Err(CommitError::RolledBack(error)) if error.detail().contains("57014")),
@@ -359,6 +359,6 @@ async fn a_table_that_went_away_stops_the_pipeline() {
         panic!("{outcome:?}")
     };
     assert!(error.hint_text().is_some(), "{error:?}");
-    anchor.ensure_tables().await.unwrap();
+    ensure(&place.settings(vec![quakes()])).await.unwrap();
     again(&anchor, &owner).await;
 }

@@ -7,7 +7,7 @@ use wasmill::error::Blame;
 use wasmill::postgres::PostgresAnchor;
 use wasmill::record::RowBatch;
 
-use crate::support::{Place, claim, commit, connect};
+use crate::support::{Place, claim, commit, connect, ensure};
 
 fn cuts(list: &[(i64, &str)]) -> Vec<Cut> {
     list.iter()
@@ -155,9 +155,8 @@ async fn a_pin_is_durable_where_flights_are_not() {
 #[tokio::test]
 async fn seeds_store_cuts_and_keep_those_that_are_there() {
     let place = Place::new().await;
-    let anchor = PostgresAnchor::open(place.settings(Vec::new()))
-        .await
-        .unwrap();
+    ensure(&place.settings(Vec::new())).await.unwrap();
+    let anchor = PostgresAnchor::new(place.settings(Vec::new())).unwrap();
     let seed = |partition, list: &[(i64, &str)]| Stored {
         partition,
         next: 10,

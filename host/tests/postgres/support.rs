@@ -6,7 +6,7 @@ use wasmill::anchor::{Anchor, Claim, CommitError, Flight, HereRows, Stored};
 use wasmill::config::Secret;
 use wasmill::error::Error;
 use wasmill::manifest::{Create, Mode};
-use wasmill::postgres::{PostgresAnchor, PostgresRoute, Settings, TableName};
+use wasmill::postgres::{PostgresAnchor, PostgresRoute, Settings, TableName, TableReport, Tables};
 use wasmill::record::cells;
 use wasmill::record::{Batch, Column, Op, Record, RowBatch};
 use wasmill::route::DeadLetter;
@@ -59,8 +59,8 @@ impl Place {
     }
 
     pub(crate) async fn anchor_of(&self, settings: Settings) -> PostgresAnchor {
-        let anchor = PostgresAnchor::open(settings).await.unwrap();
-        anchor.ensure_tables().await.unwrap();
+        ensure(&settings).await.unwrap();
+        let anchor = PostgresAnchor::new(settings).unwrap();
         let seeds: Vec<Stored> = (0..8)
             .map(|partition| Stored {
                 partition,
@@ -124,6 +124,11 @@ impl Place {
         }
         panic!("no session came to wait for {event}");
     }
+}
+
+/// Checks and creates what the routes need.
+pub(crate) async fn ensure(settings: &Settings) -> Result<Vec<TableReport>, Error> {
+    Tables::default().ensure(settings).await
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
@@ -246,12 +251,17 @@ pub(crate) async fn commit_ahead(
 ) -> Result<(), CommitError> {
     let batch = records(claim.partition, range.start, range.end);
     let here = [HereRows { route: 0, rows }];
+    // Each record is set aside or emitted; the ledger goes on from the claim's.
+    let sources: std::collections::BTreeSet<u32> = dead.iter().map(|dead| dead.source).collect();
+    let (all, dead_records) = (batch.len() as u64, sources.len() as u64);
+    let settled = claim.ledger.settle(all, all - dead_records, dead_records);
     let flight = Flight {
         claim,
         from: range.start,
         to: range.end,
         reserved: range.end,
         hlc: 7,
+        ledger: settled.unwrap(),
         batch: &batch,
         stamps: &[],
         rows: &here,

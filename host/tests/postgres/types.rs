@@ -5,7 +5,7 @@ use wasmill::manifest::Mode;
 use wasmill::postgres::PostgresRoute;
 use wasmill::record::{Op, RowBatch, cells};
 
-use crate::support::{Is, Place, claim, columns, commit, push, route};
+use crate::support::{Is, Place, claim, columns, commit, ensure, push, route};
 
 /// 2024-02-29 12:34:56.789012 UTC.
 const MOMENT: i64 = 1_709_210_096_789_012;
@@ -250,10 +250,7 @@ async fn row_wise_tables_may_have_more_columns_in_another_order() {
     );
     wrong.mode = Mode::Upsert;
     wrong.columns = columns(&[("id", "int64", false), ("tags", "list<text>", true)]);
-    let other = wasmill::postgres::PostgresAnchor::open(place.settings(vec![wrong]))
-        .await
-        .unwrap();
-    let error = other.ensure_tables().await.unwrap_err();
+    let error = ensure(&place.settings(vec![wrong])).await.unwrap_err();
     assert!(error.detail().contains("character varying[]"), "{error}");
 }
 

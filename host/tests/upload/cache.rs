@@ -102,7 +102,7 @@ fn in_a_name_space(host: &Host, script: &str) -> Option<(bool, String, String)> 
     fs::write(&file, guest("identity")).unwrap();
     let request = serde_json::json!({
         "file": "", "cache": host.checker.cache, "parent": null, "memory": 1 << 30, "cpu_seconds": 60, "component": 32 << 20,
-        "ceilings": {"memory": 1 << 28, "run_time_ms": 1000, "output_bytes": 1 << 20, "rows_per_record": 1, "log_lines_per_second": 1},
+        "ceilings": {"memory": 1 << 28, "run_time_ms": 10_000, "output_bytes": 1 << 26, "rows_per_record": 100_000, "log_lines_per_second": 1000},
     });
     let output = Command::new("unshare")
         .args(["-r", "-m", "sh", "-c", script])
@@ -178,7 +178,7 @@ fn a_writer_killed_in_the_middle_leaves_no_entry() {
     let cache = host.checker.cache.as_deref().unwrap();
     let request = serde_json::json!({
         "file": "", "cache": cache, "parent": null, "memory": 1 << 30, "cpu_seconds": 60, "component": 32 << 20,
-        "ceilings": {"memory": 1 << 28, "run_time_ms": 1000, "output_bytes": 1 << 20, "rows_per_record": 1, "log_lines_per_second": 1},
+        "ceilings": {"memory": 1 << 28, "run_time_ms": 10_000, "output_bytes": 1 << 26, "rows_per_record": 100_000, "log_lines_per_second": 1000},
     });
     // 50 KiB a file, where the native code has more: the system ends the process while it writes.
     let output = Command::new("sh")

@@ -155,7 +155,7 @@ fn the_process_dies_with_its_parent() {
     std::fs::write(&file, carrying(&guest("identity"), &ordinary(60_000, 20))).unwrap();
     let request = serde_json::json!({
         "file": "", "cache": null, "parent": null, "memory": 8_u64 << 30, "cpu_seconds": 100, "component": 64 << 20,
-        "ceilings": {"memory": 1 << 28, "run_time_ms": 1000, "output_bytes": 1 << 20, "rows_per_record": 1, "log_lines_per_second": 1},
+        "ceilings": {"memory": 1 << 28, "run_time_ms": 10_000, "output_bytes": 1 << 26, "rows_per_record": 100_000, "log_lines_per_second": 1000},
     });
     let mut shell = Command::new("sh")
         .args([
@@ -195,7 +195,7 @@ fn a_process_whose_parent_has_gone_before_it_began_does_nothing() {
     std::fs::write(&file, guest("identity")).unwrap();
     let request = serde_json::json!({
         "file": "", "cache": null, "parent": u32::MAX, "memory": 1 << 30, "cpu_seconds": 10, "component": 64 << 20,
-        "ceilings": {"memory": 1 << 28, "run_time_ms": 1000, "output_bytes": 1 << 20, "rows_per_record": 1, "log_lines_per_second": 1},
+        "ceilings": {"memory": 1 << 28, "run_time_ms": 10_000, "output_bytes": 1 << 26, "rows_per_record": 100_000, "log_lines_per_second": 1000},
     });
     let output = Command::new(env!("CARGO_BIN_EXE_wasmill"))
         .arg("compile-plugin")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use wasm_encoder::{
     CodeSection, Component, EntityType, Function, FunctionSection, ImportSection, Instruction,
     Module, ModuleSection, TypeSection, ValType,
@@ -72,7 +72,17 @@ impl Host {
     }
 
     pub(crate) fn check(&self, component: &[u8]) -> Result<UploadReport, Error> {
-        self.checker.check_bytes(component, None)
+        self.check_signed(component, None)
+    }
+
+    pub(crate) fn check_signed(
+        &self,
+        component: &[u8],
+        signature: Option<&str>,
+    ) -> Result<UploadReport, Error> {
+        let file = NamedTempFile::new_in(&self.folder).unwrap();
+        std::fs::write(&file, component).unwrap();
+        self.checker.check(file.path(), signature)
     }
 
     /// Names in the cache of native code.

@@ -4,24 +4,20 @@
 use wasm_encoder::ComponentSection as _;
 use wasmill::error::{Blame, Error};
 use wasmill::manifest::{SECTION, embed, extract};
-use wasmill::upload::Checker;
 
-use crate::made::{Host, core_module, guest, replaced};
+use crate::made::{Host, core_module, guest, replaced, written};
 
 /// The error of a check in a process, after comparing it with the one without.
 fn refused(component: &[u8]) -> Error {
-    let host = Host::new();
+    let mut host = Host::new();
     let error = host.check(component).unwrap_err();
     // Problems of a manifest carry their hints in their text.
     assert!(
         error.hint_text().is_some() || error.detail().contains("help:"),
         "{error}"
     );
-    let here = Checker {
-        exe: None,
-        ..host.checker.clone()
-    };
-    let same = here.check_bytes(component, None).unwrap_err();
+    host.checker.exe = None;
+    let same = host.check(component).unwrap_err();
     assert_eq!(same, error, "the process changed the error");
     error
 }
@@ -169,19 +165,78 @@ fn a_file_past_the_cap_is_refused_before_anything_reads_it() {
 }
 
 #[test]
-fn limits_past_a_ceiling_are_told() {
+fn limits_past_a_ceiling_are_refused_all_at_once() {
     let mut host = Host::new();
     host.checker.ceilings.memory = 8 << 20;
     host.checker.ceilings.log_lines_per_second = 3;
-    let report = host.check(&guest("identity")).unwrap();
-    assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
-    assert!(
-        report.warnings[0].contains("memory 67108864"),
-        "{:?}",
-        report.warnings
+    let error = host.check(&guest("identity")).unwrap_err();
+    assert_eq!(error.blame(), Blame::Plugin);
+    assert_eq!(
+        error.to_string(),
+        "check the limits of identity@0.1.0: it asks for limits.memory = 64MiB, and this host's ceiling is 8MiB; it \
+         asks for limits.log_lines_per_second = 100, and this host's ceiling is 3"
     );
+    let hint = error.hint_text().unwrap();
     assert!(
-        report.warnings[1].contains("log_lines_per_second 100"),
+        hint.contains("plugin.toml")
+            && hint.contains("raise memory, log_lines_per_second in [ceilings]"),
+        "{hint}"
+    );
+}
+
+/// A guest whose manifest says one line more, above its sections.
+fn saying(name: &'static str, line: &str) -> Vec<u8> {
+    let component = guest(name);
+    let embedded = extract(&component).unwrap();
+    let toml = format!("{line}\n{}", embedded.manifest);
+    embed(&component, &toml, &embedded.describe).unwrap()
+}
+
+#[test]
+fn a_delivery_that_no_sink_of_the_plugin_gives_is_refused() {
+    let exact = "delivery = \"exactly-once\"";
+    let host = Host::new();
+    // Its only route goes to Postgres.
+    let given = host.check(&saying("filter-project", exact)).unwrap();
+    assert_eq!(given.delivery.as_deref(), Some("exactly-once"));
+    assert_eq!(given.warnings, Vec::<String>::new());
+    // Of these two one goes to Cassandra: an operator may discard it.
+    let mixed = host.check(&saying("versioned", exact)).unwrap();
+    assert_eq!(mixed.warnings.len(), 1, "{:?}", mixed.warnings);
+    assert!(
+        mixed.warnings[0].contains("\"copies\" to \"discard\""),
+        "{:?}",
+        mixed.warnings
+    );
+    let describe = serde_json::json!({
+        "sdk": "wat 0",
+        "inputs": [{"name": "records", "fields": [], "raw": false, "headers": false}],
+        "routes": [{"name": "seen", "columns": [{"name": "id", "type": "text", "nullable": false}]}],
+        "config": [],
+    });
+    let toml = format!(
+        "manifest = 1\n{exact}\n[plugin]\nname = \"copies\"\nversion = \"1.2.3\"\n[input.records]\ntopic = \"t\"\n\
+         format = \"bytes\"\n[route.seen]\nsink = \"cassandra\"\ntable = \"s\"\npartition_key = [\"id\"]\n"
+    );
+    let error = refused(&written(&toml, &describe.to_string()));
+    assert_eq!(error.blame(), Blame::Plugin);
+    assert!(
+        error.detail().contains("converges to exactly once"),
+        "{error}"
+    );
+    let hint = error.hint_text().unwrap();
+    assert!(hint.contains("take delivery out of plugin.toml"), "{hint}");
+    let unsaid = written(&toml.replace(exact, ""), &describe.to_string());
+    assert_eq!(host.check(&unsaid).unwrap().delivery, None);
+}
+
+#[test]
+fn asking_for_less_than_every_route_gives_is_told_to_change_nothing() {
+    let component = saying("filter-project", "delivery = \"at-least-once\"");
+    let report = Host::new().check(&component).unwrap();
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+    assert!(
+        report.warnings[0].contains("changes nothing"),
         "{:?}",
         report.warnings
     );

@@ -53,12 +53,9 @@ fn what_a_rule_covers_has_to_be_signed_by_its_key() {
         assert!(!text.contains(secret), "the private key was printed");
     }
     let signature = std::fs::read_to_string(folder.join("identity.wasm.sig")).unwrap();
-    let report = host
-        .checker
-        .check_bytes(&component, Some(&signature))
-        .unwrap();
+    let report = host.check_signed(&component, Some(&signature)).unwrap();
     assert_eq!(report.signed_by.as_deref(), Some("ci"));
-    let other = host.checker.check_bytes(&guest("fanout"), None).unwrap();
+    let other = host.check(&guest("fanout")).unwrap();
     assert_eq!(other.signed_by, None, "no rule covers it");
 
     let foreign = wasmill(&folder, &["plugin", "keygen", "--out", "other.key"]);
@@ -68,10 +65,7 @@ fn what_a_rule_covers_has_to_be_signed_by_its_key() {
         &["plugin", "sign", "identity.wasm", "--key", "other.key"],
     );
     let signature = std::fs::read_to_string(folder.join("identity.wasm.sig")).unwrap();
-    let error = host
-        .checker
-        .check_bytes(&component, Some(&signature))
-        .unwrap_err();
+    let error = host.check_signed(&component, Some(&signature)).unwrap_err();
     assert!(error.detail().contains("signed by ci"), "{error}");
 
     std::fs::write(folder.join("text.wasm"), b"no plugin").unwrap();

@@ -141,7 +141,7 @@ pub struct Totals {
     pub flights: u64,
     /// Attempts that had to be repeated.
     pub retries: u64,
-    /// Seconds spent in the guest.
+    /// Processor seconds spent decoding, in the guest and checking.
     pub guest_seconds: f64,
 }
 
@@ -203,9 +203,26 @@ pub struct PartitionStatus {
     /// Records between the position and the end; absent while the end is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
+    /// What became of every record below the position; absent before the first claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
     /// Id of the release at the position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+}
+
+/// What became of the records of a partition since its first, stored with the position:
+/// `records = emitted + filtered + dead`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ledger {
+    /// Records read.
+    pub records: u64,
+    /// Those that became at least one row.
+    pub emitted: u64,
+    /// Those the plugin dropped on purpose.
+    pub filtered: u64,
+    /// Those set aside.
+    pub dead: u64,
 }
 
 /// A canary under way.
@@ -248,7 +265,7 @@ pub struct Evidence {
     pub dead: u64,
     /// Failures of the plugin: traps, limits, malformed output.
     pub plugin_errors: u64,
-    /// Microseconds in the guest a record.
+    /// Processor microseconds a record, to decode, run and check it.
     pub guest_us_per_record: f64,
     /// Milliseconds from the start of a flight to its commit, 99 in 100.
     pub p99_ms: f64,

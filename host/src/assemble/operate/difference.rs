@@ -81,6 +81,9 @@ pub(super) fn hash(plan: &Plan, deployment: &Deployment) -> String {
     for problem in &plan.problems {
         hash.update(problem.detail.as_bytes());
     }
+    for warning in &plan.warnings {
+        hash.update(warning.as_bytes());
+    }
     hex(&hash.finalize()[..8])
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::difference::{changes, hash};
+use super::replace;
 use crate::admin::types::{
     CanaryEnd, CanaryRequest, DeployRequest, Plan, PlanProblem, RouteGuarantee,
 };
@@ -66,7 +67,7 @@ pub(super) async fn target(
             if hub.shared_log {
                 secrets(&loaded, &release, &mut plan);
             }
-            let before = match running {
+            let before = match &now {
                 Some(now) => hub
                     .releases
                     .load(pipeline, &now.deployment.release)
@@ -74,9 +75,19 @@ pub(super) async fn target(
                     .ok(),
                 None => None,
             };
-            if let Some(before) = &before {
-                moves(before, &loaded, &mut plan);
+            let before = before.as_ref().map(|before| &*before.release.plan);
+            let after = &loaded.release.plan;
+            if let (Some(before), Some(_)) = (before, running) {
+                let moves = replace::moves(before, after);
+                plan.problems.extend(moves.iter().map(problem));
             }
+            plan.warnings = replace::warnings(
+                now.as_ref().map(|now| &now.deployment),
+                &deployment,
+                before,
+                after,
+                &loaded.manifest.limits,
+            );
             live(hub, &loaded, request, &mut deployment, &mut plan).await;
         }
     }
@@ -190,8 +201,6 @@ fn rules(request: &CanaryRequest) -> CanaryRules {
             CanaryEnd::Promote => GoodCanary::Promote,
             CanaryEnd::Hold => GoodCanary::Hold,
         },
-        // A version may filter more on purpose: compared only where that is asked for.
-        max_rows_difference: None,
         ..CanaryRules::default()
     };
     if let Some(tolerance) = &request.tolerance {
@@ -293,28 +302,6 @@ fn choose(request: &CanaryRequest, partitions: i32, canary: &mut Canary, plan: &
     }
 }
 
-/// A release may not move a pipeline's position somewhere else: there it would start anew.
-fn moves(before: &Loaded, after: &Loaded, plan: &mut Plan) {
-    let (from, to) = (&before.release.plan, &after.release.plan);
-    let mut moved = |what: &str, from: String, to: String| {
-        if from != to {
-            plan.problems.push(PlanProblem {
-                what: format!("deploy pipeline {:?}", plan.pipeline),
-                detail: format!(
-                    "its {what} would change from {from} to {to}, where it has no position"
-                ),
-                hint: Some(
-                    "deploy it as another pipeline (--pipeline NAME), then remove this one"
-                        .to_owned(),
-                ),
-            });
-        }
-    };
-    moved("topic", from.input.topic.clone(), to.input.topic.clone());
-    moved("cluster", from.input.kafka.clone(), to.input.kafka.clone());
-    moved("anchor", from.anchor.to_string(), to.anchor.to_string());
-}
-
 /// Configuration that is secret and written out in an overlay: secrets do not go into a log that others read, only
 /// where to find them.
 pub(in crate::assemble) fn inline_secrets(loaded: &Loaded, release: &Release) -> Vec<String> {
@@ -365,7 +352,21 @@ fn problem(error: &Error) -> PlanProblem {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
+
+    #[test]
+    fn a_canary_that_is_asked_for_without_more_words_has_the_default_rules() {
+        let rules_of = |request: &str| rules(&serde_json::from_str(request).unwrap());
+        assert_eq!(rules_of(r#"{"partitions": 1}"#), CanaryRules::default());
+        // What is not named keeps its default.
+        let tolerant = r#"{"partitions": 1, "tolerance": {"rows_share": 0.2}}"#;
+        let wanted = CanaryRules {
+            max_rows_difference: Some(0.2),
+            ..CanaryRules::default()
+        };
+        assert_eq!(rules_of(tolerant), wanted);
+    }
 
     #[test]
     fn ddl_is_found_whole_in_a_hint() {

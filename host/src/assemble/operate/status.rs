@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, StreamExt as _};
+
 use crate::admin::types::{
     AuditEntry, CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, History,
-    HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus, PipelineState,
+    HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState,
     PipelineStatus, Rates, RowDifference, Segment, ShadowReport, Totals,
 };
 use crate::assemble::canaries;
@@ -14,6 +16,9 @@ use crate::assemble::hub::Hub;
 use crate::assemble::running::{self, Pipeline, Seen};
 use crate::control::{self, Deployment, Numbers, Origin, State};
 use crate::pipeline::{self, LaneTotals};
+
+/// Pipelines whose topics are asked for at once: they share a client, and one that gets no answer holds up no other.
+const ASKED: usize = 8;
 
 /// A time as the API shows it.
 pub(super) fn time(millis: i64) -> String {
@@ -64,21 +69,27 @@ fn memory() -> u64 {
 pub(super) async fn pipelines(hub: &Arc<Hub>, only: Option<&str>) -> Vec<PipelineStatus> {
     let state = hub.control.state();
     let running = hub.pipelines();
-    let mut all = Vec::new();
+    let mut shown = Vec::new();
     for (name, revision) in state.pipelines() {
         if only.map_or(revision.deployment.removed, |only| only != name) {
             continue;
         }
-        let here = running.get(name);
-        let ends = match here {
-            Some(pipeline) if pipeline.seen().state == PipelineState::Running => {
-                hub.ends(pipeline).await
-            }
-            _ => None,
+        let (state, here) = (&*state, running.get(name));
+        let one = async move {
+            let ends = match here {
+                Some(pipeline) if pipeline.seen().state == PipelineState::Running => {
+                    hub.ends(pipeline).await
+                }
+                _ => None,
+            };
+            pipeline(hub, state, name, here, ends.as_deref())
         };
-        all.push(pipeline(hub, &state, name, here, ends.as_deref()));
+        shown.push(one.boxed());
     }
-    all
+    futures_util::stream::iter(shown)
+        .buffered(ASKED)
+        .collect()
+        .await
 }
 
 fn pipeline(
@@ -170,6 +181,7 @@ fn partitions(
             host: Some(segment.host.clone()).filter(|owner| owner != host),
             position: None,
             lag: None,
+            ledger: None,
             release: Some(segment.release.clone()),
         };
         all.insert(partition, elsewhere);
@@ -189,11 +201,21 @@ fn partitions(
                 host: Some(host.to_owned()),
                 position: lane.position,
                 lag,
+                ledger: lane.position.map(|_| ledger(lane.ledger)),
                 release: Some(lane.release.to_string()),
             },
         );
     }
     all.into_values().collect()
+}
+
+fn ledger(ledger: crate::anchor::Ledger) -> Ledger {
+    Ledger {
+        records: ledger.records,
+        emitted: ledger.emitted,
+        filtered: ledger.filtered,
+        dead: ledger.dead,
+    }
 }
 
 #[expect(
@@ -248,8 +270,7 @@ fn errors(seen: &Seen) -> Vec<ErrorCount> {
 
 fn canary(state: &State, name: &str, deployment: &Deployment) -> Option<CanaryStatus> {
     let canary = deployment.canary.as_ref()?;
-    let revision = state.pipeline(name)?.revision;
-    let (mine, others) = canaries::seen_by_all(state, name, revision);
+    let (mine, others) = canaries::seen_by_all(state, name);
     Some(CanaryStatus {
         plugin: canary.release.plugin.clone(),
         release: canary.release.id.clone(),

@@ -77,6 +77,8 @@ fn shown(report: &UploadReport) -> types::UploadReport {
         "valid component of a known track".to_owned(),
         "imports within what may be granted".to_owned(),
         "manifest equals describe".to_owned(),
+        "limits within the host's ceilings".to_owned(),
+        "a delivery that its routes can give".to_owned(),
         "native code within the limits".to_owned(),
     ];
     if let Some(key) = &report.signed_by {

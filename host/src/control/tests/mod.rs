@@ -4,6 +4,7 @@
 
 mod blobs;
 mod handle;
+mod published;
 mod random;
 mod state;
 mod store;

@@ -25,6 +25,8 @@ enum Step {
         at: i64,
         release: u64,
     },
+    /// A writer notes what its config file says.
+    Note { writer: usize, release: u64 },
     /// A writer removes its own records that it has seen lose.
     Withdraw { writer: usize },
     /// A writer removes what says nothing any more, or begins to and dies after so many.
@@ -43,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(writer, version, content)| Step::Upload { writer, version, content }),
         1 => (writer.clone(), 0..2, 0_i64..5, 0_u64..3)
             .prop_map(|(writer, partition, at, release)| Step::Segment { writer, partition, at, release }),
+        1 => (writer.clone(), 0_u64..3).prop_map(|(writer, release)| Step::Note { writer, release }),
         2 => writer.clone().prop_map(|writer| Step::Withdraw { writer }),
         1 => (writer, 0_usize..12).prop_map(|(writer, dies_after)| Step::Tidy { writer, dies_after }),
     ]
@@ -131,6 +134,18 @@ fn run(mut paper: Paper, steps: Vec<Step>) -> Paper {
                         release,
                     },
                 );
+            }
+            Step::Note {
+                writer,
+                release: of,
+            } => {
+                let change = Change::Published {
+                    pipeline: "orders".to_owned(),
+                    host: format!("h{writer}"),
+                    hash: release(of).id,
+                    revision: number,
+                };
+                writers[writer].write(&mut paper, change);
             }
             Step::Withdraw { writer } => {
                 for key in std::mem::take(&mut writers[writer].lost) {

@@ -369,7 +369,7 @@ fn the_wire_form_is_what_it_was() {
                     },
                     "partitions": [3], "since_ms": 5,
                     "rules": {
-                        "for_ms": 300_000, "min_records": 1000, "min_failures": 5, "max_dead_ratio": 0.01,
+                        "for_ms": 60_000, "min_records": 1000, "min_failures": 5, "max_dead_ratio": 0.01,
                         "max_error_ratio": 0.001, "max_rows_difference": null, "max_cpu_factor": 3.0,
                         "max_latency_factor": 3.0, "then": "promote",
                     },

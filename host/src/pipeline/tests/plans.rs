@@ -36,7 +36,7 @@ fn manifest(routes: Vec<Route>) -> Manifest {
             data: DataPolicy::DeadLetter,
             max_rate: None,
         },
-        delivery: Delivery::ExactlyOnce,
+        delivery: None,
     }
 }
 
@@ -182,6 +182,33 @@ fn the_anchor_is_where_rows_commit_and_promises_say_why() {
 }
 
 #[test]
+fn a_plugin_that_asks_for_more_than_a_route_gives_is_refused() {
+    let mut strict = manifest(vec![keyed_route(), append_route()]);
+    strict.delivery = Some(Delivery::ExactlyOnce);
+    let error = plan(&pipeline(&[("keyed", "c1"), ("rows", "p1")]), &strict).unwrap_err();
+    assert_eq!(error.blame(), Blame::Config);
+    assert!(
+        error
+            .detail()
+            .contains("route \"keyed\" converges to exactly once"),
+        "{error}"
+    );
+    let hint = error.hint_text().unwrap();
+    assert!(
+        hint.contains("discard") && hint.contains("plugin.toml"),
+        "{hint}"
+    );
+    // Where nothing is written nothing is doubled.
+    let bound = plan(&pipeline(&[("keyed", "discard"), ("rows", "p1")]), &strict).unwrap();
+    assert_eq!(bound.asks, Some(Delivery::ExactlyOnce));
+    for asks in [None, Some(Delivery::AtLeastOnce)] {
+        strict.delivery = asks;
+        let all = plan(&pipeline(&[("keyed", "c1"), ("rows", "p1")]), &strict).unwrap();
+        assert_eq!(all.asks, asks);
+    }
+}
+
+#[test]
 fn two_databases_that_would_both_hold_the_position_are_refused() {
     let two = manifest(vec![append_route(), named(append_route(), "more")]);
     let text = refused(&pipeline(&[("rows", "p1"), ("more", "p2")]), &two);
@@ -207,11 +234,7 @@ fn two_databases_that_would_both_hold_the_position_are_refused() {
 
 #[test]
 fn a_topic_is_at_least_once_beside_the_database_that_holds_the_position() {
-    let at_least = |routes| Manifest {
-        delivery: Delivery::AtLeastOnce,
-        ..manifest(routes)
-    };
-    let both = at_least(vec![topic_route(), append_route()]);
+    let both = manifest(vec![topic_route(), append_route()]);
     let bound = pipeline(&[("alerts", "kafka:prod.alerts"), ("rows", "p1")]);
     let planned = plan(&bound, &both).unwrap();
     assert_eq!(
@@ -226,7 +249,7 @@ fn a_topic_is_at_least_once_beside_the_database_that_holds_the_position() {
     // Unbound it goes to the only cluster, under its own name.
     let unbound = plan(&pipeline(&[("rows", "p1")]), &both).unwrap();
     assert_eq!(unbound.routes[0].table(), "alerts");
-    let beside = at_least(vec![topic_route(), keyed_route()]);
+    let beside = manifest(vec![topic_route(), keyed_route()]);
     let beside = plan(
         &pipeline(&[("alerts", "kafka:x"), ("keyed", "c1")]),
         &beside,
@@ -238,17 +261,18 @@ fn a_topic_is_at_least_once_beside_the_database_that_holds_the_position() {
 #[test]
 fn a_topic_that_loops_collides_stands_alone_or_is_asked_too_much_of_is_refused() {
     let mut both = manifest(vec![topic_route(), append_route()]);
+    both.delivery = Some(Delivery::ExactlyOnce);
     let bound = pipeline(&[("alerts", "kafka:prod.alerts"), ("rows", "p1")]);
     let asked = refused(&bound, &both);
     assert!(
         asked.contains(
-            "delivery = \"exactly-once\", and route \"alerts\" to a topic is at least once"
+            "delivery = \"exactly-once\", and route \"alerts\" is at least once: right after a failure its rows may come again"
         ),
         "{asked}"
     );
     // Discarded it promises nothing, and so breaks no promise.
     assert!(plan(&pipeline(&[("alerts", "discard"), ("rows", "p1")]), &both).is_ok());
-    both.delivery = Delivery::AtLeastOnce;
+    both.delivery = None;
     assert_eq!(
         refused(
             &pipeline(&[("alerts", "kafka:clicks-v2"), ("rows", "p1")]),

@@ -1,5 +1,7 @@
 //! From records to rows: whose fault a failed call is.
 
+use std::time::{Duration, Instant};
+
 use super::guest::Act;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::error::{Blame, Error};
@@ -61,6 +63,30 @@ fn one_guilty_record_in_a_thousand_and_no_other_is_a_dead_letter() {
             });
         }
     }
+}
+
+#[test]
+fn what_a_neighbour_does_while_the_guest_yields_is_not_its_time() {
+    on_a_shard(async {
+        let burst = Duration::from_millis(100);
+        let world = world(-1, Act::Row);
+        let neighbour = async {
+            for _ in 0..4 {
+                let begun = Instant::now();
+                while begun.elapsed() < burst {}
+                tokio::task::yield_now().await;
+            }
+        };
+        let processed = process(&world, batch(0, 0..10));
+        let (processed, ()) = futures_util::future::join(processed, neighbour).await;
+        let processed = processed.unwrap();
+        assert!(
+            processed.begun.elapsed() > burst,
+            "the guest waited for its neighbour"
+        );
+        assert!(processed.busy > Duration::ZERO);
+        assert!(processed.busy < burst / 2, "{:?}", processed.busy);
+    });
 }
 
 #[test]

@@ -15,14 +15,14 @@ use tokio::sync::{mpsc, watch};
 use super::fakes::{FakeAnchor, FakeSink, Shared};
 use super::guest::{Act, FakePlugin};
 use super::world::{Sinks, millis, plan};
-use crate::anchor::{Anchor, Claim, Cut, Pin, Stored};
+use crate::anchor::{Anchor, Claim, Cut, Ledger, Pin, Stored};
 use crate::error::Error;
 use crate::manifest::{DataPolicy, ErrorPolicy};
 use crate::pipeline::counters::Counters;
 use crate::pipeline::lane::{LaneEnd, Mode};
 use crate::pipeline::segments::Partition;
 use crate::pipeline::shard::Local;
-use crate::pipeline::{Desired, Plan, Release, SegmentStart, Surroundings};
+use crate::pipeline::{Desired, Plan, Release, SegmentStart, Surroundings, Trial};
 use crate::record::{Batch, Record};
 use crate::sink::AheadSink;
 use crate::source::{self, Inlet, Source, SourceCommand, TopicInfo};
@@ -36,6 +36,8 @@ pub(super) struct Scene {
     pub(super) loaded: Mutex<Vec<String>>,
     /// Releases whose anchor is not reached.
     pub(super) away: Mutex<BTreeSet<i64>>,
+    /// Releases whose tables are not as they should be.
+    pub(super) wrong: Mutex<BTreeSet<i64>>,
     /// Releases whose connections were opened.
     pub(super) opened: Mutex<Vec<i64>>,
 }
@@ -53,6 +55,9 @@ impl Surroundings for Scene {
             let release = plan.digest.parse().unwrap();
             if self.away.lock().contains(&release) {
                 return Err(Error::outside("connect", "no route to host"));
+            }
+            if self.wrong.lock().contains(&release) {
+                return Err(Error::config("open the sinks", "there is no table"));
             }
             self.opened.lock().push(release);
             Ok(Rc::new(self.anchor.opened(release)) as Rc<dyn Anchor>)
@@ -88,6 +93,14 @@ impl Surroundings for Scene {
 }
 
 pub(super) type Acts = Arc<dyn Fn(i64) -> Act + Send + Sync>;
+
+/// A canary on partitions.
+pub(super) fn on_trial(release: Arc<Release>, partitions: &[i32]) -> Option<Trial> {
+    Some(Trial {
+        release: Some(release),
+        partitions: partitions.iter().copied().collect(),
+    })
+}
 
 /// The id of a release.
 pub(super) fn id(release: i64) -> String {
@@ -173,6 +186,7 @@ impl Stand {
                 known: Mutex::new([(id(1), Arc::clone(&first))].into()),
                 loaded: Mutex::default(),
                 away: Mutex::default(),
+                wrong: Mutex::default(),
                 opened: Mutex::default(),
             }),
             sinks,
@@ -219,6 +233,7 @@ impl Stand {
             counters: Arc::clone(&self.counters),
             source: self.commands.clone(),
             segments: self.begun.0.clone(),
+            release: None,
         };
         let shared = Rc::clone(&self.local);
         Host {
@@ -276,6 +291,12 @@ impl Stand {
             }
         }
         events.clone()
+    }
+
+    /// Whether the newest thing the hosts said is that a release begins.
+    pub(super) fn began(&self, release: i64) -> bool {
+        let begins = self.begins();
+        begins.last().is_some_and(|last| last.1 == id(release))
     }
 
     /// What must hold once the records `log` (offsets, ascending) are through: each at exactly one place, each by
@@ -363,6 +384,17 @@ impl Stand {
             if let Some(twice) = store.stamps.iter().find(|(_, stamps)| stamps.len() > 1) {
                 wrong.push(format!("stamps depend on the attempt: {twice:?}"));
             }
+        }
+        let count =
+            |of: &dyn Fn(&i64) -> bool| log.iter().filter(|offset| of(offset)).count() as u64;
+        let dead = count(&|offset| store.dead.iter().any(|dead| dead.0 == *offset));
+        let filtered = count(&|offset| (self.acts)(*offset) == Act::Filter);
+        let expected = Ledger::default()
+            .settle(log.len() as u64, log.len() as u64 - dead - filtered, dead)
+            .unwrap();
+        let ledger = self.scene.anchor.inner.read(0).ledger;
+        if ledger != expected {
+            wrong.push(format!("the ledger is {ledger:?}, it was {expected:?}"));
         }
         let totals = self.counters.totals();
         if totals.received != totals.emitted + totals.filtered + totals.dead {

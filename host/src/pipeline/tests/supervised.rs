@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fakes::{FakeSink, Fault};
 use super::guest::Act;
+use super::stand::on_trial;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::anchor::{Anchor, Stored};
 use crate::error::{Blame, Error};
@@ -312,12 +313,13 @@ fn a_fenced_lane_does_not_claim_what_was_revoked_meanwhile_and_a_stop_does_not_w
             .revoke(&[0])
             .recv_timeout(Duration::from_secs(5))
             .unwrap();
-        let until = Instant::now() + Duration::from_millis(200);
+        // Several session time-outs: neither claimed nor asked for any more.
+        let until = Instant::now() + Duration::from_millis(300);
         while Instant::now() < until {
             match stage.commands.recv_timeout(Duration::from_millis(5)) {
-                Ok(SourceCommand::Advise {
-                    taken: Some(taken), ..
-                }) => drop(taken.send(true)),
+                Ok(SourceCommand::Advise { taken: Some(_), .. }) => {
+                    panic!("asked for although revoked")
+                }
                 Ok(SourceCommand::Start { .. }) => panic!("claimed although revoked"),
                 _ => {}
             }
@@ -469,10 +471,9 @@ fn a_swap_of_one_partition_is_not_felt_by_the_others() {
         let mut took = Vec::new();
         for round in 0..25 {
             for number in [2, 1] {
-                let canary = (Arc::clone(&made[number]), [1].into());
                 let asked = Instant::now();
                 desired.send_replace(Desired {
-                    canary: Some(canary),
+                    canary: on_trial(Arc::clone(&made[number]), &[1]),
                     ..Desired::only(Arc::clone(&made[1]))
                 });
                 begins(&mut begun, &mut all, 1, &format!("r{number}"));

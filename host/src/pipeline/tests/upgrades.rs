@@ -7,41 +7,18 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-
-use super::fakes::{Broken, Fault};
+use super::fakes::Broken;
 use super::guest::Act;
-use super::random::Dice;
-use super::stand::{Host, Stand, batch_of, beside, id};
-use super::world::{Sinks, on_a_shard};
+use super::seeds::{Dice, FAULTS, act, none_fails, some_fail_without};
+use super::stand::{Host, Stand, batch_of, beside};
+use super::world::Sinks;
 use crate::error::Blame;
 use crate::pipeline::lane::{LaneEnd, Mode};
 
-/// Set to a failing seed to run it alone.
-const REPLAY: Option<u64> = None;
-const SEEDS: u64 = 2000;
 /// Records of a seed.
 const RECORDS: usize = 40;
 
-const FAULTS: [Fault; 8] = [
-    Fault::Stolen,
-    Fault::RolledBack,
-    Fault::RolledBackLate,
-    Fault::UnknownDone,
-    Fault::UnknownNot,
-    Fault::UnknownLate,
-    Fault::AheadOutside,
-    Fault::AheadConfig,
-];
-
-fn act(seed: u64, offset: i64) -> Act {
-    match Dice(seed ^ offset.unsigned_abs().wrapping_mul(0x5851_f42d)).roll(14) {
-        0 => Act::Filter,
-        1 => Act::Reject,
-        2 => Act::Trap,
-        _ => Act::Row,
-    }
-}
+const ACTS: [Act; 3] = [Act::Filter, Act::Reject, Act::Trap];
 
 /// Offsets with gaps, most of them far apart, so that a grant covers a few records only.
 fn log(dice: &mut Dice) -> Vec<i64> {
@@ -117,17 +94,9 @@ fn script(stand: &Stand, dice: &mut Dice, broken: Broken) {
     if dice.roll(4) == 0 {
         return;
     }
-    let mut faults = |count: u64| -> Vec<Fault> {
-        (0..count)
-            .map(|_| match dice.roll(3) {
-                0 => dice.pick(&FAULTS),
-                _ => Fault::None,
-            })
-            .collect()
-    };
-    store.faults = faults(8).into();
-    store.grants = faults(5).into();
-    store.settle_faults = faults(2).into();
+    store.faults = dice.faults(8, &FAULTS);
+    store.grants = dice.faults(5, &FAULTS);
+    store.settle_faults = dice.faults(2, &FAULTS);
 }
 
 /// Runs one seed; returns what is wrong.
@@ -137,7 +106,7 @@ async fn run(seed: u64, broken: Broken) -> Vec<String> {
     let patience = Duration::from_secs(if broken == Broken::Nothing { 10 } else { 1 });
     let sinks = dice.pick(&[Sinks::Here, Sinks::Both, Sinks::Both, Sinks::Ahead]);
     let mut log = log(&mut dice);
-    let stand = Stand::new(sinks, move |offset| act(seed, offset)).await;
+    let stand = Stand::new(sinks, move |offset| act(seed, offset, &ACTS)).await;
     script(&stand, &mut dice, broken);
     let newest = Cell::new(1);
     let end = log.last().map_or(0, |last| last + 1);
@@ -211,15 +180,9 @@ async fn quiet(
         store.settle_faults.clear();
     }
     let mut host = stand.host().await;
-    let says = |release: i64| {
-        stand
-            .begins()
-            .last()
-            .is_some_and(|last| last.1 == id(release))
-    };
     let idle = async |release: i64| {
         let said = async {
-            while !says(release) {
+            while !stand.began(release) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -274,33 +237,13 @@ async fn quiet(
     wrong
 }
 
-fn failing(seeds: std::ops::Range<u64>, broken: Broken) -> Vec<(u64, Vec<String>)> {
-    on_a_shard(async {
-        futures_util::stream::iter(seeds)
-            .map(|seed| async move { (seed, run(seed, broken).await) })
-            .buffer_unordered(2000)
-            .filter(|(_, wrong)| std::future::ready(!wrong.is_empty()))
-            .collect()
-            .await
-    })
-}
-
 #[test]
 fn upgrades_at_random_moments_mix_nothing_and_the_newest_wins() {
-    let seeds = REPLAY.map_or(0..SEEDS, |seed| seed..seed + 1);
-    let failed = failing(seeds, Broken::Nothing);
-    let count = failed.len();
-    assert!(
-        count == 0,
-        "{count} seeds fail, set REPLAY to one: {:#?}",
-        &failed[..count.min(3)]
-    );
+    none_fails(run);
 }
 
 #[test]
 fn the_checks_of_upgrades_go_red_when_a_rule_is_taken_away() {
-    for broken in [Broken::Found, Broken::CompareAndSet, Broken::Stamps] {
-        let failed = failing(0..150, broken);
-        assert!(!failed.is_empty(), "nobody noticed that {broken:?} is gone");
-    }
+    let rules = [Broken::Found, Broken::CompareAndSet, Broken::Stamps];
+    some_fail_without(&rules, 150, run);
 }

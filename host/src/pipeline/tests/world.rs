@@ -139,6 +139,7 @@ pub(super) fn plan(sinks: Sinks) -> Plan {
             Sinks::Both => vec![here, ahead],
         },
         limits: Limits::default(),
+        asks: None,
     }
 }
 

@@ -1,0 +1,36 @@
+//! What a manifest asks of delivery, against what its routes are promised. Pure.
+
+use super::plan::{Guarantee, RoutePlan};
+use crate::manifest::{Delivery, Manifest, Target};
+
+/// Whether `then` promises less than `now`.
+#[must_use]
+pub fn weaker(then: Guarantee, now: Guarantee) -> bool {
+    let strength = |guarantee| match guarantee {
+        Guarantee::Nothing => 0,
+        Guarantee::AtLeastOnce => 1,
+        Guarantee::ConvergesExactlyOnce => 2,
+        Guarantee::ExactlyOnce => 3,
+    };
+    strength(then) < strength(now)
+}
+
+/// The first bound route that is promised less than the manifest asks for. A discarded one is promised nothing, and
+/// nothing is written there that could be doubled.
+pub(super) fn short<'p>(manifest: &Manifest, routes: &'p [RoutePlan]) -> Option<&'p RoutePlan> {
+    let exact = manifest.delivery == Some(Delivery::ExactlyOnce);
+    routes.iter().filter(|_| exact).find(|route| {
+        route.guarantee != Guarantee::Nothing && weaker(route.guarantee, Guarantee::ExactlyOnce)
+    })
+}
+
+/// Routes that can never be promised what the manifest asks for, whatever they are bound to but discard.
+#[must_use]
+pub fn never(manifest: &Manifest) -> Vec<&str> {
+    let exact = manifest.delivery == Some(Delivery::ExactlyOnce);
+    let routes = manifest.routes.iter().filter(|_| exact);
+    routes
+        .filter(|route| !matches!(route.target, Target::Postgres(_)))
+        .map(|route| route.name.as_str())
+        .collect()
+}

@@ -1,0 +1,111 @@
+//! [`Tables`]: the schema `wasmill` and the users' tables of one database, looked at for all pipelines of a host.
+//!
+//! Those who look at the same time take turns at a few sessions: opening one costs the server a process that has to
+//! read its catalog anew, many times what a look costs. When nobody waits any more the sessions are closed. What is
+//! compared with what is in `catalog`; no row is read or written here.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::error::Result;
+
+use super::catalog::{self, Missing, TableReport};
+use super::connection::{self, Session};
+use super::plan::RoutePlan;
+use super::pool::in_time;
+use super::schema;
+use super::settings::Settings;
+
+/// Looks at once: one may wait for a lock, and should not be the only one.
+const SESSIONS: usize = 2;
+
+/// The tables of one database. Connects when asked; every call may be dropped at any point.
+#[derive(Debug)]
+pub struct Tables {
+    // For a push or a pop. Sessions that have found the schema in place.
+    idle: Mutex<Vec<Session>>,
+    turns: Semaphore,
+    /// Looks under way and waiting.
+    looks: AtomicUsize,
+}
+
+/// One look; the last one closes the sessions.
+struct Look<'a>(&'a Tables);
+
+impl<'a> Look<'a> {
+    fn begin(tables: &'a Tables) -> Self {
+        tables.looks.fetch_add(1, Ordering::Relaxed);
+        Self(tables)
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.0.idle.lock();
+        if self.0.looks.fetch_sub(1, Ordering::Relaxed) == 1 {
+            idle.clear();
+        }
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            idle: Mutex::default(),
+            turns: Semaphore::new(SESSIONS),
+            looks: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Tables {
+    /// Makes sure of the schema, compares every route of `settings` with its table, and creates missing tables where
+    /// the route says so. Run before the first flight; idempotent, also between hosts. All calls name the same
+    /// database and user.
+    ///
+    /// # Errors
+    /// `Config` with every problem of every table at once and, as the hint, the DDL that repairs them; for a url, a
+    /// login or a privilege somebody has to correct. `Outside` when the server cannot be reached.
+    pub async fn ensure(&self, settings: &Settings) -> Result<Vec<TableReport>> {
+        self.compare(settings, Missing::Create).await
+    }
+
+    /// As [`Tables::ensure`], but creates no table: one that would be created is fine.
+    ///
+    /// # Errors
+    /// As [`Tables::ensure`].
+    pub async fn look(&self, settings: &Settings) -> Result<Vec<TableReport>> {
+        self.compare(settings, Missing::PassOver).await
+    }
+
+    async fn compare(&self, settings: &Settings, missing: Missing) -> Result<Vec<TableReport>> {
+        let plans = RoutePlan::all(&settings.routes)?;
+        let _look = Look::begin(self);
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let session = match self.take_idle() {
+            Some(session) => session,
+            None => {
+                let config = connection::configure(settings)?;
+                let session = in_time(settings, Session::open(&config, settings)).await?;
+                schema::ensure(&session.client).await?;
+                session
+            }
+        };
+        let reports = catalog::ensure(&session.client, &plans, missing).await?;
+        self.idle.lock().push(session);
+        Ok(reports)
+    }
+
+    fn take_idle(&self) -> Option<Session> {
+        let mut idle = self.idle.lock();
+        // Those the server has closed meanwhile are dropped here.
+        idle.retain(|session| !session.client.is_closed());
+        idle.pop()
+    }
+}
