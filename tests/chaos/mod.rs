@@ -4,4 +4,5 @@ mod absent;
 mod data_loss;
 mod kill;
 mod taken_away;
+mod topic;
 mod two_hosts;

@@ -2,6 +2,7 @@
 
 mod components;
 mod config_files;
+mod topics;
 
 use std::path::Path;
 use std::process::Output;

@@ -1,12 +1,12 @@
 //! [`Servers`]: what the pipelines of a host share of the servers around them: a catalog of topics for each Kafka
-//! cluster, a look at tables for each Postgres database. Nothing is connected before a pipeline asks.
+//! cluster and a producer where routes write there, a look at tables for each Postgres database. Nothing is connected before a pipeline asks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::kafka::{Catalog, KafkaSettings};
+use crate::kafka::{Catalog, KafkaSettings, Producers};
 use crate::postgres::Tables;
 
 /// The servers of a config, by the names it gives them.
@@ -15,6 +15,8 @@ pub(super) struct Servers {
     pub(super) config: Arc<Config>,
     catalogs: BTreeMap<String, Catalog>,
     tables: BTreeMap<String, Tables>,
+    /// What all routes to Kafka are written through.
+    pub(super) producers: Producers,
 }
 
 impl Servers {
@@ -31,6 +33,7 @@ impl Servers {
             tables: tables
                 .map(|name| (name.clone(), Tables::default()))
                 .collect(),
+            producers: Producers::default(),
         }
     }
 

@@ -14,7 +14,9 @@ use crate::anchor::{Anchor, MemoryAnchor};
 use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
 use crate::config::{CassandraConnection, Membership};
 use crate::error::Error;
-use crate::kafka::{KafkaSettings, KafkaSource, KafkaSourceSettings};
+use crate::kafka::{
+    self, KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make,
+};
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings};
 use crate::postgres::{self, PostgresAnchor, PostgresRoute, TableName};
@@ -76,19 +78,23 @@ impl World {
     }
 
     fn kafka(&self) -> Result<KafkaSettings, Error> {
-        let cluster = self
-            .servers
-            .config
-            .kafka
-            .get(&self.input.kafka)
-            .ok_or_else(|| {
-                Error::bug(
-                    "find a kafka cluster",
-                    "the plan names one the config lacks",
-                )
-            })?;
         let client = format!("wasmill/{}/{}", self.pipeline, self.servers.config.host.id);
-        Ok(KafkaSettings::new(cluster, &client))
+        self.cluster(&self.input.kafka, &client)
+    }
+
+    /// A cluster as routes of all pipelines write to it.
+    fn output(&self, name: &str) -> Result<KafkaSettings, Error> {
+        self.cluster(name, &format!("wasmill/{}", self.servers.config.host.id))
+    }
+
+    fn cluster(&self, name: &str, client: &str) -> Result<KafkaSettings, Error> {
+        let cluster = self.servers.config.kafka.get(name).ok_or_else(|| {
+            Error::bug(
+                "find a kafka cluster",
+                "the plan names one the config lacks",
+            )
+        })?;
+        Ok(KafkaSettings::new(cluster, client))
     }
 
     pub(super) fn session_timeout(&self) -> Result<Duration, Error> {
@@ -168,7 +174,7 @@ impl World {
         CassandraAnchor::open(&session, settings).await
     }
 
-    /// Compares every table of a release with what the live ones are; creates nothing. Returns what does not fit.
+    /// Compares every table and topic of a release with what the live ones are; creates nothing. Returns what does not fit.
     pub(super) async fn look(&self, plan: &Plan) -> Vec<Error> {
         let mut problems = Vec::new();
         if let AnchorPlan::Postgres(name) = &plan.anchor {
@@ -179,40 +185,56 @@ impl World {
             problems.extend(looked.await.err());
         }
         for (index, bound) in plan.routes.iter().enumerate() {
-            let (Binding::Ahead(name), Target::Cassandra(table)) =
-                (&bound.binding, &bound.route.target)
-            else {
+            let Binding::Ahead(name) = &bound.binding else {
                 continue;
             };
             let looked = async {
-                let connection = self.cassandra(name)?;
-                let session = CassandraSession::connect(connection, Patience::default()).await?;
-                let route = Self::cassandra_table(plan, index, connection)?;
-                let replicas = connection.create_keyspace;
-                cassandra::look_at_table(&session, &route, table.create, replicas).await
+                match &bound.route.target {
+                    Target::Cassandra(table) => {
+                        let connection = self.cassandra(name)?;
+                        let session =
+                            CassandraSession::connect(connection, Patience::default()).await?;
+                        let route = Self::cassandra_table(plan, index, connection)?;
+                        let replicas = connection.create_keyspace;
+                        cassandra::look_at_table(&session, &route, table.create, replicas).await
+                    }
+                    Target::Kafka(topic) => {
+                        let settings = self.output(name)?;
+                        kafka::ensure_topic(&settings, &bound.route.name, topic, Make::Later).await
+                    }
+                    Target::Postgres(_) => Ok(()),
+                }
             };
             problems.extend(looked.await.err());
         }
         problems
     }
 
-    /// Creates or checks every table of a release, before it runs.
+    /// Creates or checks every table and topic of a release, before it runs.
     pub(super) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
         if let AnchorPlan::Postgres(name) = &plan.anchor {
             let tables = self.servers.tables(name)?;
             tables.ensure(&self.postgres(plan, name)?).await?;
         }
         for (index, bound) in plan.routes.iter().enumerate() {
-            let (Binding::Ahead(name), Target::Cassandra(table)) =
-                (&bound.binding, &bound.route.target)
-            else {
+            let Binding::Ahead(name) = &bound.binding else {
                 continue;
             };
-            let connection = self.cassandra(name)?;
-            let session = CassandraSession::connect(connection, Patience::default()).await?;
-            cassandra::ensure_keyspace(&session, connection.create_keyspace).await?;
-            let route = Self::cassandra_table(plan, index, connection)?;
-            cassandra::ensure_table(&session, &route, table.create).await?;
+            match &bound.route.target {
+                Target::Cassandra(table) => {
+                    let connection = self.cassandra(name)?;
+                    let session =
+                        CassandraSession::connect(connection, Patience::default()).await?;
+                    cassandra::ensure_keyspace(&session, connection.create_keyspace).await?;
+                    let route = Self::cassandra_table(plan, index, connection)?;
+                    cassandra::ensure_table(&session, &route, table.create).await?;
+                }
+                Target::Kafka(topic) => {
+                    let settings = self.output(name)?;
+                    kafka::ensure_topic(&settings, &bound.route.name, topic, Make::Allowed).await?;
+                }
+                Target::Postgres(_) => {}
+            }
         }
         if let AnchorPlan::Cassandra(name) = &plan.anchor {
             let session =
@@ -244,12 +266,30 @@ impl Surroundings for World {
         route: usize,
     ) -> LocalBoxFuture<'a, Result<Box<dyn AheadSink>, Error>> {
         async move {
-            let Binding::Ahead(name) = &plan.routes[route].binding else {
+            let bound = &plan.routes[route];
+            let Binding::Ahead(name) = &bound.binding else {
                 return Err(Error::bug(
                     "open a sink",
                     "a route that is not written ahead",
                 ));
             };
+            if let Target::Kafka(topic) = &bound.route.target {
+                let settings = KafkaSinkSettings {
+                    cluster: name.clone(),
+                    kafka: self.output(name)?,
+                    topic: topic.clone(),
+                    columns: bound.route.columns.clone(),
+                    input: self.input.topic.clone(),
+                    pipeline: self.pipeline.clone(),
+                    route: bound.route.name.clone(),
+                    plugin: plan.plugin.clone(),
+                    // Before the anchor's transaction is taken away for being idle, and before a successor claims.
+                    patience: self.session_timeout()? / 2,
+                };
+                let sink: Box<dyn AheadSink> =
+                    Box::new(KafkaSink::new(&self.servers.producers, settings));
+                return Ok(sink);
+            }
             let connection = self.cassandra(name)?;
             let session = CassandraSession::connect(connection, Patience::default()).await?;
             let table = Self::cassandra_table(plan, route, connection)?;

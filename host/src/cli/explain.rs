@@ -65,9 +65,14 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
     ];
     for route in &plan.routes {
         lines.push(format!(
-            "  {:<10} {} table {}: {}",
+            "  {:<10} {} {} {}: {}",
             route.route.name,
             route.kind(),
+            if route.kind() == "kafka" {
+                "topic"
+            } else {
+                "table"
+            },
             route.table(),
             route.guarantee
         ));

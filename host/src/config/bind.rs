@@ -7,13 +7,15 @@ use super::types::{Config, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::{Error, Result};
 use crate::toml_check::names::did_you_mean;
 
-/// Which databases a route can be bound to.
+/// What a route can be bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionKind {
     /// `[postgres.NAME]`.
     Postgres,
     /// `[cassandra.NAME]`.
     Cassandra,
+    /// `[kafka.NAME]`.
+    Kafka,
 }
 
 impl ConnectionKind {
@@ -21,6 +23,15 @@ impl ConnectionKind {
         match self {
             Self::Postgres => "postgres",
             Self::Cassandra => "cassandra",
+            Self::Kafka => "kafka",
+        }
+    }
+
+    /// How a route of this kind is bound.
+    fn example(self) -> &'static str {
+        match self {
+            Self::Postgres | Self::Cassandra => "{ connection = \"NAME\" }",
+            Self::Kafka => "{ kafka = \"NAME\" }",
         }
     }
 }
@@ -109,16 +120,33 @@ impl Config {
                 &|name| self.cassandra.contains_key(name),
                 only(&self.cassandra),
             ),
+            ConnectionKind::Kafka => (&|name| self.kafka.contains_key(name), only(&self.kafka)),
         };
         let kind_text = kind.as_text();
+        let topic = kind == ConnectionKind::Kafka;
         match pipeline.routes.get(name) {
-            Some(RouteBinding::Connection { connection, .. }) if !exists(connection) => {
-                Err(format!(
-                    "route {name:?} writes to {kind_text}, and there is no [{kind_text}.{connection}]"
-                ))
+            Some(RouteBinding::Discard) => Ok(RouteBinding::Discard),
+            Some(
+                binding @ (RouteBinding::Connection {
+                    connection: bound, ..
+                }
+                | RouteBinding::Topic { kafka: bound, .. }),
+            ) => {
+                if topic != matches!(binding, RouteBinding::Topic { .. }) {
+                    let example = kind.example();
+                    return Err(format!(
+                        "route {name:?} writes to {kind_text}: write bind.route.{name} = {example}"
+                    ));
+                }
+                if !exists(bound) {
+                    return Err(format!(
+                        "route {name:?} writes to {kind_text}, and there is no [{kind_text}.{bound}]"
+                    ));
+                }
+                Ok(binding.clone())
             }
-            Some(binding) => Ok(binding.clone()),
             None => match only {
+                Some(kafka) if topic => Ok(RouteBinding::Topic { kafka, topic: None }),
                 Some(connection) => Ok(RouteBinding::Connection {
                     connection,
                     table: None,
@@ -127,8 +155,9 @@ impl Config {
                     let names: Vec<&String> = match kind {
                         ConnectionKind::Postgres => self.postgres.keys().collect(),
                         ConnectionKind::Cassandra => self.cassandra.keys().collect(),
+                        ConnectionKind::Kafka => self.kafka.keys().collect(),
                     };
-                    let write = "{ connection = \"NAME\" }";
+                    let write = kind.example();
                     Err(unbound("route", name, kind_text, names.into_iter(), write))
                 }
             },
@@ -174,7 +203,7 @@ fn unused<T>(what: &str, written: &BTreeMap<String, T>, there: &[&str], wrong: &
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-    use super::ConnectionKind::{Cassandra, Postgres};
+    use super::ConnectionKind::{Cassandra, Kafka, Postgres};
     use super::*;
 
     const CONFIG: &str = r#"
@@ -223,6 +252,42 @@ mod tests {
                     table: None
                 },
                 RouteBinding::Discard,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_topic_is_bound_by_its_cluster_and_only_so() {
+        let more = r#"
+            bind.route.alerts = { kafka = "main", topic = "prod.alerts" }
+            bind.route.tables = { topic = "t" }
+        "#;
+        let config = Config::check(&format!("{CONFIG}\n{more}"), &|_| None).unwrap();
+        let named = [("alerts", Kafka), ("tables", Kafka), ("left", Kafka)];
+        let rest = [("quakes", Postgres), ("audit", Kafka)];
+        let all = [&named[..], &rest].concat();
+        let bound = config.bind(&config.pipelines[0], &[], &all).unwrap();
+        let topic = |topic: Option<&str>| RouteBinding::Topic {
+            kafka: "main".into(),
+            topic: topic.map(str::to_owned),
+        };
+        let wanted = [topic(Some("prod.alerts")), topic(Some("t")), topic(None)];
+        assert_eq!(bound.routes[..3], wanted);
+        assert_eq!(bound.routes[4], RouteBinding::Discard);
+        let crossed = [
+            ("alerts", Postgres),
+            ("quakes", Kafka),
+            ("tables", Kafka),
+            ("audit", Kafka),
+        ];
+        let error = config
+            .bind(&config.pipelines[0], &[], &crossed)
+            .unwrap_err();
+        assert_eq!(
+            error.detail().lines().collect::<Vec<_>>(),
+            [
+                "route \"alerts\" writes to postgres: write bind.route.alerts = { connection = \"NAME\" }",
+                "route \"quakes\" writes to kafka: write bind.route.quakes = { kafka = \"NAME\" }",
             ]
         );
     }

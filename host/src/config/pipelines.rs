@@ -223,6 +223,7 @@ fn bindings(section: &Section<'_>, config: &Config) -> Bindings {
     (inputs, routes)
 }
 
+/// A topic of a cluster: what an input reads, what a route to Kafka writes.
 fn input(section: Section<'_>, config: &Config) -> InputBinding {
     let kafka = section.text("kafka");
     let topic = section.name("topic", names::TOPIC);
@@ -258,11 +259,16 @@ fn route(parent: &Section<'_>, entry: &Entry<'_>, config: &Config) -> Option<Rou
                 format!("a route cannot be bound to {word:?}"),
             )
             .label("not a binding")
-            .hint("write \"discard\", or { connection = \"NAME\", table = \"TABLE\" }"),
+            .hint("write \"discard\", { connection = \"NAME\", table = \"TABLE\" } or { kafka = \"NAME\", topic = \"TOPIC\" }"),
         );
         return None;
     }
     let section = parent.open(entry)?;
+    if section.has("kafka") || section.has("topic") {
+        let InputBinding { kafka, topic } = input(section, config);
+        return Some(RouteBinding::Topic { kafka, topic });
+    }
+    section.knows(&["kafka", "topic"]);
     let connection = section.text("connection");
     let table = section.name("table", names::ANY_TABLE);
     // One name may stand for a database of each kind; the route's sink decides which is meant.

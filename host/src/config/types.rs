@@ -200,6 +200,13 @@ pub enum RouteBinding {
         /// Table; the manifest's by default.
         table: Option<String>,
     },
+    /// A cluster, and optionally another topic.
+    Topic {
+        /// Cluster name.
+        kafka: String,
+        /// Topic; the manifest's by default.
+        topic: Option<String>,
+    },
     /// Counted, shown, not written.
     Discard,
 }

@@ -638,6 +638,57 @@ proptest! {
     }
 
     #[test]
+    fn what_a_topic_gets_reads_back_as_the_same_cells(
+        texts in prop::collection::vec(".*", 0..4), bytes: Vec<u8>, number: i64, float: f64, uuid: [u8; 16],
+        micros in -62_135_596_800_000_000_i64..253_402_300_800_000_000, days in -719_162..2_932_896_i32,
+        time in 0..86_400_000_000_i64, unscaled in -999_999_999_i64..=999_999_999,
+    ) {
+        prop_assume!(float.is_finite());
+        let mut list = Vec::new();
+        put_count(&mut list, texts.len());
+        texts.iter().for_each(|text| put_text(&mut list, text));
+        let mut map = Vec::new();
+        put_count(&mut map, 2);
+        for (key, value) in [(number, &texts.concat()), (number.wrapping_add(1), &String::new())] {
+            put(&mut map, &key.to_be_bytes());
+            put_text(&mut map, value);
+        }
+        let mut decimal = Vec::new();
+        crate::record::cells::put_decimal(&mut decimal, unscaled.into(), 4);
+        for (ty, value) in [
+            ("text", texts.concat().as_bytes()),
+            ("bytes", &bytes),
+            ("int64", &number.to_be_bytes()),
+            ("float64", &float.to_be_bytes()),
+            ("uuid", &uuid),
+            ("timestamp", &micros.to_be_bytes()),
+            ("date", &days.to_be_bytes()),
+            ("time", &time.to_be_bytes()),
+            ("decimal(9,4)", &decimal[4..]),
+            ("list<text>", &list),
+            ("map<int64,text>", &map),
+        ] {
+            let mut message = b"{\"v\":".to_vec();
+            crate::record::cells::json::put_json(&mut message, &ty.parse().unwrap(), value);
+            message.push(b'}');
+            let back = one(&mut json(vec![field("v", ty, "value:/v")]), &message);
+            let shown = String::from_utf8_lossy(&message).into_owned();
+            let back = back.map(|cell| cell[4..].to_vec());
+            if ty.starts_with("decimal") {
+                // The same number, perhaps with fewer zeros at its end.
+                let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+                let ty = ty.parse().unwrap();
+                crate::record::cells::json::put_json(&mut ours, &ty, value);
+                crate::record::cells::json::put_json(&mut theirs, &ty, &back.unwrap());
+                let number = |text: Vec<u8>| String::from_utf8(text).unwrap().parse::<f64>().unwrap();
+                prop_assert_eq!(number(ours).to_bits(), number(theirs).to_bits(), "{}", shown);
+            } else {
+                prop_assert_eq!(back, Ok(value.to_vec()), "{} {}", ty, shown);
+            }
+        }
+    }
+
+    #[test]
     fn how_records_are_batched_changes_nothing(
         values in prop::collection::vec(any_json(), 1..12), cut: prop::sample::Index,
     ) {

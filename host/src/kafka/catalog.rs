@@ -8,11 +8,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::logs::Logs;
-use super::native::Describe;
+use super::native::{Describe, Described};
 use super::{KafkaSettings, client_error};
 use crate::error::Error;
 use crate::source::TopicInfo;
@@ -60,10 +61,8 @@ impl Catalog {
                 None => error.hint("is the broker up, and is its address right?"),
             }
         };
-        let described = Describe::ask(client.0.client(), topic, wait)
+        let described = ask(client.0.client(), topic, wait)
             .ok_or_else(|| Error::config(what.clone(), "a topic's name holds no zero byte"))?
-            .answer(wait + SLACK)
-            .unwrap_or(Err(RDKafkaErrorCode::OperationTimedOut))
             .map_err(|code| unreached(KafkaError::MetadataFetch(code)))?;
         let mut watermarks = Vec::with_capacity(described.partitions);
         for partition in 0..described.partitions {
@@ -106,6 +105,17 @@ fn is_moved(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::UnknownTopicOrPartition
         )
     )
+}
+
+/// What the cluster says of a topic; `None`: the name cannot be asked for.
+pub(super) fn ask<C: ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    topic: &str,
+    wait: Duration,
+) -> Option<Result<Described, RDKafkaErrorCode>> {
+    let asked = Describe::ask(client, topic, wait)?;
+    let answer = asked.answer(wait + SLACK);
+    Some(answer.unwrap_or(Err(RDKafkaErrorCode::OperationTimedOut)))
 }
 
 #[cfg(test)]

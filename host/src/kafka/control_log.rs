@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
+use super::catalog::ask;
 use super::control_reader::Reader;
 use super::feed::create_topic;
 use super::identity::is_unknown;
 use super::logs::Logs;
-use super::native::{Describe, Described};
+use super::native::Described;
 use super::{KafkaSettings, client_error};
 use crate::control::{ControlLog, Follower, KnownLog, Sink, Write};
 use crate::error::Error;
@@ -246,7 +246,7 @@ async fn describe(
     let begin = Instant::now();
     loop {
         let (client, topic) = (Arc::clone(admin), settings.topic.clone());
-        let answer = task::blocking(move || ask(client.inner(), &topic)).await?;
+        let answer = task::blocking(move || ask(client.inner(), &topic, ANSWER)).await?;
         match answer {
             Some(Ok(described)) => return Ok(Ok(described)),
             Some(Err(code)) if is_unknown(code) => {
@@ -269,13 +269,6 @@ async fn describe(
             None => return Err(Error::config(what, "a topic's name holds no zero byte")),
         }
     }
-}
-
-/// `None`: the name cannot be asked for.
-fn ask(client: &Client<Logs>, topic: &str) -> Option<Result<Described, RDKafkaErrorCode>> {
-    let asked = Describe::ask(client, topic, ANSWER)?;
-    let answer = asked.answer(ANSWER + Duration::from_secs(1));
-    Some(answer.unwrap_or(Err(RDKafkaErrorCode::OperationTimedOut)))
 }
 
 /// Makes the topic, and waits until the cluster knows it. Another host may make it at the same time.

@@ -1,4 +1,4 @@
-//! The Kafka adapter: membership, fetch and the topic catalog. `rdkafka` appears nowhere else.
+//! The Kafka adapter: membership, fetch, the producers of routes and the topic catalog. `rdkafka` appears nowhere else.
 
 mod catalog;
 mod control_log;
@@ -9,6 +9,9 @@ mod identity;
 mod logs;
 mod membership;
 mod native;
+mod output;
+mod producer;
+mod sink;
 mod source;
 mod tail;
 
@@ -21,6 +24,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub use catalog::Catalog;
 pub use control_log::{ControlLogSettings, KafkaControlLog};
 pub use feed::Feed;
+pub use output::{Make, ensure_topic};
+pub use producer::{COORDINATES, Producers};
+pub use sink::{KafkaSink, KafkaSinkSettings, WRITER};
 pub use source::{KafkaSource, KafkaSourceSettings};
 pub use tail::tail;
 

@@ -16,6 +16,7 @@ mod input;
 mod policy;
 mod route;
 mod source;
+mod topic;
 mod types;
 
 pub use check::Outline;
@@ -27,6 +28,6 @@ pub use input::PATTERN_SIZE_LIMIT;
 pub use source::ParseSourceError;
 pub use types::{
     CassandraTable, ConfigItem, Create, DataPolicy, Delivery, ErrorPolicy, Field, FieldSource,
-    Format, Input, KeyFormat, Limits, Manifest, Mode, PostgresTable, Route, Start, Target,
-    TextFormat, Tombstones, Unit,
+    Format, Input, KafkaTopic, KeyFormat, Limits, Manifest, Mode, PostgresTable, Route, Start,
+    Target, TextFormat, Tombstones, Unit, ValueFormat,
 };

@@ -6,6 +6,7 @@ use toml::de::DeValue;
 
 use super::describe::DescribedRoute;
 use super::hand::{self, ByHand};
+use super::topic::{self, Kafka};
 use super::types::{CassandraTable, Create, Mode, PostgresTable, Route, Target};
 use crate::record::{Column, Type};
 use crate::toml_check::names::{self, did_you_mean};
@@ -28,6 +29,7 @@ pub(super) struct DraftRoute<'a> {
 enum Sink<'a> {
     Postgres(Postgres<'a>),
     Cassandra(Cassandra<'a>),
+    Kafka(Kafka<'a>),
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ pub(super) fn read<'a>(name: At<&'a str>, section: Section<'a>) -> DraftRoute<'a
     let sink = section.text("sink").and_then(|sink| match sink.value {
         "postgres" => Some(Sink::Postgres(postgres(&section))),
         "cassandra" => Some(Sink::Cassandra(cassandra(&section))),
+        "kafka" => Some(Sink::Kafka(topic::read(&section))),
         other => {
             section.report().add(unknown_sink(other, sink.span));
             None
@@ -71,18 +74,13 @@ pub(super) fn read<'a>(name: At<&'a str>, section: Section<'a>) -> DraftRoute<'a
 }
 
 fn unknown_sink(written: &str, span: std::ops::Range<usize>) -> Problem {
-    if written == "kafka" {
-        return Problem::at(span, "sink \"kafka\" is not available in this version")
-            .label("not available yet")
-            .hint("write to a table: sink = \"postgres\" or sink = \"cassandra\"");
-    }
     Problem::at(span, format!("sink {written:?} is not known"))
         .label("not a sink")
-        .maybe_hint(did_you_mean(written, ["postgres", "cassandra"]))
+        .maybe_hint(did_you_mean(written, ["postgres", "cassandra", "kafka"]))
 }
 
-/// A missing table is never created unless the author asks for it: a misspelt name would create one.
-fn create(section: &Section<'_>) -> Create {
+/// A missing table or topic is never created unless the author asks for it: a misspelt name would create one.
+pub(super) fn create(section: &Section<'_>) -> Create {
     let words = [("never", Create::Never), ("if-missing", Create::IfMissing)];
     let found = section.choice("create", &words);
     found.map_or(Create::Never, |found| found.value)
@@ -213,8 +211,9 @@ impl DraftRoute<'_> {
         if let Some(columns) = &self.columns {
             columns.agree_with_columns(&described.columns);
         }
+        let table = !matches!(self.sink, Some(Sink::Kafka(_)));
         for column in &described.columns {
-            if column.ty == Type::Headers {
+            if column.ty == Type::Headers && table {
                 let name = &column.name;
                 self.section.report().add(
                     self.section
@@ -230,6 +229,7 @@ impl DraftRoute<'_> {
         let target = match self.sink.as_ref()? {
             Sink::Postgres(sink) => Target::Postgres(resolve.postgres(sink)),
             Sink::Cassandra(sink) => Target::Cassandra(resolve.cassandra(sink)),
+            Sink::Kafka(sink) => Target::Kafka(sink.resolve(&resolve)),
         };
         self.finish();
         Some(Route {
@@ -241,9 +241,9 @@ impl DraftRoute<'_> {
 }
 
 /// Column names to indices, with the rules for keys and guards.
-struct Resolve<'r, 'a> {
+pub(super) struct Resolve<'r, 'a> {
     section: &'r Section<'a>,
-    columns: &'r [Column],
+    pub(super) columns: &'r [Column],
 }
 
 impl Resolve<'_, '_> {
@@ -274,7 +274,7 @@ impl Resolve<'_, '_> {
         }
     }
 
-    fn column(&self, name: &At<&str>) -> Option<usize> {
+    pub(super) fn column(&self, name: &At<&str>) -> Option<usize> {
         let found = self
             .columns
             .iter()
@@ -291,7 +291,7 @@ impl Resolve<'_, '_> {
         found
     }
 
-    fn keys(&self, names: &[At<&str>]) -> Vec<usize> {
+    pub(super) fn keys(&self, names: &[At<&str>]) -> Vec<usize> {
         names.iter().filter_map(|name| self.key(name)).collect()
     }
 
@@ -313,7 +313,7 @@ impl Resolve<'_, '_> {
             self.add(
                 name,
                 format!("key column {:?} has type {}", name.value, column.ty),
-                "has no equality a table could index",
+                "has no equality to find a row by",
                 Some(String::from("use a column of a plain type as key")),
             );
         }
@@ -360,7 +360,7 @@ impl Resolve<'_, '_> {
         Some(index)
     }
 
-    fn add(&self, name: &At<&str>, message: String, label: &str, hint: Option<String>) {
+    pub(super) fn add(&self, name: &At<&str>, message: String, label: &str, hint: Option<String>) {
         let problem = Problem::at(name.span.clone(), message)
             .label(label)
             .maybe_hint(hint);

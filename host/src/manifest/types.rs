@@ -181,6 +181,42 @@ pub enum Target {
     Postgres(PostgresTable),
     /// A Cassandra table.
     Cassandra(CassandraTable),
+    /// A Kafka topic.
+    Kafka(KafkaTopic),
+}
+
+impl Target {
+    /// `postgres`, `cassandra` or `kafka`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Cassandra(_) => "cassandra",
+            Self::Kafka(_) => "kafka",
+        }
+    }
+
+    /// The table or topic.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Postgres(table) => &table.table,
+            Self::Cassandra(table) => &table.table,
+            Self::Kafka(topic) => &topic.topic,
+        }
+    }
+
+    /// Key columns (indices); empty where there is no key.
+    #[must_use]
+    pub fn key(&self) -> Vec<usize> {
+        match self {
+            Self::Postgres(table) => table.key.clone(),
+            Self::Cassandra(table) => {
+                [table.partition_key.clone(), table.clustering_key.clone()].concat()
+            }
+            Self::Kafka(topic) => topic.key.clone(),
+        }
+    }
 }
 
 /// A Postgres table.
@@ -218,6 +254,38 @@ pub struct CassandraTable {
     pub cross_partition_keys: bool,
 }
 
+/// A Kafka topic: a row is a message, a delete is a tombstone (a null value).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaTopic {
+    /// Name.
+    pub topic: String,
+    /// Columns (indices) of the message key; empty: messages have none, and nothing can be deleted.
+    pub key: Vec<usize>,
+    /// How the key is written: `text` and `bytes` are one column, `json` an object by column.
+    pub key_format: KeyFormat,
+    /// How the value is written.
+    pub value: ValueFormat,
+    /// Headers of each message, by name, and the column (index) whose text or bytes they carry.
+    pub headers: Vec<(String, usize)>,
+    /// Whether the host creates it.
+    pub create: Create,
+    /// Partitions of a new topic, and how many an old one has at least.
+    pub partitions: Option<u16>,
+    /// Replicas of a new topic; as many as there are brokers, at most 3, by default.
+    pub replication: Option<u16>,
+}
+
+/// How the columns of a row become the value of a message. Columns of type headers are headers, never in the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ValueFormat {
+    /// An object by column; unset columns are left out (`json`).
+    Json,
+    /// One row of RFC 4180 without a line end; null and unset are empty, an empty text is `""` (`csv`).
+    Csv,
+    /// The bytes of one column (index) as they are (`bytes:COLUMN`).
+    Bytes(usize),
+}
+
 /// How rows change a Postgres table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -227,12 +295,12 @@ pub enum Mode {
     Upsert,
 }
 
-/// Whether the host creates a missing table.
+/// Whether the host creates a missing table or topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Create {
     /// Yes.
     IfMissing,
-    /// No: a missing table stops the pipeline with the DDL that creates it.
+    /// No: what is missing stops the pipeline, with the statement or command that creates it.
     Never,
 }
 
@@ -304,7 +372,7 @@ pub enum DataPolicy {
 pub enum Delivery {
     /// Refuse to run with less, at any instant.
     ExactlyOnce,
-    /// Repeats are fine. No sink gives so little, so it changes nothing.
+    /// Repeats are fine. Only a topic gives so little, and it does so unasked: this changes nothing.
     AtLeastOnce,
 }
 

@@ -20,6 +20,7 @@ use crate::anchor::{CommitError, Flight, HereRows};
 use crate::clock::{Backoff, now_micros};
 use crate::error::{Blame, Error, Retry};
 use crate::manifest::DataPolicy;
+use crate::record::Batch;
 use crate::route::{DeadClass, DeadLetter, code};
 use crate::sink::AheadRows;
 use crate::source::SourceCommand;
@@ -172,7 +173,7 @@ impl Committer {
             rows: &here,
             dead: if keep_dead { &self.builder.dead } else { &[] },
         };
-        let ahead = write_ahead(&self.owned, &self.builder, positions.end);
+        let ahead = write_ahead(&self.owned, &self.builder, &processed.batch, positions.end);
         let outcome = self.owned.connections.anchor.commit(flight, ahead).await;
         let error = match outcome {
             Ok(()) => {
@@ -312,6 +313,7 @@ fn halve(ranges: &mut Vec<Range<usize>>, range: &Range<usize>) {
 fn write_ahead<'a>(
     owned: &'a Ownership,
     builder: &'a FlightBuilder,
+    batch: &'a Batch,
     to: i64,
 ) -> crate::anchor::Ahead<'a> {
     async move {
@@ -327,6 +329,7 @@ fn write_ahead<'a>(
                 let sink = sink.as_ref()?;
                 let rows = AheadRows {
                     rows,
+                    batch,
                     stamps: &builder.stamps,
                     now,
                 };

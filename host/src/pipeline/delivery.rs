@@ -8,8 +8,9 @@ use crate::manifest::{Delivery, Manifest, Target};
 pub fn weaker(then: Guarantee, now: Guarantee) -> bool {
     let strength = |guarantee| match guarantee {
         Guarantee::Nothing => 0,
-        Guarantee::ConvergesExactlyOnce => 1,
-        Guarantee::ExactlyOnce => 2,
+        Guarantee::AtLeastOnce => 1,
+        Guarantee::ConvergesExactlyOnce => 2,
+        Guarantee::ExactlyOnce => 3,
     };
     strength(then) < strength(now)
 }
@@ -29,7 +30,7 @@ pub fn out_of_reach(manifest: &Manifest) -> Vec<&str> {
     let exact = manifest.delivery == Some(Delivery::ExactlyOnce);
     let routes = manifest.routes.iter().filter(|_| exact);
     routes
-        .filter(|route| matches!(route.target, Target::Cassandra(_)))
+        .filter(|route| !matches!(route.target, Target::Postgres(_)))
         .map(|route| route.name.as_str())
         .collect()
 }

@@ -24,6 +24,7 @@ mod start;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::rc::Rc;
 use std::sync::Arc;

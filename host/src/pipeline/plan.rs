@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::delivery;
+use super::{delivery, topics};
 use crate::config::{Config, ConnectionKind, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::manifest::{Delivery, Input, Limits, Manifest, Mode, Route, Target};
@@ -85,6 +85,8 @@ pub enum Guarantee {
     ExactlyOnce,
     /// The sink ends as a failure-free run would have left it; right after a failure it may lag or lead.
     ConvergesExactlyOnce,
+    /// Nothing is lost; after a failure a message may stand there again, with the same coordinates.
+    AtLeastOnce,
     /// Nothing is written.
     Nothing,
 }
@@ -94,6 +96,7 @@ impl fmt::Display for Guarantee {
         f.write_str(match self {
             Self::ExactlyOnce => "exactly once",
             Self::ConvergesExactlyOnce => "converges to exactly once",
+            Self::AtLeastOnce => "at least once",
             Self::Nothing => "discarded",
         })
     }
@@ -110,15 +113,10 @@ impl fmt::Display for AnchorPlan {
 }
 
 impl RoutePlan {
-    /// Key columns (indices) of the bound table; empty where rows are appended or discarded.
+    /// Key columns (indices) of the bound table or topic; empty where there is no key.
     #[must_use]
     pub fn key(&self) -> Vec<usize> {
-        match &self.route.target {
-            Target::Postgres(table) => table.key.clone(),
-            Target::Cassandra(table) => {
-                [table.partition_key.clone(), table.clustering_key.clone()].concat()
-            }
-        }
+        self.route.target.key()
     }
 
     /// Guard column (index).
@@ -126,7 +124,7 @@ impl RoutePlan {
     pub fn guard(&self) -> Option<usize> {
         match &self.route.target {
             Target::Postgres(table) => table.guard,
-            Target::Cassandra(_) => None,
+            Target::Cassandra(_) | Target::Kafka(_) => None,
         }
     }
 
@@ -136,25 +134,21 @@ impl RoutePlan {
         match &self.route.target {
             Target::Postgres(table) => table.mode == Mode::Upsert,
             Target::Cassandra(_) => true,
+            // Every row is a message: what a reader sees must not depend on where a batch ends.
+            Target::Kafka(_) => false,
         }
     }
 
-    /// The bound table.
+    /// The bound table or topic.
     #[must_use]
     pub fn table(&self) -> &str {
-        match &self.route.target {
-            Target::Postgres(table) => &table.table,
-            Target::Cassandra(table) => &table.table,
-        }
+        self.route.target.place()
     }
 
-    /// `postgres` or `cassandra`.
+    /// `postgres`, `cassandra` or `kafka`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match &self.route.target {
-            Target::Postgres(_) => "postgres",
-            Target::Cassandra(_) => "cassandra",
-        }
+        self.route.target.kind()
     }
 }
 
@@ -176,9 +170,13 @@ impl Plan {
         let kinds: Vec<(&str, ConnectionKind)> = manifest
             .routes
             .iter()
-            .map(|route| match route.target {
-                Target::Postgres(_) => (route.name.as_str(), ConnectionKind::Postgres),
-                Target::Cassandra(_) => (route.name.as_str(), ConnectionKind::Cassandra),
+            .map(|route| {
+                let kind = match route.target {
+                    Target::Postgres(_) => ConnectionKind::Postgres,
+                    Target::Cassandra(_) => ConnectionKind::Cassandra,
+                    Target::Kafka(_) => ConnectionKind::Kafka,
+                };
+                (route.name.as_str(), kind)
             })
             .collect();
         let bindings = config.bind(pipeline, &inputs, &kinds)?;
@@ -194,11 +192,16 @@ impl Plan {
             guarantee(plan, &anchor);
         }
         let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
+        topics::check(what(), config, &input, &routes)?;
         if let Some(route) = delivery::short(manifest, &routes) {
+            let (promise, then) = match route.guarantee {
+                Guarantee::AtLeastOnce => ("is at least once", "may come again"),
+                _ => ("converges to exactly once", "may be ahead of the position"),
+            };
             let detail = format!(
-                "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} {}: right after a failure its rows \
-                 may be ahead of the position",
-                manifest.name, route.route.name, route.guarantee
+                "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} {promise}: right after a failure \
+                 its rows {then}",
+                manifest.name, route.route.name
             );
             return Err(Error::config(what(), detail).hint(
                 "bind the route to \"discard\", or take delivery out of plugin.toml and build the plugin again: then \
@@ -294,9 +297,16 @@ fn plan_route(route: &Route, bound: &RouteBinding) -> (RoutePlan, Option<String>
                 match &mut route.target {
                     Target::Postgres(table) => table.table.clone_from(bound),
                     Target::Cassandra(table) => table.table.clone_from(bound),
+                    Target::Kafka(topic) => topic.topic.clone_from(bound),
                 }
             }
             (Binding::Ahead(connection.clone()), Some(connection.clone()))
+        }
+        RouteBinding::Topic { kafka, topic } => {
+            if let (Some(bound), Target::Kafka(topic)) = (topic, &mut route.target) {
+                topic.topic.clone_from(bound);
+            }
+            (Binding::Ahead(kafka.clone()), Some(kafka.clone()))
         }
     };
     let plan = RoutePlan {
@@ -313,15 +323,14 @@ fn choose_anchor(
     pipeline: &str,
     routes: &[(RoutePlan, Option<String>)],
 ) -> Result<AnchorPlan, Error> {
-    let bound = |postgres: bool| {
+    let bound = |kind: &'static str| {
         routes.iter().filter_map(move |(plan, connection)| {
-            let there = matches!(plan.route.target, Target::Postgres(_)) == postgres;
-            connection.as_ref().filter(|_| there)
+            connection.as_ref().filter(|_| plan.kind() == kind)
         })
     };
     let what = || format!("plan pipeline {pipeline:?}");
-    if let Some(name) = bound(true).next() {
-        return match bound(true).find(|other| *other != name) {
+    if let Some(name) = bound("postgres").next() {
+        return match bound("postgres").find(|other| *other != name) {
             None => Ok(AnchorPlan::Postgres(name.clone())),
             Some(other) => {
                 let detail = format!("routes go to two Postgres databases, {name:?} and {other:?}");
@@ -330,10 +339,17 @@ fn choose_anchor(
             }
         };
     }
-    let Some(name) = bound(false).next() else {
+    let Some(name) = bound("cassandra").next() else {
+        if bound("kafka").next().is_some() {
+            let detail =
+                "it writes to Kafka only, and no database is there that could hold the position";
+            return Err(Error::config(what(), detail).hint(
+                "write a table too, in Postgres or Cassandra; transactions of Kafka are not used yet",
+            ));
+        }
         return Ok(AnchorPlan::Memory);
     };
-    match bound(false).find(|other| *other != name) {
+    match bound("cassandra").find(|other| *other != name) {
         None => Ok(AnchorPlan::Cassandra(name.clone())),
         Some(other) => {
             let detail = format!(
@@ -355,6 +371,10 @@ fn guarantee(plan: &mut RoutePlan, anchor: &AnchorPlan) {
             plan.binding = Binding::Here;
             plan.guarantee = Guarantee::ExactlyOnce;
             plan.why = "rows, dead letters and the position commit in one transaction";
+        }
+        (Target::Kafka(_), _) => {
+            plan.guarantee = Guarantee::AtLeastOnce;
+            plan.why = "written ahead and acknowledged; the position commits after, so a message may come again, with the same wasmill-coordinates header to drop it by";
         }
         (Target::Cassandra(_), AnchorPlan::Postgres(_)) => {
             plan.guarantee = Guarantee::ConvergesExactlyOnce;

@@ -11,7 +11,7 @@
 //! | `tables` | [`Tables`]: looks at both for all pipelines of a host |
 //! | `catalog`, `table`, `ddl` | the users' tables: compared, created; as they are; the DDL that repairs them |
 //! | `plan` | a route compiled to SQL |
-//! | `wire`, `numeric`, `json`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
+//! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
 //! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
 //!
 //! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
@@ -23,7 +23,6 @@ mod catalog;
 mod connection;
 mod ddl;
 mod failure;
-mod json;
 mod letters;
 mod look;
 mod names;

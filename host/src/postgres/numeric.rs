@@ -58,29 +58,6 @@ fn split(cell: &[u8]) -> Result<(i32, i128), &'static str> {
     Ok((i32::from_be_bytes(*scale), value))
 }
 
-/// Text of an unscaled value and scale, for JSON: `-12.30`.
-///
-/// # Errors
-/// What is wrong with the bytes.
-pub(super) fn text(cell: &[u8]) -> Result<String, &'static str> {
-    let (scale, unscaled) = split(cell)?;
-    if !(-38..=38).contains(&scale) {
-        return Err("a decimal whose scale lies outside -38 to 38");
-    }
-    let sign = if unscaled < 0 { "-" } else { "" };
-    let digits = unscaled.unsigned_abs().to_string();
-    let Ok(fraction) = usize::try_from(scale) else {
-        let zeros = usize::try_from(-scale).expect("negative: the conversion above failed");
-        return Ok(format!("{sign}{digits}{}", "0".repeat(zeros)));
-    };
-    if fraction == 0 {
-        return Ok(format!("{sign}{digits}"));
-    }
-    let digits = format!("{digits:0>width$}", width = fraction + 1);
-    let (whole, part) = digits.split_at(digits.len() - fraction);
-    Ok(format!("{sign}{whole}.{part}"))
-}
-
 /// Decimal digits, most significant first, without leading zeros; empty for zero.
 struct Digits {
     digits: [u8; MAX_DIGITS],
@@ -211,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_and_text_agree() {
+    fn the_server_reads_what_was_written() {
         for (scale, unscaled, expected) in [
             (0, 0, "0"),
             (2, 0, "0.00"),
@@ -232,7 +209,6 @@ mod tests {
             let mut out = Vec::new();
             put(&mut out, &cell, 38, u8::try_from(scale.max(0)).unwrap()).unwrap();
             assert_eq!(decoded(&out), expected);
-            assert_eq!(text(&cell).unwrap(), expected);
         }
     }
 

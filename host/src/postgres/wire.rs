@@ -8,9 +8,9 @@
 //! number would mean infinity there.
 
 use crate::record::Type;
-use crate::record::cells::{self, Cell};
+use crate::record::cells::{self, Cell, Reader};
 
-use super::{json, numeric};
+use super::numeric;
 
 /// Microseconds and days from 1970-01-01 to 2000-01-01, the epoch of Postgres.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -132,7 +132,8 @@ pub(super) fn put(out: &mut Vec<u8>, ty: &Type, value: &[u8]) -> Result<(), Stri
         Type::Map(..) => {
             let start = open(out);
             out.push(JSONB_VERSION);
-            json::put(out, ty, value)?;
+            cells::check(ty, value).map_err(|error| error.to_string())?;
+            cells::json::put_json(out, ty, value);
             close(out, start)?;
         }
         _ => return Err(format!("a value of type {ty}, which only a topic takes")),
@@ -142,7 +143,7 @@ pub(super) fn put(out: &mut Vec<u8>, ty: &Type, value: &[u8]) -> Result<(), Stri
 
 /// Appends a list as a one-dimensional array (`array_recv`); the empty list has no dimension.
 fn put_array(out: &mut Vec<u8>, item: &Type, value: &[u8]) -> Result<(), String> {
-    let (count, mut reader) = json::counted(value)?;
+    let (count, mut reader) = counted(value)?;
     let start = open(out);
     let flags = array_header(out, oid(item), count)?;
     for _ in 0..count {
@@ -156,6 +157,16 @@ fn put_array(out: &mut Vec<u8>, item: &Type, value: &[u8]) -> Result<(), String>
         }
     }
     close(out, start)
+}
+
+/// The count in front of the cells of a list, and a reader over them.
+fn counted(value: &[u8]) -> Result<(usize, Reader<'_>), String> {
+    let (count, cells) = value
+        .split_first_chunk::<4>()
+        .ok_or("a list shorter than its count")?;
+    let count =
+        usize::try_from(i32::from_be_bytes(*count)).map_err(|_| "a list with a negative count")?;
+    Ok((count, Reader::new(cells)))
 }
 
 /// Appends the header of an array of `count` elements and returns where its flags word stands; its last byte
@@ -268,5 +279,18 @@ mod tests {
             wire("map<text,text>", &0_i32.to_be_bytes()).unwrap(),
             b"\x01{}"
         );
+    }
+
+    #[test]
+    fn json_inside_a_map_cannot_break_out_of_it() {
+        let map = |value: &[u8]| {
+            let mut map = 1_i32.to_be_bytes().to_vec();
+            cells::put(&mut map, b"k");
+            cells::put(&mut map, value);
+            wire("map<text,json>", &map)
+        };
+        assert_eq!(map(b"[1]").unwrap(), b"\x01{\"k\":[1]}");
+        assert!(map(br#"1,"admin":true"#).is_err());
+        assert!(map(b"").is_err());
     }
 }

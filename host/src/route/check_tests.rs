@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::Blame;
-use crate::manifest::{CassandraTable, Create, Mode, PostgresTable, Route, Target};
+use crate::manifest::{
+    CassandraTable, Create, KafkaTopic, KeyFormat, Mode, PostgresTable, Route, Target, ValueFormat,
+};
 use crate::record::cells::{
     Cell, Reader, get_decimal, get_int64, put, put_decimal, put_int32, put_int64, put_null,
     put_text, put_unset,
@@ -52,6 +54,23 @@ fn cassandra(list: &[(&str, &str)], partition_key: &[usize], clustering_key: &[u
             consistency: "local-quorum".to_owned(),
             create: Create::Never,
             cross_partition_keys: false,
+        }),
+    }
+}
+
+fn kafka(list: &[(&str, &str)], key: &[usize], value: ValueFormat) -> Route {
+    Route {
+        name: "topic".to_owned(),
+        columns: columns(list),
+        target: Target::Kafka(KafkaTopic {
+            topic: "t".to_owned(),
+            key: key.to_vec(),
+            key_format: KeyFormat::Text,
+            value,
+            headers: Vec::new(),
+            create: Create::Never,
+            partitions: None,
+            replication: None,
         }),
     }
 }
@@ -196,6 +215,78 @@ fn records_are_emitted_filtered_or_dead_and_never_two_of_these() {
         (dead[1].source, &*dead[1].code, dead[1].reason.as_str()),
         (3, "too-hot", "no\u{fffd}good")
     );
+}
+
+#[test]
+fn a_message_has_a_key_a_payload_and_a_size_or_its_record_is_dead() {
+    let list = [("id", "text"), ("note", "text?"), ("trace", "headers?")];
+    let json = kafka(&list, &[0], ValueFormat::Json);
+    let row = |id: &'static str, note: String| {
+        move |cells: &mut Vec<u8>| {
+            put_text(cells, id);
+            put_text(cells, &note);
+            put(cells, &[0; 4]);
+        }
+    };
+    assert!(one(&json, 0, row("k", "x".to_owned())).is_ok());
+    assert!(
+        one(&json, 0, row("", String::new()))
+            .unwrap_err()
+            .contains("an empty key")
+    );
+    let nothing = |cells: &mut Vec<u8>| (0..3).for_each(|_| put_null(cells));
+    let why = one(&json, 0, nothing).unwrap_err();
+    assert!(why.ends_with("column \"id\" (text): null"), "{why}");
+    let rest = |key: fn(&mut Vec<u8>)| {
+        move |cells: &mut Vec<u8>| {
+            key(cells);
+            put_unset(cells);
+            put_unset(cells);
+        }
+    };
+    assert!(one(&json, 0, rest(|cells| put_text(cells, "k"))).is_ok());
+    assert!(
+        one(&json, 1, rest(|cells| put_text(cells, "k"))).is_ok(),
+        "a tombstone"
+    );
+    assert!(
+        one(&json, 0, rest(put_unset))
+            .unwrap_err()
+            .contains("an unset cell")
+    );
+    let why = one(&json, 0, row("k", "\u{1}".repeat(200_000))).unwrap_err();
+    assert!(
+        why.contains("a message of more than 1000000 bytes"),
+        "{why}"
+    );
+    assert!(one(&json, 0, row("k", "x".repeat(900_000))).is_ok());
+
+    let bytes = kafka(
+        &[("id", "text"), ("payload", "bytes")],
+        &[0],
+        ValueFormat::Bytes(1),
+    );
+    let payload = |put: fn(&mut Vec<u8>)| {
+        move |cells: &mut Vec<u8>| {
+            put_text(cells, "k");
+            put(cells);
+        }
+    };
+    assert!(one(&bytes, 0, payload(|cells| put(cells, &[0xff]))).is_ok());
+    assert!(
+        one(&bytes, 0, payload(put_unset))
+            .unwrap_err()
+            .contains("an unset cell")
+    );
+    assert!(
+        one(&bytes, 0, payload(put_null))
+            .unwrap_err()
+            .contains("null")
+    );
+
+    let keyless = kafka(&[("id", "text")], &[], ValueFormat::Csv);
+    let why = one(&keyless, 1, |cells| put_text(cells, "k")).unwrap_err();
+    assert!(why.contains("a delete without a key"), "{why}");
 }
 
 #[test]

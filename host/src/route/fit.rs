@@ -11,6 +11,7 @@ use crate::record::cells::{
 };
 use crate::record::decimal::Exact;
 use crate::record::{Op, Record, Type, json};
+use crate::sink::{MAX_MESSAGE, MessageFormat};
 
 /// Why a row does not fit.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,6 +108,14 @@ pub(super) fn fit(
             ),
         );
     }
+    if let Some(message) = &rules.message
+        && !message.fits(op, &out[start..])
+    {
+        return fault(
+            None,
+            format!("a message of more than {MAX_MESSAGE} bytes with its headers"),
+        );
+    }
     Ok(())
 }
 
@@ -132,7 +141,7 @@ fn judge(rules: &Rules, op: Op, index: usize, cell: Cell<'_>) -> Result<usize, R
                 return key_bytes(rules, index, value.len());
             }
         }
-        Cell::Unset if needed || rules.store == Store::Postgres => {
+        Cell::Unset if needed || rules.store == Store::Postgres || is_payload(rules, index) => {
             return fault(index, "an unset cell");
         }
         Cell::Unset => {}
@@ -140,6 +149,12 @@ fn judge(rules: &Rules, op: Op, index: usize, cell: Cell<'_>) -> Result<usize, R
         _ => {}
     }
     Ok(0)
+}
+
+/// Whether the column is the whole value of a message.
+fn is_payload(rules: &Rules, index: usize) -> bool {
+    let message = rules.message.as_ref();
+    message.and_then(MessageFormat::payload) == Some(index)
 }
 
 /// What a key column adds to the partition key; one clustering value has the same limit for itself.

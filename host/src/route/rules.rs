@@ -5,6 +5,7 @@
 use crate::error::{Error, Result};
 use crate::manifest::{Route, Target};
 use crate::record::{Column, Type};
+use crate::sink::MessageFormat;
 
 /// Most bytes of a Cassandra partition key, and of one clustering value: their lengths are unsigned shorts.
 pub const CASSANDRA_MAX_KEY: usize = 65_535;
@@ -27,6 +28,8 @@ pub struct Rules {
     pub partition: usize,
     /// The guard column: never null, and present in deletes.
     pub guard: Option<usize>,
+    /// How rows become messages, where the store is a topic.
+    pub message: Option<MessageFormat>,
     /// What the store refuses on top.
     pub store: Store,
     /// Most bytes of one row's cells.
@@ -41,6 +44,8 @@ pub enum Store {
     /// Refuses null inside lists, sets and maps, and long keys; keeps timestamps in milliseconds, so those
     /// of key columns are rounded down before rows are merged by key.
     Cassandra,
+    /// Refuses rows that do not fit into one message.
+    Kafka,
 }
 
 impl Rules {
@@ -65,6 +70,11 @@ impl Rules {
                 Store::Cassandra,
                 CASSANDRA_MAX_ROW,
             ),
+            Target::Kafka(topic) => (topic.key.clone(), 0, None, Store::Kafka, usize::MAX),
+        };
+        let message = match &route.target {
+            Target::Kafka(topic) => Some(MessageFormat::of(&route.columns, topic)),
+            Target::Postgres(_) | Target::Cassandra(_) => None,
         };
         let refuse = |detail: String| Err(Error::config(format!("route {:?}", route.name), detail));
         let mut in_key = vec![false; route.columns.len()];
@@ -74,7 +84,7 @@ impl Rules {
             };
             if matches!(
                 column.ty,
-                Type::Json | Type::List(_) | Type::Set(_) | Type::Map(..)
+                Type::Json | Type::Headers | Type::List(_) | Type::Set(_) | Type::Map(..)
             ) {
                 return refuse(format!(
                     "key column {:?} of type {}",
@@ -86,7 +96,7 @@ impl Rules {
         if let Some(column) = route
             .columns
             .iter()
-            .find(|column| column.ty == Type::Headers)
+            .find(|column| column.ty == Type::Headers && store != Store::Kafka)
         {
             return refuse(format!(
                 "column {:?} of type headers in a table",
@@ -111,6 +121,7 @@ impl Rules {
             key,
             partition,
             guard,
+            message,
             store,
             max_row,
         })

@@ -106,6 +106,16 @@ pub(crate) const TOPIC: Rule = Rule {
     words: "at most 249 of a–z, A–Z, 0–9, '.', '_' and '-', and neither \".\" nor \"..\"",
     fits: is_topic,
 };
+/// A header of a message; `wasmill-` is the host's own.
+pub(crate) const HEADER: Rule = Rule {
+    what: "header name",
+    words: "1 to 249 visible characters of ASCII, not starting with \"wasmill-\"",
+    fits: |text| {
+        (1..=249).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+            && !text.to_ascii_lowercase().starts_with("wasmill-")
+    },
+};
 /// A host's id: part of group instance ids and transactional ids.
 pub(crate) const HOST: Rule = Rule {
     what: "host id",

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{ConfigItem, Input, Limits, Manifest, Route, Target};
+use crate::manifest::{ConfigItem, Input, Limits, Manifest, Route};
 use crate::plugin::Facts;
 use crate::record::Column;
 
@@ -84,7 +84,7 @@ pub struct InputReport {
 pub struct RouteReport {
     /// Logical name.
     pub name: String,
-    /// `postgres` or `cassandra`.
+    /// `postgres`, `cassandra` or `kafka`.
     pub sink: String,
     /// Table unless bound to another.
     pub table: String,
@@ -192,20 +192,14 @@ fn input(input: &Input) -> InputReport {
 }
 
 fn route(route: &Route) -> RouteReport {
-    let (sink, table, key) = match &route.target {
-        Target::Postgres(table) => ("postgres", &table.table, table.key.clone()),
-        Target::Cassandra(table) => (
-            "cassandra",
-            &table.table,
-            [table.partition_key.clone(), table.clustering_key.clone()].concat(),
-        ),
-    };
     RouteReport {
         name: route.name.clone(),
-        sink: sink.to_owned(),
-        table: table.clone(),
+        sink: route.target.kind().to_owned(),
+        table: route.target.place().to_owned(),
         columns: route.columns.iter().map(column).collect(),
-        key: key
+        key: route
+            .target
+            .key()
             .into_iter()
             .map(|index| route.columns[index].name.clone())
             .collect(),

@@ -12,7 +12,7 @@ use wasmill::cassandra::{
 use wasmill::config::CassandraConnection;
 use wasmill::error::Error;
 use wasmill::manifest::{CassandraTable, Create};
-use wasmill::record::{Column, Op, RowBatch, cells};
+use wasmill::record::{Batch, Column, Op, RowBatch, cells};
 use wasmill::sink::{AheadRows, AheadSink};
 use wasmill_local::{Cassandra, CassandraOptions};
 
@@ -201,5 +201,12 @@ pub(crate) async fn write(
     stamps: &[i64],
     now: i64,
 ) -> Result<(), Error> {
-    sink.write(AheadRows { rows, stamps, now }).await
+    let batch = &Batch::default();
+    let rows = AheadRows {
+        rows,
+        batch,
+        stamps,
+        now,
+    };
+    sink.write(rows).await
 }

@@ -15,4 +15,5 @@ mod harness;
 mod membership;
 mod real;
 mod records;
+mod sink;
 mod speed;

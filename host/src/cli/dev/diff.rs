@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::author::{DEAD, Place, Rows};
-use crate::manifest::{Manifest, Target};
+use crate::manifest::Manifest;
 
 /// Changed rows shown of a table; the rest is counted.
 const SHOWN: usize = 10;
@@ -117,8 +117,7 @@ pub(super) fn document(changes: &[Changed]) -> Value {
 fn title(manifest: &Manifest, route: &str) -> String {
     let found = manifest.routes.iter().find(|found| found.name == route);
     match found.map(|found| &found.target) {
-        Some(Target::Postgres(table)) => format!("{route} (postgres {})", table.table),
-        Some(Target::Cassandra(table)) => format!("{route} (cassandra {})", table.table),
+        Some(target) => format!("{route} ({} {})", target.kind(), target.place()),
         // A route of the build before, or the dead letters.
         None => route.to_owned(),
     }

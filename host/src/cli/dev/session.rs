@@ -19,10 +19,10 @@ use crate::cli::demo::servers::Servers;
 use crate::cli::feed::KeyAt;
 use crate::cli::follow::{self, Goal, Waiting};
 use crate::cli::{Failure, Voice, feed, plugin, report, upload};
-use crate::config::{Config, PipelineConfig};
+use crate::config::{Config, PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::kafka::{self, Feed};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Target};
 use crate::pipeline::setup;
 use crate::record::Batch;
 
@@ -120,6 +120,7 @@ impl Session {
         let build = self.build()?;
         let fixtures = self.fixtures(&build);
         self.feed(&build)?;
+        self.make_topics(&build)?;
         let deployed = match fixtures {
             Ok(()) => self.deploy(&build),
             Err(differ) => Err(differ),
@@ -247,6 +248,29 @@ impl Session {
         }
         producer.finish()?;
         self.fed = true;
+        Ok(())
+    }
+
+    /// Makes the topics that routes write to: there is nobody else who could in a broker of this session.
+    fn make_topics(&self, build: &Build) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::outside("start a runtime", error))?;
+        for route in &build.built.manifest.routes {
+            let Target::Kafka(topic) = &route.target else {
+                continue;
+            };
+            let name = match build.pipeline.routes.get(&route.name) {
+                Some(RouteBinding::Topic {
+                    topic: Some(bound), ..
+                }) => bound,
+                Some(RouteBinding::Discard) => continue,
+                _ => &topic.topic,
+            };
+            let partitions = topic.partitions.map_or(PARTITIONS, i32::from);
+            runtime.block_on(Feed::open(&self.servers.kafka_settings(), name, partitions))?;
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::world::{append_route, input, keyed_route};
+use super::world::{append_route, input, keyed_route, topic_route};
 use crate::config::{
     CassandraConnection, Ceilings, Config, HostConfig, InputBinding, KafkaCluster, Membership,
     PipelineConfig, PostgresConnection, RouteBinding, Secret,
@@ -79,6 +79,10 @@ fn pipeline(routes: &[(&str, &str)]) -> PipelineConfig {
     let bind = |(name, to): &(&str, &str)| {
         let binding = match *to {
             "discard" => RouteBinding::Discard,
+            topic if topic.starts_with("kafka:") => RouteBinding::Topic {
+                kafka: "main".to_owned(),
+                topic: Some(topic["kafka:".len()..].to_owned()),
+            },
             connection => RouteBinding::Connection {
                 connection: connection.to_owned(),
                 table: Some(format!("s.{name}")),
@@ -226,6 +230,69 @@ fn two_databases_that_would_both_hold_the_position_are_refused() {
     // Two of them are fine where Postgres holds the position, whatever the order of the routes.
     let anchor = plan(&bound, &three).unwrap().anchor;
     assert_eq!(anchor, AnchorPlan::Postgres("p1".to_owned()));
+}
+
+#[test]
+fn a_topic_is_at_least_once_beside_the_database_that_holds_the_position() {
+    let both = manifest(vec![topic_route(), append_route()]);
+    let bound = pipeline(&[("alerts", "kafka:prod.alerts"), ("rows", "p1")]);
+    let planned = plan(&bound, &both).unwrap();
+    assert_eq!(
+        promises(&planned),
+        "anchor postgres.p1\n\
+         alerts -> kafka prod.alerts: at least once; written ahead and acknowledged; the position commits after, so a \
+         message may come again, with the same wasmill-coordinates header to drop it by\n\
+         rows -> postgres s.rows: exactly once; rows, dead letters and the position commit in one transaction\n"
+    );
+    assert_eq!(planned.routes[0].binding, Binding::Ahead("main".to_owned()));
+    assert!(planned.writes_ahead() && !planned.routes[0].merges());
+    // Unbound it goes to the only cluster, under its own name.
+    let unbound = plan(&pipeline(&[("rows", "p1")]), &both).unwrap();
+    assert_eq!(unbound.routes[0].table(), "alerts");
+    let beside = manifest(vec![topic_route(), keyed_route()]);
+    let beside = plan(
+        &pipeline(&[("alerts", "kafka:x"), ("keyed", "c1")]),
+        &beside,
+    )
+    .unwrap();
+    assert_eq!(beside.anchor, AnchorPlan::Cassandra("c1".to_owned()));
+}
+
+#[test]
+fn a_topic_that_loops_collides_stands_alone_or_is_asked_too_much_of_is_refused() {
+    let mut both = manifest(vec![topic_route(), append_route()]);
+    both.delivery = Some(Delivery::ExactlyOnce);
+    let bound = pipeline(&[("alerts", "kafka:prod.alerts"), ("rows", "p1")]);
+    let asked = refused(&bound, &both);
+    assert!(
+        asked.contains(
+            "delivery = \"exactly-once\", and route \"alerts\" is at least once: right after a failure its rows may come again"
+        ),
+        "{asked}"
+    );
+    // Discarded it promises nothing, and so breaks no promise.
+    assert!(plan(&pipeline(&[("alerts", "discard"), ("rows", "p1")]), &both).is_ok());
+    both.delivery = None;
+    assert_eq!(
+        refused(
+            &pipeline(&[("alerts", "kafka:clicks-v2"), ("rows", "p1")]),
+            &both
+        ),
+        "plan pipeline \"web\": route \"alerts\" writes topic \"clicks-v2\", which the pipeline reads"
+    );
+    let alone = refused(
+        &pipeline(&[("alerts", "kafka:x"), ("rows", "discard")]),
+        &both,
+    );
+    assert!(alone.contains("writes to Kafka only"), "{alone}");
+    both.routes.push(named(topic_route(), "more"));
+    let twice = pipeline(&[("alerts", "kafka:x"), ("more", "kafka:x"), ("rows", "p1")]);
+    assert!(refused(&twice, &both).contains("\"alerts\" and \"more\" both write topic \"x\""));
+    let apart = pipeline(&[("alerts", "kafka:x"), ("more", "kafka:y"), ("rows", "p1")]);
+    assert!(plan(&apart, &both).is_ok());
+    assert!(
+        refused(&pipeline(&[("alerts", "p1"), ("rows", "p1")]), &both).contains("writes to kafka")
+    );
 }
 
 #[test]

@@ -15,8 +15,9 @@ use super::guest::{Act, FakePlugin};
 use crate::anchor::{Anchor as _, Cut, Stored};
 use crate::decode::Decoder;
 use crate::manifest::{
-    CassandraTable, Create, DataPolicy, ErrorPolicy, Field, FieldSource, Format, Input, KeyFormat,
-    Limits, Mode as TableMode, PostgresTable, Route, Start, Target, Tombstones,
+    CassandraTable, Create, DataPolicy, ErrorPolicy, Field, FieldSource, Format, Input, KafkaTopic,
+    KeyFormat, Limits, Mode as TableMode, PostgresTable, Route, Start, Target, Tombstones,
+    ValueFormat,
 };
 use crate::pipeline::conduct::{Conduct, Place};
 use crate::pipeline::counters::{Counters, Totals};
@@ -88,6 +89,23 @@ pub(super) fn keyed_route() -> Route {
             consistency: "quorum".to_owned(),
             create: Create::Never,
             cross_partition_keys: true,
+        }),
+    }
+}
+
+pub(super) fn topic_route() -> Route {
+    Route {
+        name: "alerts".to_owned(),
+        columns: vec![column("key"), column("offset")],
+        target: Target::Kafka(KafkaTopic {
+            topic: "alerts".to_owned(),
+            key: vec![0],
+            key_format: KeyFormat::Text,
+            value: ValueFormat::Json,
+            headers: Vec::new(),
+            create: Create::Never,
+            partitions: None,
+            replication: None,
         }),
     }
 }

@@ -2,9 +2,10 @@
 //! Fields and rows share it. It checks and copies; it converts for no database.
 //!
 //! Layout of the bytes by type: see [`super::Type`]; source: `wit/since-v0.1/types.wit`. `check` judges the bytes of
-//! a value, `value` writes and reads them typed.
+//! a value, `value` writes and reads them typed, `json` says them as JSON and text, `show` shortens them for logs.
 
 mod check;
+pub mod json;
 pub mod show;
 mod value;
 

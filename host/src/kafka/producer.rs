@@ -1,0 +1,326 @@
+//! The producers of a host: one a cluster, shared by every route that writes there.
+//!
+//! [`Producers`] makes them when they are first needed and keeps them; [`Producer`] is one of them. It owns the
+//! rule of failure: after any failed flight the client is thrown away with what is queued in it, so that what is in
+//! a partition of a topic is always a beginning of what was sent there, and the repeat keeps the order of each key.
+//! It knows no rows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
+use tokio::sync::Notify;
+
+use super::logs::{global_error, line};
+use super::{KafkaSettings, client_error};
+use crate::error::Result;
+use crate::sink::MAX_MESSAGE;
+use crate::task;
+
+/// Header of each message: `topic/partition/offset/index` of the record and the row it comes from.
+pub const COORDINATES: &str = "wasmill-coordinates";
+
+/// Messages a client keeps at most, of all routes together.
+const QUEUED: &str = "100000";
+/// KiB a client keeps at most.
+const QUEUED_KBYTES: &str = "65536";
+/// Pause of a sender that finds the client full; it takes tens of milliseconds to send so much.
+const FULL: Duration = Duration::from_millis(2);
+/// How long a topic may be unknown before a message for it fails: a broker that has just started may not know it.
+const DOUBT: Duration = Duration::from_secs(2);
+/// How long a thrown-away client may be held by those who still send through it; they are being woken.
+const RELEASE: Duration = Duration::from_secs(30);
+
+/// The producers of a host, by cluster. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Producers {
+    // Taken for a lookup or an insert.
+    all: Arc<Mutex<BTreeMap<String, Arc<Producer>>>>,
+}
+
+impl Producers {
+    /// The producer of the cluster of this name; connects at the first flight.
+    pub(super) fn of(&self, cluster: &str, settings: &KafkaSettings) -> Arc<Producer> {
+        let mut all = self.all.lock();
+        let producer = all.entry(cluster.to_owned()).or_insert_with(|| {
+            Arc::new(Producer {
+                settings: settings.clone(),
+                client: Mutex::new(None),
+            })
+        });
+        Arc::clone(producer)
+    }
+}
+
+/// The producer of one cluster.
+pub(super) struct Producer {
+    settings: KafkaSettings,
+    // Taken to clone or replace the handle.
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Producer({})", self.settings.brokers)
+    }
+}
+
+impl Producer {
+    /// The client of now.
+    ///
+    /// # Errors
+    /// `Config` for properties the client refuses.
+    pub(super) fn client(&self) -> Result<Arc<Client>> {
+        let mut current = self.client.lock();
+        if let Some(client) = &*current {
+            return Ok(Arc::clone(client));
+        }
+        let client = Arc::new(Client::new(&self.settings)?);
+        *current = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Throws a client away, with every message that is not acknowledged: flights of others fail too, and are sent
+    /// again through a new one. Nothing of it is sent any more when this returns.
+    pub(super) async fn discard(&self, client: Arc<Client>) -> Result<()> {
+        {
+            let mut current = self.client.lock();
+            let is_current = current
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, &client));
+            if !is_current {
+                return Ok(());
+            }
+            *current = None;
+        }
+        tracing::warn!(
+            brokers = self.settings.brokers,
+            "producer made anew: a message was not acknowledged"
+        );
+        client
+            .producer
+            .purge(PurgeConfig::default().queue().inflight());
+        // Its threads take a while to end, and others may still be about to learn of it.
+        let begun = Instant::now();
+        task::blocking(move || {
+            let mut client = client;
+            while begun.elapsed() < RELEASE {
+                match Arc::try_unwrap(client) {
+                    Ok(last) => return drop(last),
+                    Err(shared) => client = shared,
+                }
+                std::thread::sleep(FULL);
+            }
+        })
+        .await
+    }
+}
+
+/// One connection of a producer.
+pub(super) struct Client {
+    producer: ThreadedProducer<Deliveries>,
+}
+
+impl Client {
+    fn new(settings: &KafkaSettings) -> Result<Self> {
+        let producer = settings
+            .client_config()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "1")
+            // A flight has its own deadline, after which the whole client goes: a message that expired alone would
+            // let later ones of its key overtake it.
+            .set("message.timeout.ms", "0")
+            .set(
+                "topic.metadata.propagation.max.ms",
+                DOUBT.as_millis().to_string(),
+            )
+            .set("queue.buffering.max.messages", QUEUED)
+            .set("queue.buffering.max.kbytes", QUEUED_KBYTES)
+            .set("message.max.bytes", (MAX_MESSAGE + 4096).to_string())
+            // Where the producers of the Java client put a key.
+            .set("partitioner", "murmur2_random")
+            .create_with_context(Deliveries)
+            .map_err(|error| client_error("make a producer", &error))?;
+        Ok(Self { producer })
+    }
+
+    /// Queues a message of a flight; waits while the client is full.
+    ///
+    /// # Errors
+    /// The client refuses the message.
+    pub(super) async fn send(
+        &self,
+        flight: &Arc<Flight>,
+        message: Outgoing<'_>,
+    ) -> std::result::Result<(), KafkaError> {
+        flight.begin();
+        let mut record = BaseRecord::<[u8], [u8], Arc<Flight>>::with_opaque_to(
+            message.topic,
+            Arc::clone(flight),
+        )
+        .headers(message.headers);
+        record.key = message.key;
+        record.payload = message.value;
+        record.timestamp = message.timestamp;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    tokio::time::sleep(FULL).await;
+                }
+                Err((error, _)) => {
+                    flight.end();
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// A message on its way.
+pub(super) struct Outgoing<'a> {
+    pub(super) topic: &'a str,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    /// Milliseconds since 1970-01-01 UTC; `None`: the client's clock.
+    pub(super) timestamp: Option<i64>,
+    pub(super) headers: OwnedHeaders,
+}
+
+/// What became of the messages of one flight: told by the client's thread, awaited by the lane.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// Messages without a verdict, and one while the sender still adds some.
+    left: AtomicUsize,
+    /// The first that failed, and the coordinates of its record.
+    // Taken at a failure and at the end.
+    failed: Mutex<Option<(KafkaError, String)>>,
+    /// Whether there is one: looked at for each message.
+    has_failed: AtomicBool,
+    changed: Notify,
+}
+
+impl Flight {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(1),
+            failed: Mutex::new(None),
+            has_failed: AtomicBool::new(false),
+            changed: Notify::new(),
+        })
+    }
+
+    fn begin(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.changed.notify_one();
+        }
+    }
+
+    fn fail(&self, error: KafkaError, coordinates: String) {
+        self.failed.lock().get_or_insert((error, coordinates));
+        self.has_failed.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Whether some message has failed already.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Waits until every message is acknowledged or one has failed; call it once, after the last message.
+    ///
+    /// # Errors
+    /// The first failure, and whose message it was.
+    pub(super) async fn landed(&self) -> std::result::Result<(), (KafkaError, String)> {
+        self.end();
+        loop {
+            if let Some(failed) = self.failed.lock().clone() {
+                return Err(failed);
+            }
+            if self.left.load(Ordering::Acquire) == 0 {
+                return Ok(());
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// Hands the client's verdicts to their flights, on the client's thread.
+struct Deliveries;
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        global_error(&error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Arc<Flight>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, flight: Arc<Flight>) {
+        if let Err((error, message)) = result {
+            let header = message
+                .headers()
+                .and_then(|headers| headers.iter().find(|header| header.key == COORDINATES));
+            let coordinates = header.and_then(|header| header.value).unwrap_or_default();
+            flight.fail(
+                error.clone(),
+                String::from_utf8_lossy(coordinates).into_owned(),
+            );
+        }
+        flight.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_flight_lands_with_its_last_message_and_fails_with_its_first() {
+        let flight = Flight::new();
+        flight.begin();
+        flight.begin();
+        {
+            let mut landed = Box::pin(flight.landed());
+            assert!(landed.as_mut().now_or_never().is_none());
+        }
+        let flight = Flight::new();
+        flight.begin();
+        flight.end();
+        assert_eq!(flight.landed().now_or_never(), Some(Ok(())));
+
+        let flight = Flight::new();
+        flight.begin();
+        flight.begin();
+        flight.fail(KafkaError::Canceled, "t/0/7/0".to_owned());
+        flight.end();
+        flight.fail(KafkaError::Seek("later".to_owned()), "t/0/8/0".to_owned());
+        let failed = flight.landed().now_or_never().unwrap();
+        assert_eq!(failed, Err((KafkaError::Canceled, "t/0/7/0".to_owned())));
+        assert!(flight.has_failed());
+    }
+}

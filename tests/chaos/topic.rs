@@ -1,0 +1,209 @@
+//! The host is killed while it writes a topic beside a table.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+use wasmill_tests::Stage;
+use wasmill_tests::artifact::{must, plugin, wasmill};
+use wasmill_tests::host::Host;
+use wasmill_tests::records::{Made, Place};
+use wasmill_tests::stage::pipeline;
+use wasmill_tests::wait::eventually;
+
+use super::kill::passes;
+
+const LONG: Duration = Duration::from_secs(120);
+const RECORDS: usize = 40_000;
+const KEYS: usize = 700;
+
+/// What a message says, but for where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    key: String,
+    value: Option<String>,
+    seq: Option<String>,
+}
+
+/// Record `n`: a tombstone is one in fifty.
+fn made(n: usize) -> Made {
+    let key = format!("k{}", n % KEYS);
+    if n % 50 == 49 {
+        Made::tombstone(key)
+    } else {
+        Made::new(key, format!("{{\"seq\":{n}}}"))
+    }
+}
+
+/// The messages of record `n`.
+fn said(n: usize) -> Vec<Said> {
+    let key = format!("k{}", n % KEYS);
+    if n % 50 == 49 {
+        return vec![Said {
+            key,
+            value: None,
+            seq: None,
+        }];
+    }
+    let message = |second: bool| Said {
+        key: key.clone(),
+        value: Some(format!(
+            "{{\"id\":\"{key}\",\"seq\":{n},\"second\":{second}}}"
+        )),
+        seq: Some(n.to_string()),
+    };
+    let mut all = vec![message(false)];
+    if n.is_multiple_of(10) {
+        all.push(message(true));
+    }
+    all
+}
+
+/// Coordinates and content of all messages of a topic, each partition in its order.
+fn read(stage: &Stage, topic: &str) -> Vec<(String, Said)> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", stage.bootstrap())
+        .set("group.id", "reader")
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "error")
+        .create()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut all = Vec::new();
+    for (partition, end) in stage.feed.ends(topic) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(0))
+            .unwrap();
+        consumer.assign(&list).unwrap();
+        let begin = Instant::now();
+        let mut next = 0;
+        while next < end {
+            assert!(begin.elapsed() < LONG, "{next} of {end}");
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+                continue;
+            };
+            let message = message.unwrap();
+            next = message.offset() + 1;
+            let header = |name: &str| {
+                let mut headers = message.headers().unwrap().iter();
+                let found = headers.find(|header| header.key == name)?;
+                Some(text(found.value.unwrap()))
+            };
+            let said = Said {
+                key: text(message.key().unwrap()),
+                value: message.payload().map(text),
+                seq: header("seq"),
+            };
+            all.push((header("wasmill-coordinates").unwrap(), said));
+        }
+    }
+    all
+}
+
+/// The topic holds what the records say, each message at least once, and in the order of its key.
+fn holds(read: &[(String, Said)], places: &[Place]) {
+    let wanted: BTreeMap<String, (usize, Said)> = places
+        .iter()
+        .enumerate()
+        .flat_map(|(n, place)| {
+            let Place { partition, offset } = *place;
+            let all = said(n).into_iter().enumerate();
+            all.map(move |(index, said)| {
+                (format!("records/{partition}/{offset}/{index}"), (n, said))
+            })
+        })
+        .collect();
+    let mut seen = BTreeSet::new();
+    let mut last: HashMap<&str, (usize, &str)> = HashMap::new();
+    for (coordinates, message) in read {
+        let Some((n, said)) = wanted.get(coordinates) else {
+            panic!("a message nobody asked for: {coordinates} {message:?}");
+        };
+        assert_eq!(message, said, "{coordinates}");
+        if seen.insert(coordinates.as_str()) {
+            let now = (*n, coordinates.as_str());
+            if let Some(before) = last.insert(&message.key, now) {
+                assert!(before < now, "{before:?} stands before {now:?}");
+            }
+        }
+    }
+    let missing = wanted.keys().find(|wanted| !seen.contains(wanted.as_str()));
+    assert_eq!(missing, None, "of {} messages", wanted.len());
+    let tombstones = read.iter().filter(|(_, said)| said.value.is_none());
+    assert!(tombstones.count() >= RECORDS / 50);
+}
+
+async fn staged() -> (Stage, Vec<Place>, Host) {
+    let stage = Stage::new();
+    stage.feed.topic("records", 4).await;
+    let records: Vec<Made> = (0..RECORDS).map(made).collect();
+    let places = stage.feed.send("records", &records);
+    let host = stage.host(&pipeline("alerts", &plugin("tests/guests/alerts"), ""));
+    (stage, places, host)
+}
+
+async fn ends(stage: &Stage, places: &[Place]) {
+    let total = i64::try_from(RECORDS).unwrap();
+    eventually(LONG, "all records are processed", async || {
+        stage.positioned("alerts", total).await
+    })
+    .await;
+    let log = "SELECT count(DISTINCT (partition, \"offset\")) FROM alerts_log";
+    assert_eq!(stage.number(log).await, total);
+    let log = "SELECT count(*) FROM alerts_log";
+    assert_eq!(stage.number(log).await, total, "Postgres is exact");
+    assert_eq!(stage.dead().await, []);
+    holds(&read(stage, "alerts"), places);
+}
+
+#[tokio::test]
+async fn a_topic_beside_a_table_lacks_nothing_after_three_kills() {
+    let (stage, places, mut host) = staged().await;
+    for kill in 1..=3 {
+        passes(&stage, i64::from(kill) * 4_000).await;
+        host.kill();
+        let at = stage.position("alerts").await;
+        assert!(
+            at < i64::try_from(RECORDS).unwrap(),
+            "kill {kill} came after the end: nothing was proven"
+        );
+        host = stage.again();
+    }
+    ends(&stage, &places).await;
+    let exit = host.stop(Duration::from_secs(25));
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    let explained = must(
+        wasmill()
+            .args(["explain", "-c"])
+            .arg(stage.path("wasmill.toml")),
+    );
+    let explained = String::from_utf8(explained.stdout).unwrap();
+    assert!(
+        explained.contains("kafka topic alerts: at least once")
+            && explained.contains("wasmill-coordinates"),
+        "{explained}"
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_and_comes_back_leaves_no_gap_and_no_disorder_in_the_topic() {
+    let (stage, places, mut host) = staged().await;
+    let broker = stage.broker.as_ref().unwrap();
+    for turn in 1..=3 {
+        passes(&stage, turn * 4_000).await;
+        broker.set_available(false);
+        // Past the patience of a flight, so that its client is thrown away with what it holds.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let at = stage.position("alerts").await;
+        assert!(
+            at < i64::try_from(RECORDS).unwrap(),
+            "turn {turn} came after the end: nothing was proven"
+        );
+        broker.set_available(true);
+    }
+    ends(&stage, &places).await;
+    host.alive().unwrap();
+}
