@@ -9,7 +9,7 @@ use wasmill_tests::{Site, versioned};
 use super::{PIPELINE, host, processed, send, stage, two};
 
 /// Runs a command against a host; its exit code and its JSON.
-fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, Value) {
+pub(super) fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = wasmill()
         .args(arguments)
         .arg("--json")
@@ -24,7 +24,7 @@ fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// The same, which has to succeed.
-fn done(site: &Site, arguments: &[&str]) -> Value {
+pub(super) fn done(site: &Site, arguments: &[&str]) -> Value {
     let (code, json) = run(site, arguments);
     assert_eq!(code, Some(0), "{arguments:?}: {json:#}");
     json

@@ -9,7 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Semaphore;
 
 use super::releases::{Loaded, Releases};
-use crate::anchor::{Anchor, MemoryAnchor};
+use crate::anchor::{Anchor, DeadLetters, MemoryAnchor};
 use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
 use crate::config::{CassandraConnection, Config, Membership};
 use crate::error::Error;
@@ -17,6 +17,7 @@ use crate::kafka::{self, KafkaSettings, KafkaSource, KafkaSourceSettings};
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings};
 use crate::postgres::{self, PostgresAnchor, PostgresRoute, TableName};
+use crate::record::Batch;
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
 
@@ -157,9 +158,35 @@ impl World {
             pipeline: self.pipeline.clone(),
             topic: self.input.topic.clone(),
             plugin: plan.plugin.clone(),
+            digest: plan.digest.clone(),
             advances: Arc::clone(&self.advances),
         };
         CassandraAnchor::open(&session, settings).await
+    }
+
+    /// The dead letters of the pipeline, where its release keeps them.
+    ///
+    /// # Errors
+    /// `Config` for a pipeline that keeps none; else as the anchor is opened.
+    pub(super) async fn letters(&self, plan: &Plan) -> Result<Box<dyn DeadLetters>, Error> {
+        Ok(match &plan.anchor {
+            AnchorPlan::Postgres(name) => Box::new(self.postgres_anchor(plan, name).await?),
+            AnchorPlan::Cassandra(name) => Box::new(self.cassandra_anchor(plan, name).await?),
+            AnchorPlan::Memory => {
+                let what = format!("find dead letters of pipeline {:?}", self.pipeline);
+                let detail = "it writes nowhere: its dead letters are counted and not kept";
+                return Err(Error::config(what, detail)
+                    .hint("bind a route to a database, then they are kept there"));
+            }
+        })
+    }
+
+    /// A record of the topic as it lies there now; blocks.
+    ///
+    /// # Errors
+    /// `Outside` when the broker is not reached.
+    pub(super) fn record(&self, partition: i32, offset: i64) -> Result<Option<Batch>, Error> {
+        kafka::record(&self.kafka()?, &self.input.topic, partition, offset)
     }
 
     /// Compares every table of a release with what the live ones are; creates nothing. Returns what does not fit.

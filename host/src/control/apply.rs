@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::entry::{self, BlobHead, Change, Entry, FORMAT, Key, Read};
 use super::fault::{check_chunk, fault};
 use super::state::{
-    Denial, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, Pipeline, PluginVersion, Revision,
-    Segment, Stat, State, Written,
+    Denial, Done, KEPT_DENIALS, KEPT_DONE, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, Pipeline,
+    PluginVersion, Revision, Segment, Stat, State, Written,
 };
 use super::store;
 
@@ -163,13 +163,9 @@ impl State {
                 }
             }
             Change::Stat { .. } => Applied::Accepted,
+            Change::Done { .. } => once(self.done.iter().any(|done| done.written.id == id)),
             Change::Denied { .. } => {
-                let known = self.denials.iter().any(|denial| denial.written.id == id);
-                if known {
-                    Applied::Repeated
-                } else {
-                    Applied::Accepted
-                }
+                once(self.denials.iter().any(|denial| denial.written.id == id))
             }
         }
     }
@@ -285,6 +281,24 @@ impl State {
                     .stats
                     .insert(host, Stat { at, body });
             }
+            Change::Done {
+                pipeline,
+                action,
+                outcome,
+            } => {
+                self.done.push_back(Arc::new(Done {
+                    pipeline,
+                    action,
+                    outcome,
+                    written,
+                }));
+                if self.done.len() > KEPT_DONE
+                    && let Some(old) = self.done.pop_front()
+                {
+                    let old = format!("done/{}", old.written.id);
+                    Arc::make_mut(&mut self.removable).old.push_back(old);
+                }
+            }
             Change::Denied { by, what, why } => {
                 self.denials.push_back(Arc::new(Denial {
                     by,
@@ -363,6 +377,10 @@ impl State {
             Key::Stat { pipeline, host } => self.edit(pipeline, |found| {
                 found.stats.remove(host);
             }),
+            Key::Done { id } => {
+                self.done.retain(|done| done.written.id != id);
+                self.removed(&format!("done/{id}"));
+            }
             Key::Denied { id } => {
                 self.denials.retain(|denial| denial.written.id != id);
                 self.removed(&format!("denied/{id}"));
@@ -438,5 +456,14 @@ impl State {
         let newer = self.newer.entry(subject).or_insert(fresh);
         newer.entries += 1;
         newer.frozen |= frozen;
+    }
+}
+
+/// An entry that counts whenever it was not read before.
+fn once(known: bool) -> Applied {
+    if known {
+        Applied::Repeated
+    } else {
+        Applied::Accepted
     }
 }

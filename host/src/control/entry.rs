@@ -87,6 +87,15 @@ pub enum Change {
         /// The numbers; never read here.
         body: serde_json::Value,
     },
+    /// Something was done to a pipeline that this log does not hold, its dead letters for one: audit.
+    Done {
+        /// Pipeline name.
+        pipeline: String,
+        /// What.
+        action: String,
+        /// How it ended: how many, through what.
+        outcome: String,
+    },
     /// An operation was refused: audit.
     Denied {
         /// Who asked.
@@ -176,7 +185,7 @@ fn is_newer(json: &serde_json::Value) -> bool {
     };
     unknown(
         "/change/kind",
-        &["version", "deploy", "segment", "stat", "denied"],
+        &["version", "deploy", "segment", "stat", "done", "denied"],
     ) || unknown("/change/deployment/action", &super::deployment::ACTIONS)
         || unknown("/change/deployment/origin/kind", &["upload", "config"])
         || unknown("/change/deployment/canary/rules/then", &["promote", "hold"])
@@ -192,6 +201,7 @@ impl Change {
             }
             Self::Deploy { pipeline, .. }
             | Self::Segment { pipeline, .. }
+            | Self::Done { pipeline, .. }
             | Self::Stat { pipeline, .. } => format!("pipeline {pipeline:?}"),
             Self::Denied { .. } => "audit".to_owned(),
         }
@@ -218,6 +228,7 @@ impl Entry {
                 format!("segment/{pipeline}/{partition}/{at}")
             }
             Change::Stat { pipeline, host, .. } => format!("stat/{pipeline}/{host}"),
+            Change::Done { .. } => format!("done/{id}"),
             Change::Denied { .. } => format!("denied/{id}"),
         }
     }
@@ -244,6 +255,9 @@ pub(super) enum Key<'a> {
     Stat {
         pipeline: &'a str,
         host: &'a str,
+    },
+    Done {
+        id: Uuid,
     },
     Denied {
         id: Uuid,
@@ -279,6 +293,9 @@ impl<'a> Key<'a> {
                 at: at.parse().ok()?,
             },
             ["stat", pipeline, host] => Self::Stat { pipeline, host },
+            ["done", id] => Self::Done {
+                id: id.parse().ok()?,
+            },
             ["denied", id] => Self::Denied {
                 id: id.parse().ok()?,
             },

@@ -55,6 +55,7 @@ pub(super) fn fault(change: &Change) -> Option<String> {
                 format!("host {host:?} is not letters, digits, '.', '_' and '-', at most 63")
             })
         }),
+        Change::Done { pipeline, .. } => name("pipeline name", pipeline),
         Change::Denied { .. } => None,
     }
 }

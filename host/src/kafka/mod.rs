@@ -22,7 +22,7 @@ pub use catalog::topic_info;
 pub use control_log::{ControlLogSettings, KafkaControlLog};
 pub use feed::Feed;
 pub use source::{KafkaSource, KafkaSourceSettings};
-pub use tail::tail;
+pub use tail::{record, tail};
 
 use crate::config::{KafkaCluster, Secret};
 use crate::error::Error;

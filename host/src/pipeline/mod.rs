@@ -14,6 +14,7 @@ mod process;
 mod rate;
 mod release;
 mod report;
+mod retry;
 mod segments;
 pub mod setup;
 mod shadow;
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 pub use counters::{Counters, LaneTotals, Latency, Totals};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
 pub use release::{Desired, Release, SegmentStart};
+pub use retry::{Overwrite, Retried, retry};
 pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 

@@ -85,12 +85,23 @@ $advance$;
 INSERT INTO wasmill.schema_version (version) VALUES (1);
 "#;
 
+/// Columns that came later: `retried`, records whose dead letters became rows after all; `stamp`, the write time of a
+/// dead letter's record at sinks written ahead. Hosts that do not know them write beside them, so the version stays.
+const ADD: &str = "ALTER TABLE wasmill.position ADD COLUMN IF NOT EXISTS retried int8 NOT NULL DEFAULT 0; \
+     ALTER TABLE wasmill.dead_letter ADD COLUMN IF NOT EXISTS stamp int8";
+
+/// Whether they are there.
+const ADDED: &str = "SELECT count(*) = 2 FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = 'wasmill' AND NOT a.attisdropped \
+     AND (c.relname, a.attname) IN (('position', 'retried'), ('dead_letter', 'stamp'))";
+
 /// Makes sure the schema is there in this version.
 ///
 /// # Errors
 /// `Config` when a newer host made it, or the user may not create it; `Outside` when the server is away.
 pub(super) async fn ensure(client: &Client) -> Result<()> {
-    if version(client).await? == Some(VERSION) {
+    if version(client).await? == Some(VERSION) && is_complete(client).await? {
         return Ok(());
     }
     let failed = |error: tokio_postgres::Error| create_failed(&error);
@@ -118,6 +129,9 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
         client.batch_execute(CREATE).await.map_err(failed)?;
         tracing::info!(version = VERSION, "created schema wasmill in postgres");
     }
+    if !is_complete(client).await? {
+        client.batch_execute(ADD).await.map_err(add_failed)?;
+    }
     client
         .batch_execute("SET LOCAL synchronous_commit = on; COMMIT")
         .await
@@ -129,6 +143,14 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
 const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = 'wasmill' AND c.relname = 'schema_version')";
+
+/// Whether the tables have every column.
+async fn is_complete(client: &Client) -> Result<bool> {
+    let row = client.query_one(ADDED, &[]).await.map_err(|error| {
+        failure::error("look at the tables of schema wasmill in postgres", &error)
+    })?;
+    Ok(row.get(0))
+}
 
 /// The stored version, `None` where there is no schema yet.
 async fn version(client: &Client) -> Result<Option<i32>> {
@@ -159,6 +181,18 @@ async fn version(client: &Client) -> Result<Option<i32>> {
 /// What a user needs who is not the owner.
 const GRANTS: &str = "as its owner: GRANT USAGE ON SCHEMA wasmill TO …; GRANT SELECT, INSERT, UPDATE, DELETE ON \
                       ALL TABLES IN SCHEMA wasmill TO …";
+
+fn add_failed(error: tokio_postgres::Error) -> Error {
+    let denied = failure::sqlstate(&error) == Some("42501");
+    let error = failure::error(
+        "add columns to the tables of schema wasmill in postgres",
+        &error,
+    );
+    if denied {
+        return error.hint(format!("let the owner of the tables run: {ADD};"));
+    }
+    error
+}
 
 fn create_failed(error: &tokio_postgres::Error) -> Error {
     let denied = failure::sqlstate(error) == Some("42501");
