@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, FromRequestParts, Path, Query, Request, State};
 use http::request::Parts;
+use jiff::fmt::temporal::DateTimeParser;
 
 use super::access::Caller;
 use super::app::App;
@@ -243,7 +244,19 @@ fn is_digest(text: &str) -> bool {
 }
 
 fn is_time(text: &str) -> bool {
-    text.parse::<jiff::Timestamp>().is_ok()
+    micros(text).is_some()
+}
+
+/// A time of a query, microseconds since 1970-01-01 UTC; `None` where it is none (RFC 3339).
+#[must_use]
+pub fn micros(text: &str) -> Option<i64> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time.as_microsecond());
+    }
+    // The last day of the calendar is a time, too, although no timestamp reaches it.
+    let pieces = DateTimeParser::new().parse_pieces(text).ok()?;
+    let last = pieces.date().year() == 9999 && pieces.time().is_some();
+    (last && pieces.offset().is_some()).then_some(i64::MAX)
 }
 
 fn is_cursor(text: &str) -> bool {
@@ -287,7 +300,7 @@ mod tests {
             ("class", |query| query.class = Some("Data".to_owned())),
             ("code", |query| query.code = Some(String::new())),
             ("digest", |query| query.digest = Some("sha256:0".to_owned())),
-            ("since", |query| query.since = Some("yesterday".to_owned())),
+            ("since", |query| query.since = Some("9999-12-31".to_owned())),
             ("cursor", |query| query.cursor = Some("1:2".to_owned())),
         ];
         for (name, spoil) in wrong {
@@ -295,6 +308,8 @@ mod tests {
             spoil(&mut query);
             assert!(check(&query).unwrap_err().starts_with(name), "{name}");
         }
+        assert_eq!(micros("1970-01-01T00:00:00.5Z"), Some(500_000));
+        assert_eq!(micros("9999-12-31T23:59:59-01:00"), Some(i64::MAX));
         let nul = DeadLetterQuery {
             plugin: text("a\0"),
             ..right

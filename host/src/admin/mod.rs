@@ -30,6 +30,7 @@ mod tls;
 pub mod types;
 
 pub use access::{hash_token, is_token_name, new_token};
+pub use dead_letters::micros;
 pub use document::document;
 pub use operator::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 pub use server::{Server, serve};

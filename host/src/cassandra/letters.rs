@@ -82,7 +82,7 @@ impl CassandraAnchor {
         let to = position.mark.next.min(filter.to.unwrap_or(i64::MAX));
         let first = (filter.from.unwrap_or(0).saturating_sub(1), i32::MAX);
         let mut after = after.map_or(first, |after| after.max(first));
-        loop {
+        while after < (to, i32::MIN) {
             let values = (
                 &self.settings.pipeline,
                 &self.settings.topic,
@@ -111,9 +111,10 @@ impl CassandraAnchor {
                 }
             }
             if read < AT_ONCE {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     async fn delete(&self, letters: &[Letter]) -> Result<u64> {

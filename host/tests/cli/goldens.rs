@@ -233,7 +233,7 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
             "deadletter-list",
             "deadletter list quakes --code malformed --from 1200 --since 2026-01-01T00:00:00Z",
             &[(
-                "GET /v1/pipelines/quakes/dead-letters?from=1200&code=malformed&since=2026%2D01%2D01T00%3A00%3A00Z&limit=100",
+                "GET /v1/pipelines/quakes/dead-letters?from=1200&code=malformed&since=2026-01-01T00%3A00%3A00Z&limit=100",
                 200,
                 a::letters(None),
             )],

@@ -14,7 +14,7 @@ use crate::admin::types::{
     DeadHeader, DeadLetter, DeadLetterPage, DeadLetterQuery, DeadRecord, DropRequest, Dropped,
     RetryOutcome, RetryReport, RetryRequest, RetryResult,
 };
-use crate::admin::{Kind, Refusal};
+use crate::admin::{Kind, Refusal, micros};
 use crate::anchor::{
     Coordinates, DeadLetters, Letter, LetterFilter, LetterPage, MemoryAnchor, Part,
 };
@@ -150,13 +150,7 @@ impl Desk {
         let found = hub.at_work(WHAT, PATIENCE, move || {
             async move {
                 let letters = place.open().await?;
-                let only = LetterPage {
-                    after: None,
-                    most: 1,
-                    bytes: u32::MAX,
-                };
-                let found = letters.list(&LetterFilter::only(at), only).await?.pop();
-                Ok(match found {
+                Ok(match whole(&*letters, at).await? {
                     Some(letter) => Some(place.whole(&letter).await),
                     None => None,
                 })
@@ -220,7 +214,8 @@ impl Desk {
         let report = hub.at_work(WHAT, WORK, move || {
             async move {
                 let letters = place.open().await?;
-                let found = page(&*letters, &request.letters, LIMIT, u32::MAX).await?;
+                // Each is read alone: a thousand of them may have gigabytes.
+                let found = page(&*letters, &request.letters, LIMIT, 0).await?;
                 let release = &place.loaded.release;
                 let mut report = RetryReport {
                     plugin: release.plan.plugin.clone(),
@@ -230,11 +225,15 @@ impl Desk {
                 };
                 let begun = Instant::now();
                 let all = found.letters.len();
-                for letter in found.letters {
-                    let one = place.retry(&*letters, &letter, request.force).await;
-                    report.results.push(result(letter.at, one));
+                for at in found.letters.iter().map(|letter| letter.at) {
+                    let one = match whole(&*letters, at).await {
+                        Ok(Some(letter)) => place.retry(&*letters, &letter, request.force).await,
+                        Ok(None) => Ok(Retried::Gone(None)),
+                        Err(error) => Err(error),
+                    };
+                    report.results.push(result(at, one));
                     if begun.elapsed() > PAGE && report.results.len() < all {
-                        report.next = Some(cursor(letter.at));
+                        report.next = Some(cursor(at));
                         break;
                     }
                 }
@@ -410,6 +409,16 @@ struct Found {
     next: Option<String>,
 }
 
+/// One letter with all of its bytes.
+async fn whole(letters: &dyn DeadLetters, at: Coordinates) -> Result<Option<Letter>> {
+    let page = LetterPage {
+        after: None,
+        most: 1,
+        bytes: u32::MAX,
+    };
+    Ok(letters.list(&LetterFilter::only(at), page).await?.pop())
+}
+
 async fn page(
     letters: &dyn DeadLetters,
     query: &DeadLetterQuery,
@@ -452,10 +461,7 @@ async fn count(letters: &dyn DeadLetters, mut query: DeadLetterQuery) -> Result<
 }
 
 fn filter(query: &DeadLetterQuery) -> LetterFilter {
-    let micros = |text: &Option<String>| {
-        let at: Option<jiff::Timestamp> = text.as_ref().and_then(|text| text.parse().ok());
-        at.map(jiff::Timestamp::as_microsecond)
-    };
+    let time = |text: &Option<String>| micros(text.as_deref()?);
     LetterFilter {
         partition: query.partition,
         from: query.from,
@@ -465,8 +471,8 @@ fn filter(query: &DeadLetterQuery) -> LetterFilter {
         code: query.code.clone(),
         plugin: query.plugin.clone(),
         digest: query.digest.clone(),
-        since: micros(&query.since),
-        until: micros(&query.until),
+        since: time(&query.since),
+        until: time(&query.until),
     }
 }
 
