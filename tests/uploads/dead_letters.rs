@@ -1,7 +1,7 @@
 //! Dead letters from a shell: looked at, run through a mended version, forgotten; and each row once, however often and
 //! by whomever it is retried, whatever is killed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +9,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wasmill_tests::artifact::{plugin, wasmill};
 use wasmill_tests::records::Made;
+use wasmill_tests::ring::RealServers;
+use wasmill_tests::site::Plot;
 use wasmill_tests::wait::eventually;
-use wasmill_tests::{Site, Stage};
+use wasmill_tests::{Site, Stage, versioned, versions};
 
 use super::command_line::{done, run};
 use super::{SOON, host};
@@ -234,4 +236,114 @@ async fn retries_by_two_at_once_under_kills_write_each_row_once() {
     );
     let retried = "SELECT sum(retried)::int8 FROM wasmill.position";
     assert_eq!(stage.number(retried).await, 2 * EACH);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_written_ahead_by_a_retry_has_the_time_its_record_had() {
+    const TOPIC: &str = "letters-ahead";
+    const KEYSPACE: &str = "letters_ahead";
+    let Some(servers) = RealServers::get() else {
+        return;
+    };
+    let stage = Stage::on(&servers.kafka.bootstrap());
+    stage.feed.topic(TOPIC, 1).await;
+    let session = servers.session().await;
+    let keyspace = format!(
+        "CREATE KEYSPACE {KEYSPACE} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+    );
+    session.query_unpaged(keyspace, ()).await.unwrap();
+    versioned::create_table(&stage).await;
+    let table = versioned::TABLE;
+    let refuse =
+        format!("ALTER TABLE {table} ADD CONSTRAINT refused CHECK (\"offset\" NOT IN (15, 40))");
+    stage.execute(&refuse).await;
+    let plot = Plot {
+        control: "letters-ahead-control".to_owned(),
+        more: servers.connection(KEYSPACE),
+        ..Plot::new("letters-ahead")
+    };
+    let site = Site::new(&stage, &plot);
+    let (_host, _) = site.up();
+    let overlay = versioned::overlay(TOPIC).replace(
+        "bind.route.copies = \"discard\"",
+        "bind.route.copies = { connection = \"main\", table = \"versioned_copies\" }",
+    );
+    let [version, other] = [0, 1].map(versions::version);
+    for uploaded in [&version, &other] {
+        site.api.upload_file(&uploaded.file);
+    }
+    let request = json!({ "overlay": overlay });
+    let answer = site.api.deploy(TOPIC, &version.plugin(), request);
+    answer.unwrap().ok();
+    let records: Vec<Made> = (0..60).map(|n| versioned::record(0, n)).collect();
+    stage.feed.send(TOPIC, &records);
+    let counted = format!("SELECT next FROM wasmill.position WHERE pipeline = '{TOPIC}'");
+    eventually(SOON, "all records are processed", async || {
+        stage.reaches(&counted, 60).await
+    })
+    .await;
+    let copies = async || {
+        let query =
+            format!("SELECT \"offset\", writetime(version) FROM {KEYSPACE}.versioned_copies");
+        let rows = session.query_unpaged(query, ()).await.unwrap();
+        let rows = rows.into_rows_result().unwrap();
+        let rows = rows.rows::<(i64, i64)>().unwrap();
+        rows.map(Result::unwrap).collect::<BTreeMap<i64, i64>>()
+    };
+    let dead: Vec<i64> = stage
+        .dead()
+        .await
+        .into_iter()
+        .map(|(_, _, offset)| offset)
+        .collect();
+    assert_eq!(dead, [15, 40]);
+    assert_eq!(copies().await.len(), 10, "what is dead was not sent");
+
+    // refused once more: nothing was sent, so another version may have a go
+    let retry = ["deadletter", "retry", TOPIC, "0:15"];
+    let (code, report) = run(&site, &retry);
+    assert_eq!(
+        (code, outcomes(&report)),
+        (Some(1), vec!["dead"]),
+        "{report:#}"
+    );
+    stage
+        .execute(&format!("ALTER TABLE {table} DROP CONSTRAINT refused"))
+        .await;
+    let through = [&retry[..], &["--through", &other.plugin()]].concat();
+    assert_eq!(outcomes(&done(&site, &through)), ["emitted"]);
+    assert_eq!(
+        outcomes(&done(&site, &["deadletter", "retry", TOPIC, "--all"])),
+        ["emitted"]
+    );
+    let times = copies().await;
+    let offsets: Vec<i64> = (0..60).step_by(5).collect();
+    assert_eq!(times.keys().copied().collect::<Vec<_>>(), offsets);
+    let in_order: Vec<i64> = times.values().copied().collect();
+    assert!(in_order.is_sorted(), "{times:?}");
+    let written = versioned::written(&stage, &BTreeMap::from([(0, 60)])).await;
+    assert_eq!(written.faults, Vec::<String>::new());
+    let by_other = &written.runs[&0][1];
+    assert_eq!(
+        (by_other.first, by_other.version.as_str()),
+        (15, other.number.as_str())
+    );
+
+    // one whose retry was cut off after it was begun is finished by that release only, and is not dropped
+    let sql = "INSERT INTO wasmill.dead_letter SELECT pipeline, topic, partition, 40, 0, 'data', 'x', 'x', NULL, NULL, \
+               NULL, true, true, false, NULL, 'x', 'x', now(), NULL, 2, 'feedfeedfeedfeed' FROM wasmill.position \
+               WHERE pipeline = 'letters-ahead'";
+    stage.execute(sql).await;
+    let (code, report) = run(&site, &["deadletter", "retry", TOPIC, "--all"]);
+    assert_eq!(
+        (code, outcomes(&report)),
+        (Some(1), vec!["refused"]),
+        "{report:#}"
+    );
+    assert!(
+        report.to_string().contains("feedfeedfeedfeed"),
+        "{report:#}"
+    );
+    let dropped = done(&site, &["deadletter", "drop", TOPIC, "--all", "--yes"]);
+    assert_eq!(dropped["dropped"], 0);
 }

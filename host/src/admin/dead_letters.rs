@@ -210,7 +210,8 @@ fn check(query: &DeadLetterQuery) -> Result<(), String> {
     if !query.limit.is_none_or(|limit| (1..=MOST).contains(&limit)) {
         return Err(format!("limit is not from 1 to {MOST}"));
     }
-    let texts: [(&str, &Option<String>, fn(&str) -> bool); 7] = [
+    type Rule<'a> = (&'a str, &'a Option<String>, fn(&str) -> bool);
+    let texts: [Rule<'_>; 7] = [
         ("class", &query.class, |text| {
             matches!(text, "data" | "plugin")
         }),
@@ -292,7 +293,8 @@ mod tests {
         };
         assert_eq!(check(&right), Ok(()));
         let text = |text: &str| Some(text.to_owned());
-        let wrong: [(&str, fn(&mut DeadLetterQuery)); 9] = [
+        type Spoilt = (&'static str, fn(&mut DeadLetterQuery));
+        let wrong: [Spoilt; 9] = [
             ("partition", |query| query.partition = Some(-1)),
             ("from", |query| query.from = Some(i64::MIN)),
             ("limit", |query| query.limit = Some(0)),

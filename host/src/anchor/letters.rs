@@ -69,6 +69,8 @@ pub struct Letter {
     pub tried: Option<i64>,
     /// The record's write time at sinks written ahead; unknown for letters of older hosts.
     pub stamp: Option<i64>,
+    /// Id of the release whose retry may have sent rows ahead: no other may finish what it began.
+    pub begun: Option<String>,
     /// The record's key.
     pub key: Part,
     /// The record's value.
@@ -174,8 +176,17 @@ pub trait DeadLetters: std::fmt::Debug {
         page: LetterPage,
     ) -> LocalBoxFuture<'a, Result<Vec<Letter>, Error>>;
 
-    /// Removes letters, durably, and tells how many of them were still there. Their records stay dead.
+    /// Removes letters, durably, and tells how many of them were still there. Their records stay dead. A letter whose
+    /// retry was begun stays: some of its rows may be out.
     fn remove<'a>(&'a self, letters: &'a [Letter]) -> LocalBoxFuture<'a, Result<u64, Error>>;
+
+    /// Keeps, durably, that a release is about to send a letter's rows ahead; `Ok(false)`: the letter is not there any
+    /// more, or another release was first. From then on it is retried through this release only.
+    fn begin<'a>(
+        &'a self,
+        letter: &'a Letter,
+        release: &'a str,
+    ) -> LocalBoxFuture<'a, Result<bool, Error>>;
 
     /// Puts a letter's rows in its place, in one step with its removal and with the count of retried records of its
     /// partition; `ahead` runs between the writes and their commit. `Ok(false)`: the letter is not there any more,
@@ -218,6 +229,7 @@ mod tests {
             set_aside: None,
             tried: None,
             stamp: None,
+            begun: None,
             key,
             value,
             headers: None,

@@ -183,6 +183,7 @@ fn letter(partition: i32, row: Stored) -> Letter {
         set_aside: created_at.map(|at| at.0.saturating_mul(1000)),
         tried: None,
         stamp,
+        begun: None,
         cut: truncated.unwrap_or(value == Part::LeftOut),
         key,
         value,
@@ -225,6 +226,10 @@ impl DeadLetters for CassandraAnchor {
 
     fn remove<'a>(&'a self, letters: &'a [Letter]) -> LocalBoxFuture<'a, Result<u64, Error>> {
         Box::pin(self.delete(letters))
+    }
+
+    fn begin<'a>(&'a self, _: &'a Letter, _: &'a str) -> LocalBoxFuture<'a, Result<bool, Error>> {
+        Box::pin(std::future::ready(Err(refused())))
     }
 
     fn retry<'a>(

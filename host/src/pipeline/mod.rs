@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, watch};
 pub use counters::{Counters, LaneTotals, Latency, Totals};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
 pub use release::{Desired, Release, SegmentStart};
-pub use retry::{Overwrite, Retried, retry};
+pub use retry::{Overwrite, Retried, RetrySinks, retry};
 pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 

@@ -1,24 +1,29 @@
 //! A dead letter through a release once more: decode, run, check, and its rows in one step with its removal.
 //!
-//! [`retry`] decides what becomes of one letter. It knows the release and the letters' contract only; which letters,
-//! and through which release, is the caller's.
+//! [`retry`] decides what becomes of one letter. It knows the release and the contracts of letters and sinks only; which
+//! letters, and through which release, is the caller's.
+//!
+//! Rows for a sink written ahead are out before the commit, at the write time that the record had when it was set
+//! aside. A retry cut off there has to be finished, by the release that began it and no other: that is kept with the
+//! letter first (see [`DeadLetters::begin`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use super::flight::FlightBuilder;
+use super::flight::{FlightBuilder, set_aside_ahead};
 use super::plan::{Binding, RoutePlan};
 use super::process::{Processed, Processor};
 use super::release::Release;
 use crate::anchor::{CommitError, DeadLetters, HereRows, Letter, LetterRetry};
-use crate::clock::Backoff;
+use crate::clock::{Backoff, now_micros};
 use crate::decode::Decoder;
-use crate::error::Error;
+use crate::error::{Blame, Error};
 use crate::manifest::{Mode, Target};
-use crate::record::Batch;
+use crate::record::{Batch, RowBatch};
 use crate::route::{DeadClass, DeadLetter, code};
+use crate::sink::{AheadRows, AheadSink};
 
 /// How often a transaction that the server rolled back is tried.
 const ATTEMPTS: u32 = 4;
@@ -49,6 +54,15 @@ pub enum Retried {
     Refused(Error),
 }
 
+/// Where a retry writes.
+#[derive(Clone, Copy, Debug)]
+pub struct RetrySinks<'a> {
+    /// The letters, and the routes on their database.
+    pub letters: &'a dyn DeadLetters,
+    /// Sinks written ahead, by route.
+    pub ahead: &'a [Option<Box<dyn AheadSink>>],
+}
+
 /// Runs the record of a letter through a release. `batch` holds the record alone.
 ///
 /// # Errors
@@ -56,21 +70,29 @@ pub enum Retried {
 /// answer, its rows are written and it is gone.
 pub async fn retry(
     release: &Arc<Release>,
-    letters: &dyn DeadLetters,
+    sinks: RetrySinks<'_>,
     letter: &Letter,
     batch: Batch,
     overwrite: Overwrite,
 ) -> Result<Retried, Error> {
     let plan = &release.plan;
+    if let Some(begun) = letter.begun.as_ref().filter(|begun| **begun != *release.id) {
+        return Ok(Retried::Refused(begun_by(letter, begun)));
+    }
     let mut processor = Processor::new(
         Arc::from(plan.input.topic.as_str()),
         Decoder::new(&plan.input.input)?,
         Arc::clone(&release.routes),
         Arc::clone(&release.plugin),
     );
-    let processed = processor.process(batch, Processed::default()).await?;
+    let mut processed = processor.process(batch, Processed::default()).await?;
+    if plan.writes_ahead() {
+        // What was begun may be out: a slower clock must not call it too early.
+        let reserved = letter.begun.as_ref().map_or(0, |_| i64::MAX);
+        set_aside_ahead(&mut processed, reserved, now_micros() / 1000);
+    }
     if let Some(dead) = processed.dead.first() {
-        return still_dead(letters, letter, dead.clone()).await;
+        return still_dead(sinks.letters, letter, dead.clone()).await;
     }
     let mut builder = FlightBuilder::new(plan);
     let totals = builder.build(&processed, &(0..processed.batch.len()));
@@ -78,6 +100,16 @@ pub async fn retry(
     let mut exposed = written.filter(|(route, rows)| is_exposed(route) && !rows.is_empty());
     if let (Some((route, _)), Overwrite::Refuse) = (exposed.next(), overwrite) {
         return Ok(Retried::Refused(overwrites(letter, route)));
+    }
+    let sends = |(sink, rows): (&Option<_>, &RowBatch)| sink.is_some() && !rows.is_empty();
+    if sinks.ahead.iter().zip(&builder.rows).any(sends) {
+        let Some(stamp) = letter.stamp else {
+            return Ok(Retried::Refused(without_stamp(letter)));
+        };
+        builder.stamps = vec![stamp];
+        if !sinks.letters.begin(letter, &release.id).await? {
+            return Ok(Retried::Refused(begun_elsewhere(letter)));
+        }
     }
     let rows: Vec<HereRows<'_>> = (0..plan.routes.len())
         .filter(|route| plan.routes[*route].binding == Binding::Here)
@@ -95,23 +127,25 @@ pub async fn retry(
         0 => Retried::Filtered,
         rows => Retried::Emitted(rows),
     };
-    commit(letters, retry, emitted).await
+    commit(sinks, retry, &builder, emitted).await
 }
 
 /// Commits a retry; again where the server rolled back, and where it did not answer: it then finds the letter, or its
 /// absence once the commit in doubt is decided.
 async fn commit(
-    letters: &dyn DeadLetters,
+    sinks: RetrySinks<'_>,
     retry: LetterRetry<'_>,
+    builder: &FlightBuilder,
     emitted: Retried,
 ) -> Result<Retried, Error> {
+    let letters = sinks.letters;
     let mut backoff = Backoff::new(FIRST, 20 * FIRST);
     let mut in_doubt = false;
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let nothing_ahead = std::future::ready(Ok(())).boxed_local();
-        let error = match letters.retry(retry, nothing_ahead).await {
+        let ahead = write_ahead(sinks.ahead, builder).boxed_local();
+        let error = match letters.retry(retry, ahead).await {
             Ok(true) => return Ok(emitted),
             Ok(false) if in_doubt => {
                 let why =
@@ -133,6 +167,7 @@ async fn commit(
                 error
             }
             Err(CommitError::RolledBack(error)) => error,
+            Err(CommitError::Ahead(error)) if error.blame() == Blame::Outside => error,
             Err(
                 CommitError::Stop(error) | CommitError::Fenced(error) | CommitError::Ahead(error),
             ) => return Err(error),
@@ -143,6 +178,24 @@ async fn commit(
         tracing::warn!(error = %error, "retry of a dead letter not committed, trying again");
         tokio::time::sleep(backoff.pause()).await;
     }
+}
+
+/// Writes the rows of routes on other databases, concurrently, acknowledged.
+async fn write_ahead(
+    sinks: &[Option<Box<dyn AheadSink>>],
+    builder: &FlightBuilder,
+) -> Result<(), Error> {
+    let now = now_micros();
+    let writes = sinks.iter().zip(&builder.rows).filter_map(|(sink, rows)| {
+        let rows = AheadRows {
+            rows,
+            stamps: &builder.stamps,
+            now,
+        };
+        let sink = sink.as_ref().filter(|_| !rows.rows.is_empty())?;
+        Some(sink.write(rows))
+    });
+    futures_util::future::try_join_all(writes).await.map(drop)
 }
 
 async fn still_dead(
@@ -165,6 +218,33 @@ fn is_exposed(route: &RoutePlan) -> bool {
         }
         Target::Cassandra(_) => false,
     }
+}
+
+fn begun_by(letter: &Letter, release: &str) -> Error {
+    let at = letter.at;
+    Error::config(
+        format!("retry dead letter {}:{}", at.partition, at.offset),
+        format!("release {release} began to retry it and may have sent rows to Cassandra"),
+    )
+    .hint("finish through that release: `wasmill history` names its version, --through takes it")
+}
+
+fn begun_elsewhere(letter: &Letter) -> Error {
+    let at = letter.at;
+    Error::config(
+        format!("retry dead letter {}:{}", at.partition, at.offset),
+        "it is gone, or another release began to retry it at this moment",
+    )
+    .hint("look whether it is still there")
+}
+
+fn without_stamp(letter: &Letter) -> Error {
+    let at = letter.at;
+    Error::config(
+        format!("retry dead letter {}:{}", at.partition, at.offset),
+        "an older host set it aside and did not keep its write time, which rows in Cassandra need",
+    )
+    .hint("send the record again to the topic, corrected, then drop the letter")
 }
 
 fn overwrites(letter: &Letter, route: &RoutePlan) -> Error {
@@ -190,7 +270,6 @@ mod tests {
 
     use super::*;
     use crate::anchor::{Ahead, Coordinates, LetterFilter, LetterPage, Part};
-    use crate::error::Blame;
 
     /// Letters whose every retry ends as written down.
     #[derive(Debug)]
@@ -211,6 +290,14 @@ mod tests {
 
         fn remove<'a>(&'a self, _: &'a [Letter]) -> LocalBoxFuture<'a, Result<u64, Error>> {
             unreachable!("a retry removes nothing outside its transaction")
+        }
+
+        fn begin<'a>(
+            &'a self,
+            _: &'a Letter,
+            _: &'a str,
+        ) -> LocalBoxFuture<'a, Result<bool, Error>> {
+            unreachable!("nothing is written ahead")
         }
 
         fn retry<'a>(
@@ -256,6 +343,7 @@ mod tests {
             set_aside: None,
             tried: None,
             stamp: None,
+            begun: None,
             key: Part::Null,
             value: Part::Null,
             headers: None,
@@ -272,7 +360,12 @@ mod tests {
             .enable_time()
             .build()
             .unwrap();
-        let done = runtime.block_on(commit(&letters, retry, Retried::Emitted(2)));
+        let sinks = RetrySinks {
+            letters: &letters,
+            ahead: &[],
+        };
+        let builder = FlightBuilder::empty();
+        let done = runtime.block_on(commit(sinks, retry, &builder, Retried::Emitted(2)));
         let left = letters.answers.borrow().len();
         (done, left, letters.kept.get())
     }

@@ -38,15 +38,21 @@ const TAKE: &str = "DELETE FROM wasmill.dead_letter \
      AND index = $5::int4 AND created_at = $6::timestamptz \
      AND pg_catalog.current_setting('wasmill.flight', true) = $7::text";
 
+/// `$12`: by whom it was begun before this retry, which sent nothing ahead: Postgres is asked first.
 const KEEP: &str = "UPDATE wasmill.dead_letter SET class = $7::text, code = $8::text, reason = $9::text, \
-     plugin = $10::text, digest = $11::text, retried_at = pg_catalog.now() \
+     plugin = $10::text, digest = $11::text, begun = nullif($12::text, ''), retried_at = pg_catalog.now() \
      WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND \"offset\" = $4::int8 \
      AND index = $5::int4 AND created_at = $6::timestamptz";
+
+/// `$7`: the release.
+const BEGIN: &str = "UPDATE wasmill.dead_letter SET begun = $7::text \
+     WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND \"offset\" = $4::int8 \
+     AND index = $5::int4 AND created_at = $6::timestamptz AND (begun IS NULL OR begun = $7::text)";
 
 const REMOVE: &str = "DELETE FROM wasmill.dead_letter AS letter \
      USING unnest($3::int4[], $4::int8[], $5::int4[]) AS gone (partition, \"offset\", index) \
      WHERE letter.pipeline = $1::text AND letter.topic = $2::text AND letter.partition = gone.partition \
-     AND letter.\"offset\" = gone.\"offset\" AND letter.index = gone.index";
+     AND letter.\"offset\" = gone.\"offset\" AND letter.index = gone.index AND letter.begun IS NULL";
 
 /// The question for letters, with only the conditions that are asked for: then the primary key answers it.
 struct Question<'a> {
@@ -66,7 +72,7 @@ impl<'a> Question<'a> {
             "SELECT partition, \"offset\", index, class, code, reason, plugin, digest, created_at, retried_at, stamp, \
              null_key, substring(key FROM 1 FOR {bytes}::int4), octet_length(key), \
              null_value, substring(value FROM 1 FOR {bytes}::int4), octet_length(value), \
-             CASE WHEN octet_length(headers) <= {bytes}::int4 THEN headers END, truncated, record_timestamp \
+             CASE WHEN octet_length(headers) <= {bytes}::int4 THEN headers END, truncated, record_timestamp, begun \
              FROM wasmill.dead_letter AS letter"
         );
         let (pipeline, topic) = (question.param(pipeline), question.param(topic));
@@ -216,6 +222,22 @@ impl PostgresAnchor {
         outcome
     }
 
+    async fn begin_retry(&self, letter: &Letter, release: &str) -> Result<bool> {
+        const WHAT: &str = "keep that a retry begins in postgres";
+        let limit = self.settings.timeouts.statement;
+        let lease = self.pool.lease(&self.settings).await?;
+        let client = &lease.client;
+        let statement = within(WHAT, limit, client.prepare(BEGIN)).await?;
+        let begin = format!("BEGIN; {DURABLE}");
+        within(WHAT, limit, client.batch_execute(&begin)).await?;
+        let params = self.exactly(letter).chain([Param::Text(release)]);
+        let params: Vec<Param<'_>> = params.collect();
+        let kept = within(WHAT, limit, client.execute_raw(&statement, params)).await?;
+        within(WHAT, limit, client.batch_execute("COMMIT")).await?;
+        lease.release();
+        Ok(kept == 1)
+    }
+
     async fn keep_reason(&self, letter: &Letter, dead: &DeadLetter) -> Result<bool> {
         const WHAT: &str = "keep why a retry failed in postgres";
         let lease = self.pool.lease(&self.settings).await?;
@@ -230,6 +252,7 @@ impl PostgresAnchor {
                 Param::Text(&reason),
                 Param::Text(&self.settings.plugin),
                 Param::Text(&self.settings.digest),
+                Param::Text(letter.begun.as_deref().unwrap_or_default()),
             ])
             .collect();
         let kept = within(WHAT, limit, lease.client.execute_raw(&statement, params)).await?;
@@ -267,6 +290,14 @@ impl DeadLetters for PostgresAnchor {
 
     fn remove<'a>(&'a self, letters: &'a [Letter]) -> LocalBoxFuture<'a, Result<u64, Error>> {
         Box::pin(self.delete(letters))
+    }
+
+    fn begin<'a>(
+        &'a self,
+        letter: &'a Letter,
+        release: &'a str,
+    ) -> LocalBoxFuture<'a, Result<bool, Error>> {
+        Box::pin(self.begin_retry(letter, release))
     }
 
     fn retry<'a>(
@@ -315,6 +346,7 @@ fn letter(row: &Row) -> Letter {
         set_aside: at(8),
         tried: at(9),
         stamp: row.get(10),
+        begun: row.get(20),
         key: part(11),
         value: part(14),
         headers: row.get(17),

@@ -86,15 +86,16 @@ INSERT INTO wasmill.schema_version (version) VALUES (1);
 "#;
 
 /// Columns that came later: `retried`, records whose dead letters became rows after all; `stamp`, the write time of a
-/// dead letter's record at sinks written ahead. Hosts that do not know them write beside them, so the version stays.
+/// dead letter's record at sinks written ahead; `begun`, the release that began to send it there by a retry. Hosts that
+/// do not know them write beside them, so the version stays.
 const ADD: &str = "ALTER TABLE wasmill.position ADD COLUMN IF NOT EXISTS retried int8 NOT NULL DEFAULT 0; \
-     ALTER TABLE wasmill.dead_letter ADD COLUMN IF NOT EXISTS stamp int8";
+     ALTER TABLE wasmill.dead_letter ADD COLUMN IF NOT EXISTS stamp int8, ADD COLUMN IF NOT EXISTS begun text";
 
 /// Whether they are there.
-const ADDED: &str = "SELECT count(*) = 2 FROM pg_catalog.pg_attribute a \
+const ADDED: &str = "SELECT count(*) = 3 FROM pg_catalog.pg_attribute a \
      JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = 'wasmill' AND NOT a.attisdropped \
-     AND (c.relname, a.attname) IN (('position', 'retried'), ('dead_letter', 'stamp'))";
+     AND (c.relname, a.attname) IN (('position', 'retried'), ('dead_letter', 'stamp'), ('dead_letter', 'begun'))";
 
 /// Makes sure the schema is there in this version.
 ///

@@ -433,6 +433,40 @@ async fn a_retry_in_vain_keeps_the_letter_with_its_new_reason() {
 }
 
 #[tokio::test]
+async fn a_retry_that_was_begun_is_one_releases_alone() {
+    let place = Place::new().await;
+    let anchor = set_aside(&place).await;
+    let letter = one(&anchor, 0, 100).await;
+    assert_eq!(letter.begun, None);
+    assert!(anchor.begin(&letter, "release-a").await.unwrap());
+    assert!(anchor.begin(&letter, "release-a").await.unwrap(), "again");
+    assert!(!anchor.begin(&letter, "release-b").await.unwrap());
+    let begun = one(&anchor, 0, 100).await;
+    assert_eq!(begun.begun.as_deref(), Some("release-a"));
+    assert_eq!(
+        anchor.remove(std::slice::from_ref(&begun)).await.unwrap(),
+        0,
+        "some of its rows may be out"
+    );
+    let dead = dead(0, DeadClass::Data, "postgres-refused");
+    assert!(anchor.keep(&begun, &dead).await.unwrap());
+    assert_eq!(one(&anchor, 0, 100).await.begun, begun.begun);
+    // a first attempt that Postgres refused had sent nothing
+    assert!(anchor.keep(&letter, &dead).await.unwrap());
+    assert_eq!(one(&anchor, 0, 100).await.begun, None);
+    assert!(anchor.begin(&letter, "release-b").await.unwrap());
+    assert!(
+        retry(&anchor, &letter, &quake_rows(&[(7, "seven")]), Ok(()))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !anchor.begin(&letter, "release-b").await.unwrap(),
+        "it is gone"
+    );
+}
+
+#[tokio::test]
 async fn rows_that_postgres_refuses_leave_the_letter() {
     let place = Place::new().await;
     let anchor = set_aside(&place).await;
@@ -456,7 +490,7 @@ async fn tables_of_an_earlier_version_gain_what_is_missing() {
     place
         .sql
         .batch_execute(
-            "ALTER TABLE wasmill.position DROP COLUMN retried; ALTER TABLE wasmill.dead_letter DROP COLUMN stamp",
+            "ALTER TABLE wasmill.position DROP COLUMN retried; ALTER TABLE wasmill.dead_letter DROP COLUMN stamp, DROP COLUMN begun",
         )
         .await
         .unwrap();

@@ -53,7 +53,8 @@ impl Show {
             let path = path::bundle(&self.pipeline, partition, offset, index);
             let bundle: DeadLetterBundle = client.get(&path, &what)?.read()?;
             let fixture = bundle::write(folder, &bundle)?;
-            return Ok(told(folder, &fixture, &bundle, voice));
+            told(folder, &fixture, &bundle, voice);
+            return Ok(());
         }
         let answer = client.get(
             &path::dead_letter(&self.pipeline, partition, offset, index),
