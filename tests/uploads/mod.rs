@@ -6,6 +6,7 @@ mod cache_full;
 mod canary;
 mod command_line;
 mod control_topic;
+mod dead_letters;
 mod dev;
 mod gitops;
 mod parked;

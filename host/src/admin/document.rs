@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::app::{App, need, open};
 use super::problem::PROBLEM;
 use super::types::Problem;
-use super::{pipelines, plugins, probes};
+use super::{dead_letters, pipelines, plugins, probes};
 use crate::config::Role;
 
 /// The document's head.
@@ -33,6 +33,7 @@ use crate::config::Role;
     tags(
         (name = "plugins", description = "Uploaded versions; they never change"),
         (name = "pipelines", description = "What is deployed, and what it does"),
+        (name = "dead letters", description = "Records that were set aside: looked at, dropped, retried"),
         (name = "host", description = "The host that answers")
     )
 )]
@@ -76,13 +77,18 @@ fn groups() -> [OpenApiRouter<Arc<App>>; 4] {
         .routes(routes!(plugins::version))
         .routes(routes!(pipelines::all))
         .routes(routes!(pipelines::one))
-        .routes(routes!(pipelines::history));
+        .routes(routes!(pipelines::history))
+        .routes(routes!(dead_letters::page))
+        .routes(routes!(dead_letters::one));
     let operate = OpenApiRouter::new()
         .routes(routes!(probes::audit))
         .routes(routes!(pipelines::plan))
         .routes(routes!(pipelines::rollback))
         .routes(routes!(pipelines::pause))
-        .routes(routes!(pipelines::resume));
+        .routes(routes!(pipelines::resume))
+        .routes(routes!(dead_letters::bundle))
+        .routes(routes!(dead_letters::drop_page))
+        .routes(routes!(dead_letters::retry_page));
     let deploy = OpenApiRouter::new()
         .routes(routes!(plugins::upload))
         .routes(routes!(pipelines::deploy))
@@ -148,8 +154,12 @@ fn complete(path: &str, method: &Method, operation: &mut Operation) {
     if path.contains('{') {
         add(404, "there is nothing of this name", None);
     }
-    if path == "/v1/audit" {
+    let letters = path.contains("/dead-letters");
+    if path == "/v1/audit" || letters {
         add(400, "the query is malformed", None);
+    }
+    if letters {
+        add(422, "the pipeline keeps no dead letters, or not here", None);
     }
     if change {
         add(
@@ -161,7 +171,7 @@ fn complete(path: &str, method: &Method, operation: &mut Operation) {
         add(413, "the body is larger than is taken", None);
         add(415, "the body is of another media type", None);
         add(422, "it was understood and cannot be done", None);
-        if !plan {
+        if !plan && !letters {
             add(
                 409,
                 "somebody else was first, or the version exists with other bytes",

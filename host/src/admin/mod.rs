@@ -6,7 +6,7 @@
 //!                                 │
 //!                                app   guard ▶ who (access) ▶ how often (rate) ▶ route + role ▶ form of the answer
 //!                                 │
-//!             document: routes ── plugins   pipelines   probes (+ metrics)    body: caps and clocks   problem: RFC 9457
+//!             document: routes ── plugins   pipelines   dead_letters   probes (+ metrics)    body: caps and clocks   problem: RFC 9457
 //!                                 │
 //!                              operator   the seam: `assemble` implements it
 //! ```
@@ -15,6 +15,7 @@ mod access;
 mod app;
 mod body;
 mod connection;
+mod dead_letters;
 mod denials;
 mod document;
 mod metrics;
@@ -29,6 +30,7 @@ mod tls;
 pub mod types;
 
 pub use access::{hash_token, is_token_name, new_token};
+pub use dead_letters::micros;
 pub use document::document;
 pub use operator::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 pub use server::{Server, serve};

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use futures_util::future::BoxFuture;
 
 use super::types::{
-    AuditEntry, ChangeRequest, DeployRequest, Deployed, History, HostStatus, PipelineStatus, Plan,
-    Readiness, Uploaded, VersionInfo,
+    AuditEntry, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery,
+    DeployRequest, Deployed, DropRequest, Dropped, History, HostStatus, PipelineStatus, Plan,
+    Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
 };
 use crate::error::{Blame, Error};
 
@@ -140,6 +141,39 @@ pub trait Operator: Send + Sync {
 
     /// A pipeline's history.
     fn history<'a>(&'a self, pipeline: &'a str) -> Answer<'a, History>;
+
+    /// Dead letters of a pipeline that was deployed once, a page of them.
+    fn dead_letters<'a>(
+        &'a self,
+        pipeline: &'a str,
+        query: DeadLetterQuery,
+    ) -> Answer<'a, DeadLetterPage>;
+
+    /// One dead letter with its record: partition, offset, index.
+    fn dead_letter<'a>(&'a self, pipeline: &'a str, at: (i32, i64, i32)) -> Answer<'a, DeadLetter>;
+
+    /// One dead letter with what it takes to run its record elsewhere.
+    fn dead_letter_bundle<'a>(
+        &'a self,
+        pipeline: &'a str,
+        at: (i32, i64, i32),
+    ) -> Answer<'a, DeadLetterBundle>;
+
+    /// Removes dead letters, a page of them; what is gone is in the audit trail.
+    fn drop_dead_letters<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: DropRequest,
+    ) -> Answer<'a, Dropped>;
+
+    /// Runs dead letters once more, a page of them: each becomes its rows in one step with its removal, or stays.
+    fn retry_dead_letters<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: RetryRequest,
+    ) -> Answer<'a, RetryReport>;
 
     /// The newest `most` entries of the audit trail, newest first.
     fn audit(&self, most: usize) -> Answer<'_, Vec<AuditEntry>>;

@@ -24,7 +24,7 @@ const NOTE: usize = 1000;
 const LONGEST: u64 = 604_800;
 
 /// A pipeline's name from the path, well formed.
-pub(super) struct Name(String);
+pub(super) struct Name(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Trouble;
@@ -267,7 +267,7 @@ async fn deployment(request: Request, app: &App) -> Result<DeployRequest, Troubl
 }
 
 /// `MAJOR.MINOR.PATCH` with what semantic versions allow after it.
-fn is_version(text: &str) -> bool {
+pub(super) fn is_version(text: &str) -> bool {
     semver::Version::parse(text).is_ok()
 }
 
@@ -323,7 +323,7 @@ fn short(note: Option<&str>) -> Result<(), Trouble> {
     }
 }
 
-fn refused(detail: impl Into<String>) -> Trouble {
+pub(super) fn refused(detail: impl Into<String>) -> Trouble {
     Trouble::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "body",

@@ -1,10 +1,12 @@
 //! Every body of the HTTP API: what a client sends and what a host answers, documented once, for the OpenAPI
 //! document and for the command line's client alike. Requests refuse unknown fields; answers may gain some.
 //!
-//! * this file: plugins, deployments, plans, history, audit; [`status`]: what a host and its pipelines do now.
+//! * this file: plugins, deployments, plans, history, audit; [`status`]: what a host and its pipelines do now;
+//!   [`letters`]: dead letters.
 //!
 //! Times are RFC 3339 in UTC; offsets are Kafka's, ranges half-open; sizes are bytes. It checks nothing.
 
+mod letters;
 mod status;
 
 use serde::de::{DeserializeOwned, Error as _};
@@ -12,6 +14,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::control::CanaryRules;
+
+pub use letters::{
+    DeadHeader, DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery, DeadRecord,
+    DropRequest, Dropped, RetryOutcome, RetryReport, RetryRequest, RetryResult,
+};
 
 pub use status::{
     CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, HostPipeline, HostStatus,
@@ -368,4 +375,11 @@ fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(input: D) -> Result<Op
     serde_json::from_value(value)
         .map(Some)
         .map_err(D::Error::custom)
+}
+
+/// As [`object`], where null is none.
+fn required_object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    input: D,
+) -> Result<T, D::Error> {
+    object(input)?.ok_or_else(|| D::Error::custom("an object is taken here"))
 }

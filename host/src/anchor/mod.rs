@@ -2,15 +2,19 @@
 //! one step with everything that must not be separated from them (delivery rules 1, 2, 4 and 6).
 //!
 //! [`Claim`] is what owning a partition means; [`Flight`] is one batch on its way; [`Anchor::commit`] is
-//! the only way to move a position. Adapters live in `postgres` and `cassandra`; [`MemoryAnchor`] holds nothing past the process.
+//! the only way to move a position; [`DeadLetters`] is for what was set aside. Adapters live in `postgres` and `cassandra`; [`MemoryAnchor`] holds nothing past the process.
 
 pub mod cuts;
 mod ledger;
+mod letters;
 mod memory;
 #[cfg(test)]
 mod model_tests;
 
 pub use ledger::Ledger;
+pub use letters::{
+    Coordinates, DeadLetters, Letter, LetterFilter, LetterPage, Part, Retry as LetterRetry,
+};
 pub use memory::MemoryAnchor;
 
 use futures_util::future::LocalBoxFuture;

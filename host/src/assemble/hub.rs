@@ -135,35 +135,39 @@ impl Hub {
         let partitions = topic
             .and_then(|topic| topic)
             .map(|topic| i32::try_from(topic.watermarks.len()).unwrap_or(i32::MAX));
-        let (tell, told) = oneshot::channel();
-        let job: Job = Box::new(move || {
-            async move {
-                let looked = world.look(&loaded.release.plan);
-                let problems = match tokio::time::timeout(PATIENCE, looked).await {
-                    Ok(problems) => problems,
-                    Err(_) => vec![Error::outside(
-                        "look at the live tables",
-                        format!("no answer within {PATIENCE:?}"),
-                    )],
-                };
-                tell.send(problems).ok();
-            }
-            .boxed_local()
+        let looked = self.at_work("look at the live tables", PATIENCE, move || {
+            async move { Ok(world.look(&loaded.release.plan).await) }.boxed_local()
         });
-        let ended = || {
-            vec![Error::outside(
-                "look at the live tables",
-                "the host is stopping",
-            )]
-        };
-        let problems = match self.jobs.send(job) {
-            Ok(()) => told.await.unwrap_or_else(|_| ended()),
-            Err(_) => ended(),
-        };
+        let problems = looked.await.unwrap_or_else(|error| vec![error]);
         Look {
             partitions,
             problems,
         }
+    }
+
+    /// Does something on the control thread, whose runtime drives the connections it opens. It goes on there when
+    /// nobody waits for it any more.
+    ///
+    /// # Errors
+    /// Its own; `Outside` when it takes longer than `patience`, or the host is stopping.
+    pub(super) async fn at_work<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        patience: Duration,
+        work: impl FnOnce() -> LocalBoxFuture<'static, Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (tell, told) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            async move {
+                let late = || Error::outside(what, format!("no answer within {patience:?}"));
+                let done = tokio::time::timeout(patience, work()).await;
+                tell.send(done.unwrap_or_else(|_| Err(late()))).ok();
+            }
+            .boxed_local()
+        });
+        let ended = || Error::outside(what, "the host is stopping");
+        self.jobs.send(job).map_err(|_| ended())?;
+        told.await.map_err(|_| ended())?
     }
 
     /// The ends of a running pipeline's partitions, at most a few seconds old; `None` where the broker does not

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `plan` | the deployment that is asked for, and whether it can be done |
 //! | `difference` | what it changes, and the hash of a plan |
+//! | `bundle` | a dead letter with what it takes to run it elsewhere |
+//! | `letters` | dead letters: found, dropped, retried |
 //! | `replace` | whether a release may take the place of the one in force |
 //! | `status` | what pipelines do now, in the words of the API |
 //! | `uploads` | from received bytes to a version in the control log |
@@ -12,7 +14,9 @@
 //! here starts or stops anything.
 
 mod behind;
+mod bundle;
 mod difference;
+mod letters;
 pub(super) mod plan;
 pub(super) mod replace;
 mod status;
@@ -24,27 +28,38 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use super::hub::Hub;
 use crate::admin::types::{
-    AuditEntry, ChangeRequest, DeployRequest, Deployed, History, HostStatus, PipelineStatus, Plan,
-    Readiness, Uploaded, VersionInfo,
+    AuditEntry, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery,
+    DeployRequest, Deployed, DropRequest, Dropped, History, HostStatus, PipelineStatus, Plan,
+    Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
 };
 use crate::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use crate::control::{Action, Change, Deployment, Origin, Outcome, Release, Revision};
 use crate::error::{Blame, Error};
 use crate::upload::Checker;
 
+/// Requests about dead letters at once; further ones wait.
+const TURNS: usize = 4;
+
 /// Answers the API.
 #[derive(Debug)]
 pub(super) struct Desk {
     hub: Arc<Hub>,
     checker: Checker,
+    /// Turns at dead letters: each opens connections of its own.
+    letters: Arc<Semaphore>,
 }
 
 impl Desk {
     pub(super) fn new(hub: Arc<Hub>, checker: Checker) -> Self {
-        Self { hub, checker }
+        Self {
+            hub,
+            checker,
+            letters: Arc::new(Semaphore::new(TURNS)),
+        }
     }
 
     /// The revision in force of a pipeline that runs or is paused.
@@ -346,6 +361,44 @@ impl Operator for Desk {
             Ok(status::history(&state, pipeline))
         }
         .boxed()
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        pipeline: &'a str,
+        query: DeadLetterQuery,
+    ) -> Answer<'a, DeadLetterPage> {
+        self.letters(pipeline, query).boxed()
+    }
+
+    fn dead_letter<'a>(&'a self, pipeline: &'a str, at: (i32, i64, i32)) -> Answer<'a, DeadLetter> {
+        self.letter(pipeline, at).boxed()
+    }
+
+    fn dead_letter_bundle<'a>(
+        &'a self,
+        pipeline: &'a str,
+        at: (i32, i64, i32),
+    ) -> Answer<'a, DeadLetterBundle> {
+        self.bundle(pipeline, at).boxed()
+    }
+
+    fn drop_dead_letters<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: DropRequest,
+    ) -> Answer<'a, Dropped> {
+        self.drop_letters(by, pipeline, request).boxed()
+    }
+
+    fn retry_dead_letters<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: RetryRequest,
+    ) -> Answer<'a, RetryReport> {
+        self.retry_letters(by, pipeline, request).boxed()
     }
 
     fn audit(&self, most: usize) -> Answer<'_, Vec<AuditEntry>> {

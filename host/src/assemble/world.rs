@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::releases::{Loaded, Releases};
 use super::servers::Servers;
-use crate::anchor::{Anchor, MemoryAnchor};
+use crate::anchor::{Anchor, DeadLetters, MemoryAnchor};
 use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
 use crate::config::{CassandraConnection, Membership};
 use crate::error::Error;
@@ -20,6 +20,7 @@ use crate::kafka::{
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings};
 use crate::postgres::{self, PostgresAnchor, PostgresRoute, TableName};
+use crate::record::Batch;
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
 
@@ -169,9 +170,55 @@ impl World {
             pipeline: self.pipeline.clone(),
             topic: self.input.topic.clone(),
             plugin: plan.plugin.clone(),
+            digest: plan.digest.clone(),
             advances: Arc::clone(&self.advances),
         };
         CassandraAnchor::open(&session, settings).await
+    }
+
+    /// The dead letters of the pipeline, where its release keeps them.
+    ///
+    /// # Errors
+    /// `Config` for a pipeline that keeps none; else as the anchor is opened.
+    pub(super) async fn letters(&self, plan: &Plan) -> Result<Box<dyn DeadLetters>, Error> {
+        Ok(match &plan.anchor {
+            AnchorPlan::Postgres(name) => {
+                Box::new(PostgresAnchor::new(self.postgres(plan, name)?)?)
+            }
+            AnchorPlan::Cassandra(name) => Box::new(self.cassandra_anchor(plan, name).await?),
+            AnchorPlan::Memory => {
+                let what = format!("find dead letters of pipeline {:?}", self.pipeline);
+                let detail = "it writes nowhere: its dead letters are counted and not kept";
+                return Err(Error::config(what, detail)
+                    .hint("bind a route to a database, then they are kept there"));
+            }
+        })
+    }
+
+    /// The sinks of a release that are written ahead, by route.
+    ///
+    /// # Errors
+    /// As they are opened.
+    pub(super) async fn all_ahead(
+        &self,
+        plan: &Plan,
+    ) -> Result<Vec<Option<Box<dyn AheadSink>>>, Error> {
+        let mut sinks = Vec::with_capacity(plan.routes.len());
+        for (route, bound) in plan.routes.iter().enumerate() {
+            sinks.push(match bound.binding {
+                Binding::Ahead(_) => Some(self.ahead(plan, route).await?),
+                Binding::Here | Binding::Discard => None,
+            });
+        }
+        Ok(sinks)
+    }
+
+    /// A record of the topic as it lies there now; blocks.
+    ///
+    /// # Errors
+    /// `Outside` when the broker is not reached.
+    pub(super) fn record(&self, partition: i32, offset: i64) -> Result<Option<Batch>, Error> {
+        kafka::record(&self.kafka()?, &self.input.topic, partition, offset)
     }
 
     /// Compares every table and topic of a release with what the live ones are; creates nothing. Returns what does not fit.

@@ -44,6 +44,8 @@ pub struct AnchorSettings {
     pub topic: String,
     /// `name@version` or digest of the plugin, kept beside position and dead letters for people.
     pub plugin: String,
+    /// Digest of the plugin, kept beside dead letters.
+    pub digest: String,
     /// How many positions the host stores at once: shared by the anchors of all shards (16 is plenty for a
     /// cluster of any size: each is answered in milliseconds).
     pub advances: Arc<Semaphore>,
@@ -52,10 +54,10 @@ pub struct AnchorSettings {
 /// The positions of one pipeline and topic, seen through one session.
 #[derive(Debug)]
 pub struct CassandraAnchor {
-    session: CassandraSession,
-    settings: AnchorSettings,
-    positions: Positions,
-    dead: DeadLetters,
+    pub(super) session: CassandraSession,
+    pub(super) settings: AnchorSettings,
+    pub(super) positions: Positions,
+    pub(super) dead: DeadLetters,
     // borrowed only between suspensions: one thread owns the anchor
     lanes: RefCell<HashMap<i32, Lane>>,
 }
@@ -80,12 +82,13 @@ impl CassandraAnchor {
             pipeline,
             topic,
             plugin,
+            digest,
             ..
         } = &settings;
         Ok(Self {
             session: session.clone(),
             positions: Positions::open(session, pipeline, topic).await?,
-            dead: DeadLetters::open(session, pipeline, topic, plugin).await?,
+            dead: DeadLetters::open(session, pipeline, topic, [plugin, digest]).await?,
             settings,
             lanes: RefCell::default(),
         })

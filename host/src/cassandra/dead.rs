@@ -6,7 +6,8 @@
 //! (delivery §3). Nothing is read: a letter still on the wire must lose as well.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use scylla::serialize::row::SerializeRow;
+use scylla::SerializeRow;
+use scylla::serialize::row::SerializeRow as Row;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
@@ -15,7 +16,8 @@ use scylla::value::CqlTimestamp;
 use super::group::group;
 use super::session::CassandraSession;
 use super::{catalog, failure, retry};
-use crate::anchor::Flight;
+use crate::anchor::{Flight, Letter};
+use crate::clock::now_micros;
 use crate::error::{Error, Result};
 
 /// Name of the table of dead letters in the session's keyspace.
@@ -34,10 +36,45 @@ pub(super) async fn create_table(session: &CassandraSession) -> Result<()> {
         "CREATE TABLE IF NOT EXISTS {keyspace}.{DEAD_LETTER_TABLE} (pipeline text, topic text, \
          \"partition\" int, \"offset\" bigint, \"index\" int, class text, code text, reason text, \
          \"key\" blob, \"value\" blob, headers blob, value_size bigint, record_time timestamp, plugin text, \
-         stamp bigint, PRIMARY KEY ((pipeline, topic, \"partition\"), \"offset\", \"index\")) \
+         stamp bigint, digest text, created_at timestamp, null_key boolean, truncated boolean, PRIMARY KEY ((pipeline, topic, \"partition\"), \"offset\", \"index\")) \
          WITH comment = 'wasmill: records set aside, with their bytes and the reason'"
     );
-    catalog::create_table(session, DEAD_LETTER_TABLE, &ddl).await
+    catalog::create_table(session, DEAD_LETTER_TABLE, &ddl).await?;
+    // tables of earlier versions
+    for (column, ty) in [
+        ("digest", "text"),
+        ("created_at", "timestamp"),
+        ("null_key", "boolean"),
+        ("truncated", "boolean"),
+    ] {
+        catalog::add_column(session, DEAD_LETTER_TABLE, column, ty).await?;
+    }
+    Ok(())
+}
+
+/// The values of a letter's insert, in the order of its markers.
+#[derive(Debug, SerializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct Inserted<'a> {
+    pipeline: &'a str,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    class: &'a str,
+    code: &'a str,
+    reason: &'a str,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Option<&'a [u8]>,
+    value_size: Option<i64>,
+    record_time: Option<CqlTimestamp>,
+    plugin: &'a str,
+    stamp: i64,
+    digest: &'a str,
+    created_at: CqlTimestamp,
+    null_key: bool,
+    truncated: bool,
+    written_at: i64,
 }
 
 /// Writes the dead letters of one pipeline and topic.
@@ -47,8 +84,10 @@ pub(super) struct DeadLetters {
     pipeline: String,
     topic: String,
     plugin: String,
+    digest: String,
     insert: PreparedStatement,
     delete: PreparedStatement,
+    pub(super) list: PreparedStatement,
 }
 
 impl DeadLetters {
@@ -57,7 +96,7 @@ impl DeadLetters {
         session: &CassandraSession,
         pipeline: &str,
         topic: &str,
-        plugin: &str,
+        [plugin, digest]: [&str; 2],
     ) -> Result<Self> {
         let table = format!(
             "{}.{DEAD_LETTER_TABLE}",
@@ -65,20 +104,28 @@ impl DeadLetters {
         );
         let insert = format!(
             "INSERT INTO {table} (pipeline, topic, \"partition\", \"offset\", \"index\", class, code, reason, \
-             \"key\", \"value\", headers, value_size, record_time, plugin, stamp) \
-             VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+             \"key\", \"value\", headers, value_size, record_time, plugin, stamp, digest, created_at, null_key, truncated) \
+             VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
         );
         let delete = format!(
             "DELETE FROM {table} USING TIMESTAMP ? WHERE pipeline = ? AND topic = ? AND \"partition\" = ? \
              AND \"offset\" = ? AND \"index\" = 0"
         );
+        let list = format!(
+            "SELECT \"offset\", \"index\", class, code, reason, plugin, digest, created_at, stamp, \"key\", \"value\", \
+             headers, value_size, truncated, null_key, record_time FROM {table} \
+             WHERE pipeline = ? AND topic = ? AND \"partition\" = ? AND (\"offset\", \"index\") > (?, ?) \
+             AND (\"offset\", \"index\") < (?, ?) LIMIT ?"
+        );
         Ok(Self {
+            list: session.prepare(&list, Consistency::LocalQuorum).await?,
             insert: session.prepare(&insert, Consistency::LocalQuorum).await?,
             delete: session.prepare(&delete, Consistency::LocalQuorum).await?,
             session: session.clone(),
             pipeline: pipeline.to_owned(),
             topic: topic.to_owned(),
             plugin: plugin.to_owned(),
+            digest: digest.to_owned(),
         })
     }
 
@@ -100,6 +147,8 @@ impl DeadLetters {
 
     async fn insert_letters(&self, what: &str, flight: &Flight<'_>) -> Result<()> {
         let mut letters = Vec::with_capacity(flight.dead.len());
+        // Of two writes at one time the later of these wins, whoever sent it: it decides nothing.
+        let now = CqlTimestamp(now_micros() / 1000);
         for letter in flight.dead {
             let record = flight.batch.record(letter.source as usize);
             let stamp = flight.stamps[letter.source as usize];
@@ -112,23 +161,33 @@ impl DeadLetters {
             let size = record
                 .value
                 .map(|value| i64::try_from(value.len()).unwrap_or(i64::MAX));
-            let values = (
-                &self.pipeline,
-                &self.topic,
-                flight.claim.partition,
-                record.offset,
-                letter.class.as_str(),
-                letter.code.as_ref(),
-                &letter.reason,
+            let left_out = |part: Option<&[u8]>, kept: Option<&[u8]>| {
+                part.is_some_and(|part| !part.is_empty()) && kept.is_none()
+            };
+            let truncated = left_out(record.key, key)
+                || left_out(record.value, value)
+                || left_out(Some(record.headers), headers);
+            let values = Inserted {
+                pipeline: &self.pipeline,
+                topic: &self.topic,
+                partition: flight.claim.partition,
+                offset: record.offset,
+                class: letter.class.as_str(),
+                code: &letter.code,
+                reason: &letter.reason,
                 key,
                 value,
                 headers,
-                size,
-                (record.timestamp >= 0).then_some(CqlTimestamp(record.timestamp)),
-                &self.plugin,
+                value_size: size,
+                record_time: (record.timestamp >= 0).then_some(CqlTimestamp(record.timestamp)),
+                plugin: &self.plugin,
                 stamp,
-                stamp,
-            );
+                digest: &self.digest,
+                created_at: now,
+                null_key: record.key.is_none(),
+                truncated,
+                written_at: stamp,
+            };
             letters.push((&b""[..], bytes, values));
         }
         self.send(what, &self.insert, group(letters.into_iter()))
@@ -144,19 +203,41 @@ impl DeadLetters {
             set_aside[letter.source as usize] = true;
         }
         let gone = doubtful.filter(|record| !set_aside[*record]).map(|record| {
-            let values = (
-                flight.stamps[record] + 1,
-                &self.pipeline,
-                &self.topic,
-                flight.claim.partition,
-                offsets[record],
-            );
+            let stamp = flight.stamps[record] + 1;
+            let values = self.deletion(stamp, flight.claim.partition, offsets[record]);
             (&b""[..], 1, values)
         });
         self.send(what, &self.delete, group(gone)).await
     }
 
-    async fn send<T: SerializeRow>(
+    fn deletion(
+        &self,
+        stamp: i64,
+        partition: i32,
+        offset: i64,
+    ) -> (i64, &String, &String, i32, i64) {
+        (stamp, &self.pipeline, &self.topic, partition, offset)
+    }
+
+    /// Removes letters that lie below the position: nobody writes them again.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::write`].
+    pub(super) async fn remove(&self, letters: &[Letter]) -> Result<()> {
+        let what = format!("remove dead letters of pipeline {:?}", self.pipeline);
+        // A batch is of one partition key.
+        for letters in letters.chunk_by(|one, next| one.at.partition == next.at.partition) {
+            let gone = letters.iter().map(|letter| {
+                let stamp = letter.stamp.unwrap_or_default() + 1;
+                let values = self.deletion(stamp, letter.at.partition, letter.at.offset);
+                (&b""[..], 1, values)
+            });
+            self.send(&what, &self.delete, group(gone)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send<T: Row>(
         &self,
         what: &str,
         statement: &PreparedStatement,

@@ -4,7 +4,8 @@
 //! CassandraSession ── one connection set a shard, own retries (`retry`), errors judged (`failure`)
 //!   ├─ catalog        tables of routes and of the host: checked against the live schema or created
 //!   ├─ CassandraSink  rows of one route, stamped, grouped by partition key, written ahead
-//!   └─ CassandraAnchor positions under LWT, and dead letters, for pipelines that write to Cassandra only
+//!   └─ CassandraAnchor positions under LWT, and dead letters (`dead` writes them, `letters` finds them again), for
+//!                      pipelines that write to Cassandra only
 //! ```
 //!
 //! Easily confused: a *stamp* is the write time of a record (delivery rule 3: a function of the record; even,
@@ -21,6 +22,7 @@ mod failure;
 mod group;
 mod identifier;
 mod lane;
+mod letters;
 mod look;
 mod position;
 mod retry;

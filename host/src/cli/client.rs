@@ -303,6 +303,37 @@ pub(super) mod path {
         format!("{PIPELINES}/{}/{what}", segment(name))
     }
 
+    /// Dead letters of a pipeline; `query` is what is asked for.
+    pub(in crate::cli) fn dead_letters(name: &str, query: &[(&str, String)]) -> String {
+        let query = query
+            .iter()
+            .map(|(name, value)| format!("{name}={}", segment(value)));
+        let query = query.collect::<Vec<_>>().join("&");
+        format!("{}?{query}", of_pipeline(name, "dead-letters"))
+    }
+
+    /// One dead letter.
+    pub(in crate::cli) fn dead_letter(
+        name: &str,
+        partition: i32,
+        offset: i64,
+        index: i32,
+    ) -> String {
+        let letters = of_pipeline(name, "dead-letters");
+        format!("{letters}/{partition}/{offset}?index={index}")
+    }
+
+    /// One dead letter with what it takes to run it elsewhere.
+    pub(in crate::cli) fn bundle(name: &str, partition: i32, offset: i64, index: i32) -> String {
+        let letters = of_pipeline(name, "dead-letters");
+        format!("{letters}/{partition}/{offset}/bundle?index={index}")
+    }
+
+    /// Something to be done with dead letters.
+    pub(in crate::cli) fn of_dead_letters(name: &str, what: &str) -> String {
+        format!("{}/{what}", of_pipeline(name, "dead-letters"))
+    }
+
     /// One segment of a path (RFC 3986, section 2.1), whatever a person typed.
     fn segment(text: &str) -> String {
         let mut out = String::new();

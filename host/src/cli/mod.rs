@@ -8,6 +8,7 @@ mod change;
 mod client;
 mod compile;
 mod connection;
+mod deadletter;
 mod demo;
 mod deploy;
 mod dev;
@@ -100,6 +101,9 @@ enum Command {
     History(history::History),
     /// Who changed or was denied what, newest first.
     Audit(audit::Audit),
+    /// Records that were set aside: look at them, run them once more, forget them.
+    #[command(subcommand, name = "deadletter")]
+    DeadLetter(deadletter::DeadLetters),
     /// Write, build, test and look at plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -165,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.execute(voice),
         Command::History(command) => command.execute(voice),
         Command::Audit(command) => command.execute(voice),
+        Command::DeadLetter(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
         Command::CompilePlugin(command) => command.execute(),
         Command::Token(command) => command.execute(voice),

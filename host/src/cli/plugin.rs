@@ -1,5 +1,6 @@
 //! `wasmill plugin …`: write, build, test and look at plugins.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, Voice, or_default, report, signing};
@@ -35,11 +36,14 @@ pub(super) enum Plugin {
     },
     /// Run the fixtures of a plugin through the real component and compare with the golden rows.
     #[command(
-        after_help = "Examples:\n  wasmill plugin test\n  wasmill plugin test --bless     write what the component returns as the golden rows"
+        after_help = "Examples:\n  wasmill plugin test\n  wasmill plugin test --bless     write what the component returns as the golden rows\n  wasmill plugin test why --component quakes.wasm     run the bundle of a dead letter"
     )]
     Test {
         /// The plugin's folder; the current one by default.
         folder: Option<PathBuf>,
+        /// Run this component and build nothing; config.toml in the folder is its configuration.
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
         /// Replace the golden files by what the component returns now.
         #[arg(long)]
         bless: bool,
@@ -97,6 +101,19 @@ impl Plugin {
             }
             Self::Test {
                 folder,
+                component: Some(component),
+                bless,
+                ..
+            } => {
+                let folder = or_default(folder, ".");
+                let values = configuration(&folder)?;
+                let component = read_component(&component)?;
+                let tested = run_fixtures(&component, &folder, golden(bless), &values)?;
+                verdicts(&tested, voice)
+            }
+            Self::Test {
+                folder,
+                component: None,
                 bless,
                 offline,
             } => test(&or_default(folder, "."), bless, offline, voice),
@@ -166,29 +183,65 @@ fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), F
     let built = build(folder, &options)?;
     let component = std::fs::read(&built.path)
         .map_err(|error| Error::outside(format!("read {}", built.path.display()), error))?;
-    let golden = if bless {
+    let tested = run_fixtures(&component, folder, golden(bless), &BTreeMap::new())?;
+    if bless {
+        // The component carries its fixtures: what was blessed has to get into it.
+        self::build(folder, &options)?;
+    }
+    verdicts(&tested, voice)
+}
+
+fn golden(bless: bool) -> Golden {
+    if bless {
         Golden::Bless
     } else {
         Golden::Compare
+    }
+}
+
+fn read_component(file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|error| {
+        Error::config(format!("read {}", file.display()), error)
+            .hint("name the .wasm that `wasmill plugin build` made")
+    })
+}
+
+/// The values of `[config]` in the folder's config.toml; none where there is no such file.
+fn configuration(folder: &Path) -> Result<BTreeMap<String, toml::Value>, Error> {
+    let file = folder.join("config.toml");
+    let what = || format!("read {}", file.display());
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(Error::config(what(), error)),
     };
-    let setup = |manifest: &Manifest| {
-        setup::encode(
-            "fixtures",
-            "info",
-            manifest,
-            &std::collections::BTreeMap::new(),
-        )
+    let mut table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| Error::config(what(), error.message()))?;
+    let values = match table.remove("config") {
+        Some(toml::Value::Table(values)) => values,
+        _ => toml::Table::new(),
     };
-    let tested = author::run_fixtures(&component, &folder.join("fixtures"), golden, &setup)?;
+    Ok(values.into_iter().collect())
+}
+
+fn run_fixtures(
+    component: &[u8],
+    folder: &Path,
+    golden: Golden,
+    values: &BTreeMap<String, toml::Value>,
+) -> Result<author::Report, Error> {
+    let setup = |manifest: &Manifest| setup::encode("fixtures", "info", manifest, values);
+    author::run_fixtures(component, &folder.join("fixtures"), golden, &setup)
+}
+
+/// Shows what came of the fixtures.
+fn verdicts(tested: &author::Report, voice: Voice) -> Result<(), Failure> {
     let failed = tested
         .fixtures
         .iter()
         .filter(|fixture| !matches!(fixture.verdict, Verdict::Passed | Verdict::Blessed))
         .count();
-    if bless {
-        // The component carries its fixtures: what was blessed has to get into it.
-        self::build(folder, &options)?;
-    }
     if voice.json {
         report::json(&tested.fixtures.iter().map(fixture_document).collect());
     } else {

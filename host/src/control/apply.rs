@@ -17,8 +17,8 @@ use super::entry::{self, BlobHead, Change, Entry, FORMAT, Key, Read};
 use super::fault::{check_chunk, fault};
 use super::published::Published;
 use super::state::{
-    Denial, KEPT_DENIALS, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, Pipeline, PluginVersion, Revision,
-    Segment, Stat, State, Written,
+    Denial, Done, KEPT_DENIALS, KEPT_DONE, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, Pipeline,
+    PluginVersion, Revision, Segment, Stat, State, Written,
 };
 use super::store;
 
@@ -186,13 +186,9 @@ impl State {
                     reason: format!("it is {known} already"),
                 },
             },
+            Change::Done { .. } => once(self.done.iter().any(|done| done.written.id == id)),
             Change::Denied { .. } => {
-                let known = self.denials.iter().any(|denial| denial.written.id == id);
-                if known {
-                    Applied::Repeated
-                } else {
-                    Applied::Accepted
-                }
+                once(self.denials.iter().any(|denial| denial.written.id == id))
             }
         }
     }
@@ -323,6 +319,24 @@ impl State {
                     .insert(host, published);
             }
             Change::Named => self.named = Some(id),
+            Change::Done {
+                pipeline,
+                action,
+                outcome,
+            } => {
+                self.done.push_back(Arc::new(Done {
+                    pipeline,
+                    action,
+                    outcome,
+                    written,
+                }));
+                if self.done.len() > KEPT_DONE
+                    && let Some(old) = self.done.pop_front()
+                {
+                    let old = format!("done/{}", old.written.id);
+                    Arc::make_mut(&mut self.removable).old.push_back(old);
+                }
+            }
             Change::Denied { by, what, why } => {
                 self.denials.push_back(Arc::new(Denial {
                     by,
@@ -407,6 +421,10 @@ impl State {
             Key::Named { id } => {
                 self.named = self.named.filter(|named| *named != id);
                 self.removed(&format!("named/{id}"));
+            }
+            Key::Done { id } => {
+                self.done.retain(|done| done.written.id != id);
+                self.removed(&format!("done/{id}"));
             }
             Key::Denied { id } => {
                 self.denials.retain(|denial| denial.written.id != id);
@@ -494,5 +512,14 @@ impl State {
         newer.entries += 1;
         newer.frozen |= frozen;
         newer.revision = newer.revision.max(revision);
+    }
+}
+
+/// An entry that counts whenever it was not read before.
+fn once(known: bool) -> Applied {
+    if known {
+        Applied::Repeated
+    } else {
+        Applied::Accepted
     }
 }

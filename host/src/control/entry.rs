@@ -101,6 +101,15 @@ pub enum Change {
     },
     /// Gives the log an identity where no broker does; the id of the entry is it. The first counts.
     Named,
+    /// Something was done to a pipeline that this log does not hold, its dead letters for one: audit.
+    Done {
+        /// Pipeline name.
+        pipeline: String,
+        /// What.
+        action: String,
+        /// How it ended: how many, through what.
+        outcome: String,
+    },
     /// An operation was refused: audit.
     Denied {
         /// Who asked.
@@ -197,6 +206,7 @@ fn is_newer(json: &serde_json::Value) -> bool {
             "stat",
             "published",
             "named",
+            "done",
             "denied",
         ],
     ) || unknown("/change/deployment/action", &super::deployment::ACTIONS)
@@ -220,6 +230,7 @@ impl Change {
             }
             Self::Deploy { pipeline, .. }
             | Self::Segment { pipeline, .. }
+            | Self::Done { pipeline, .. }
             | Self::Stat { pipeline, .. }
             | Self::Published { pipeline, .. } => subject(pipeline),
             Self::Named => "its name".to_owned(),
@@ -250,6 +261,7 @@ impl Entry {
             Change::Stat { pipeline, host, .. } => format!("stat/{pipeline}/{host}"),
             Change::Published { pipeline, host, .. } => format!("published/{pipeline}/{host}"),
             Change::Named => format!("named/{id}"),
+            Change::Done { .. } => format!("done/{id}"),
             Change::Denied { .. } => format!("denied/{id}"),
         }
     }
@@ -282,6 +294,9 @@ pub(super) enum Key<'a> {
         host: &'a str,
     },
     Named {
+        id: Uuid,
+    },
+    Done {
         id: Uuid,
     },
     Denied {
@@ -320,6 +335,9 @@ impl<'a> Key<'a> {
             ["stat", pipeline, host] => Self::Stat { pipeline, host },
             ["published", pipeline, host] => Self::Published { pipeline, host },
             ["named", id] => Self::Named {
+                id: id.parse().ok()?,
+            },
+            ["done", id] => Self::Done {
                 id: id.parse().ok()?,
             },
             ["denied", id] => Self::Denied {

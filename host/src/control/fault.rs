@@ -59,6 +59,7 @@ pub(super) fn fault(change: &Change) -> Option<String> {
         } => name("pipeline name", pipeline)
             .or_else(|| host_fault(host))
             .or_else(|| (!is_release(hash)).then(|| format!("{hash:?} is no release's id"))),
+        Change::Done { pipeline, .. } => name("pipeline name", pipeline),
         Change::Named | Change::Denied { .. } => None,
     }
 }

@@ -20,6 +20,8 @@ pub const KEPT_REVISIONS: usize = 500;
 pub const KEPT_SEGMENTS: usize = 200;
 /// Refusals kept.
 pub const KEPT_DENIALS: usize = 500;
+/// Operations kept that are audit only.
+pub const KEPT_DONE: usize = 500;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +29,7 @@ pub struct State {
     pub(super) versions: BTreeMap<(String, String), Arc<PluginVersion>>,
     pub(super) pipelines: BTreeMap<String, Arc<Pipeline>>,
     pub(super) named: Option<Uuid>,
+    pub(super) done: VecDeque<Arc<Done>>,
     pub(super) denials: VecDeque<Arc<Denial>>,
     pub(super) blobs: Arc<BTreeMap<String, BlobHead>>,
     pub(super) newer: BTreeMap<String, Newer>,
@@ -98,6 +101,19 @@ pub struct Stat {
     pub at: i64,
     /// The numbers.
     pub body: serde_json::Value,
+}
+
+/// An operation that the log does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// On which pipeline.
+    pub pipeline: String,
+    /// What.
+    pub action: String,
+    /// How it ended.
+    pub outcome: String,
+    /// The entry that says so, by whoever asked.
+    pub written: Written,
 }
 
 /// A refused operation.
@@ -252,6 +268,11 @@ impl State {
     #[must_use]
     pub fn identity(&self) -> Option<String> {
         self.named.map(|id| format!("{WRITTEN}{id}"))
+    }
+
+    /// Operations that the log does not hold, oldest first.
+    pub fn done(&self) -> impl Iterator<Item = &Done> {
+        self.done.iter().map(|done| &**done)
     }
 
     /// Refused operations, newest last, at most [`KEPT_DENIALS`].

@@ -28,7 +28,7 @@ pub use output::{Make, ensure_topic};
 pub use producer::{COORDINATES, Producers};
 pub use sink::{KafkaSink, KafkaSinkSettings, WRITER};
 pub use source::{KafkaSource, KafkaSourceSettings};
-pub use tail::tail;
+pub use tail::{record, tail};
 
 use crate::config::{KafkaCluster, Secret};
 use crate::error::Error;

@@ -1,5 +1,5 @@
-//! The newest records of a topic, as they are now, for tools that look at them again. It joins no group, commits
-//! nothing and follows nothing.
+//! Records of a topic as they are now, for tools that look at them again: the newest, or one by its coordinates. It
+//! joins no group, commits nothing and follows nothing.
 
 use std::time::{Duration, Instant};
 
@@ -26,13 +26,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// everything came within 30 s.
 pub fn tail(settings: &KafkaSettings, topic: &str, most: i64) -> Result<Vec<Batch>, Error> {
     let what = format!("read the newest records of topic {topic:?}");
-    let consumer: BaseConsumer<Logs> = settings
-        .client_config()
-        .set("group.id", "wasmill-tail")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "false")
-        .create_with_context(Logs)
-        .map_err(|error| client_error(&what, &error))?;
+    let consumer = reader(settings, &what)?;
     let failed = |error| client_error(&what, &error);
     let metadata = consumer
         .fetch_metadata(Some(topic), PATIENCE)
@@ -87,6 +81,69 @@ pub fn tail(settings: &KafkaSettings, topic: &str, most: i64) -> Result<Vec<Batc
         .map(|lane| lane.batch)
         .filter(|batch| !batch.is_empty())
         .collect())
+}
+
+/// The record at an offset, alone in its batch; `None` where there is none (any more). Blocks.
+///
+/// # Errors
+/// As [`tail`].
+pub fn record(
+    settings: &KafkaSettings,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<Option<Batch>, Error> {
+    let what = format!("read record {partition}:{offset} of topic {topic:?}");
+    let failed = |error| client_error(&what, &error);
+    let consumer = reader(settings, &what)?;
+    let (low, end) = consumer
+        .fetch_watermarks(topic, partition, PATIENCE)
+        .map_err(failed)?;
+    if !(low..end).contains(&offset) {
+        return Ok(None);
+    }
+    let mut wanted = TopicPartitionList::new();
+    wanted
+        .add_partition_offset(topic, partition, Offset::Offset(offset))
+        .map_err(failed)?;
+    consumer.assign(&wanted).map_err(failed)?;
+    let mut lane = Lane {
+        batch: Batch::new(partition, offset),
+        end: offset + 1,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while lane.waits() {
+        if Instant::now() > deadline {
+            return Err(Error::outside(what, "it did not come in time").hint("is the broker up?"));
+        }
+        match consumer.poll(POLL) {
+            Some(message) => {
+                let message = message.map_err(failed)?;
+                if message.offset() > offset {
+                    return Ok(None);
+                }
+                push(&mut lane.batch, &message);
+            }
+            None => {
+                lane.skip_to(&consumer, topic);
+                if lane.batch.is_empty() && !lane.waits() {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    Ok(Some(lane.batch))
+}
+
+/// A client that belongs to no group and starts where it is told.
+fn reader(settings: &KafkaSettings, what: &str) -> Result<BaseConsumer<Logs>, Error> {
+    settings
+        .client_config()
+        .set("group.id", "wasmill-tail")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "false")
+        .create_with_context(Logs)
+        .map_err(|error| client_error(what, &error))
 }
 
 /// A partition being read up to the end it had.

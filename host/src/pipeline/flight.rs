@@ -58,6 +58,17 @@ impl FlightBuilder {
         }
     }
 
+    /// Without routes, for tests.
+    #[cfg(test)]
+    pub(super) fn empty() -> Self {
+        Self {
+            shapes: Vec::new(),
+            rows: Vec::new(),
+            dead: Vec::new(),
+            stamps: Vec::new(),
+        }
+    }
+
     /// Gives every record of a batch its write time, chained from the last one given.
     ///
     /// `ts(o) = max(ts(o−1) + 2, record time)`: never backwards in a partition, the same at every replay,
@@ -297,12 +308,7 @@ mod tests {
             }
             batch
         };
-        let mut builder = FlightBuilder {
-            shapes: Vec::new(),
-            rows: Vec::new(),
-            dead: Vec::new(),
-            stamps: Vec::new(),
-        };
+        let mut builder = FlightBuilder::empty();
         builder.stamp(&batch(0..6), 0, |_| false);
         let whole = builder.stamps.clone();
         assert!(whole.windows(2).all(|pair| pair[1] >= pair[0] + 2));

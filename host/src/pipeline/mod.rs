@@ -16,6 +16,7 @@ mod process;
 mod rate;
 mod release;
 mod report;
+mod retry;
 mod segments;
 pub mod setup;
 mod shadow;
@@ -37,6 +38,7 @@ pub use counters::{Counters, LaneTotals, Latency, Totals};
 pub use delivery::{out_of_reach, weaker};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
 pub use release::{Desired, Release, SegmentStart, Trial};
+pub use retry::{Overwrite, Retried, RetrySinks, retry};
 pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 

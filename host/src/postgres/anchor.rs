@@ -10,8 +10,9 @@
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Pin, Stored};
+use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, HereRows, Pin, Stored};
 use crate::error::{Blame, Error, Result};
+use crate::record::Batch;
 
 use super::connection::{self, Connection};
 use super::letters::Letters;
@@ -47,33 +48,17 @@ impl PostgresAnchor {
 
     async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
         let mut lease = self.pool.lease(&self.settings).await.map_err(not_begun)?;
-        let mut routes = Vec::with_capacity(flight.rows.len());
-        for here in flight.rows.iter().filter(|here| !here.rows.is_empty()) {
-            let at = self.plan_of(here.route)?;
-            lease
-                .prepare_route(at, &self.plans[at])
-                .await
-                .map_err(not_begun)?;
-            routes.push((at, here.rows));
-        }
         let mut spare = std::mem::take(&mut lease.spare);
-        let mut encoded = Vec::with_capacity(routes.len());
-        for (at, rows) in routes {
-            let statements = lease.routes[at].as_ref().expect("prepared above");
-            match rows::encode(
-                &self.plans[at],
-                statements,
-                rows,
-                flight.batch.offsets(),
-                &mut spare,
-            ) {
-                Ok(params) => encoded.push((at, params)),
-                Err(error) => {
+        let encoded = self.encode(&mut lease, flight.rows, flight.batch, &mut spare);
+        let encoded = match encoded.await {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                if error.blame() == Blame::Data {
                     lease.release();
-                    return Err(not_begun(error));
                 }
+                return Err(not_begun(error));
             }
-        }
+        };
         lease.flights += 1;
         let (clean, outcome) = self.transact(&lease, &flight, &encoded, ahead).await;
         if clean {
@@ -86,16 +71,34 @@ impl PostgresAnchor {
         outcome
     }
 
-    fn plan_of(&self, route: usize) -> Result<usize, CommitError> {
-        self.plans
-            .iter()
-            .position(|plan| plan.route.index == route)
-            .ok_or_else(|| {
-                CommitError::Stop(Error::bug(
-                    "write a flight to postgres",
-                    format!("route {route} is not one of this anchor"),
-                ))
-            })
+    /// Rows as parameters of statements that the connection has prepared, by the index of their plan.
+    pub(super) async fn encode(
+        &self,
+        connection: &mut Connection,
+        rows: &[HereRows<'_>],
+        batch: &Batch,
+        spare: &mut Vec<Vec<u8>>,
+    ) -> Result<Vec<(usize, RouteParams)>> {
+        let mut encoded = Vec::with_capacity(rows.len());
+        for here in rows.iter().filter(|here| !here.rows.is_empty()) {
+            let at = self.plan_of(here.route)?;
+            let plan = &self.plans[at];
+            connection.prepare_route(at, plan).await?;
+            let statements = connection.routes[at].as_ref().expect("prepared above");
+            let params = rows::encode(plan, statements, here.rows, batch.offsets(), spare)?;
+            encoded.push((at, params));
+        }
+        Ok(encoded)
+    }
+
+    fn plan_of(&self, route: usize) -> Result<usize> {
+        let plan = self.plans.iter().position(|plan| plan.route.index == route);
+        plan.ok_or_else(|| {
+            Error::bug(
+                "write a flight to postgres",
+                format!("route {route} is not one of this anchor"),
+            )
+        })
     }
 
     /// Runs the transaction of a flight; whether its connection is fit for the next one, and the outcome.
@@ -108,29 +111,10 @@ impl PostgresAnchor {
     ) -> (bool, Result<(), CommitError>) {
         let number = connection.flights.to_string();
         let begin = format!("BEGIN; SET LOCAL wasmill.flight = '{number}'");
-        let letters = (!flight.dead.is_empty()).then(|| Letters::encode(flight.batch, flight.dead));
+        let letters = (!flight.dead.is_empty())
+            .then(|| Letters::encode(flight.batch, flight.stamps, flight.dead));
         let mut requests = vec![self.advance(connection, flight, &number)];
-        for (at, params) in encoded {
-            let statements = connection.routes[*at]
-                .as_ref()
-                .expect("prepared before it was encoded");
-            if let (Some(statement), false) = (&statements.delete, params.delete.is_empty()) {
-                requests.push(rows_request(
-                    "delete rows from postgres",
-                    statement,
-                    &params.delete,
-                    &number,
-                ));
-            }
-            if !params.write.is_empty() {
-                requests.push(rows_request(
-                    "write rows to postgres",
-                    &statements.write,
-                    &params.write,
-                    &number,
-                ));
-            }
-        }
+        requests.extend(row_requests(connection, encoded, &number));
         if let Some(letters) = &letters {
             requests.push(self.set_aside(connection, flight, letters, &number));
         }
@@ -211,6 +195,37 @@ impl PostgresAnchor {
             params,
         }
     }
+}
+
+/// The requests that delete and write encoded rows.
+pub(super) fn row_requests<'a>(
+    connection: &'a Connection,
+    encoded: &'a [(usize, RouteParams)],
+    number: &'a str,
+) -> Vec<Request<'a>> {
+    let mut requests = Vec::new();
+    for (at, params) in encoded {
+        let statements = connection.routes[*at]
+            .as_ref()
+            .expect("prepared before it was encoded");
+        if let (Some(statement), false) = (&statements.delete, params.delete.is_empty()) {
+            requests.push(rows_request(
+                "delete rows from postgres",
+                statement,
+                &params.delete,
+                number,
+            ));
+        }
+        if !params.write.is_empty() {
+            requests.push(rows_request(
+                "write rows to postgres",
+                &statements.write,
+                &params.write,
+                number,
+            ));
+        }
+    }
+    requests
 }
 
 /// A request that carries arrays and the flight's number.

@@ -16,22 +16,22 @@ const MAX_BYTES: usize = 4 << 20;
 const MAX_REASON: usize = 4096;
 
 /// Inserts dead letters; a record set aside again (a position was lowered by hand) replaces its letter.
-/// `$18`: the flight's number.
+/// `$19`: the flight's number.
 pub(super) const INSERT: &str = r#"
 INSERT INTO wasmill.dead_letter (pipeline, topic, partition, plugin, digest, "offset", index, class, code, reason,
-  key, value, headers, null_key, null_value, truncated, record_timestamp)
+  key, value, headers, null_key, null_value, truncated, record_timestamp, stamp)
 SELECT $1::text, $2::text, $3::int4, $4::text, $5::text, letter.* FROM unnest($6::int8[], $7::int4[],
   $8::text[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::boolean[], $15::boolean[],
-  $16::boolean[], $17::timestamptz[]) AS letter
-WHERE pg_catalog.current_setting('wasmill.flight', true) = $18::text
+  $16::boolean[], $17::timestamptz[], $18::int8[]) AS letter
+WHERE pg_catalog.current_setting('wasmill.flight', true) = $19::text
 ON CONFLICT (pipeline, topic, partition, "offset", index) DO UPDATE SET class = excluded.class,
   code = excluded.code, reason = excluded.reason, key = excluded.key, value = excluded.value,
   headers = excluded.headers, null_key = excluded.null_key, null_value = excluded.null_value,
-  truncated = excluded.truncated, record_timestamp = excluded.record_timestamp, plugin = excluded.plugin,
+  truncated = excluded.truncated, record_timestamp = excluded.record_timestamp, stamp = excluded.stamp, plugin = excluded.plugin,
   digest = excluded.digest, created_at = pg_catalog.now(), retried_at = NULL"#;
 
 /// Column types of the arrays, in the order of [`INSERT`].
-const ARRAYS: [Type; 12] = [
+const ARRAYS: [Type; 13] = [
     Type::Int64,
     Type::Int32,
     Type::Text,
@@ -44,6 +44,7 @@ const ARRAYS: [Type; 12] = [
     Type::Boolean,
     Type::Boolean,
     Type::Timestamp,
+    Type::Int64,
 ];
 
 /// The arrays of dead letters.
@@ -53,8 +54,9 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// Encodes the letters of a batch; a record set aside more than once gets ascending indices.
-    pub(super) fn encode(batch: &Batch, dead: &[DeadLetter]) -> Self {
+    /// Encodes the letters of a batch; a record set aside more than once gets ascending indices. `stamps` are the
+    /// records' write times.
+    pub(super) fn encode(batch: &Batch, stamps: &[i64], dead: &[DeadLetter]) -> Self {
         let mut arrays: Vec<Vec<u8>> = ARRAYS
             .iter()
             .map(|ty| {
@@ -76,6 +78,10 @@ impl Letters {
                 letter,
                 i32::try_from(same).unwrap_or(i32::MAX),
             );
+            match stamps.get(letter.source as usize) {
+                Some(stamp) => cells::put(&mut arrays[12], &stamp.to_be_bytes()),
+                None => cells::put_null(&mut arrays[12]),
+            }
         }
         Self { arrays }
     }
@@ -129,7 +135,7 @@ fn put(arrays: &mut [Vec<u8>], batch: &Batch, letter: &DeadLetter, index: i32) {
 }
 
 /// Text the server takes: without NUL, at most [`MAX_REASON`] bytes.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let mut text = text.replace('\0', "\u{fffd}");
     text.truncate(text.floor_char_boundary(MAX_REASON));
     text

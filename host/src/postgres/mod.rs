@@ -12,6 +12,7 @@
 //! | `catalog`, `table`, `ddl` | the users' tables: compared, created; as they are; the DDL that repairs them |
 //! | `plan` | a route compiled to SQL |
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
+//! | `dead` | dead letters found, removed, retried |
 //! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
 //!
 //! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
@@ -22,6 +23,7 @@ mod anchor;
 mod catalog;
 mod connection;
 mod ddl;
+mod dead;
 mod failure;
 mod letters;
 mod look;

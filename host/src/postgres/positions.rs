@@ -17,7 +17,7 @@ use super::transaction::Param;
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Makes the rest of a transaction durable whatever the session and the server default to.
-const DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
+pub(super) const DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
                        WHERE pg_catalog.current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// Takes partitions in one statement. Locks are taken in order of partition, so that two claimers wait for
@@ -259,7 +259,7 @@ impl PostgresAnchor {
 }
 
 /// Waits for a reply, a little longer than the server's own limit.
-async fn within<T>(
+pub(super) async fn within<T>(
     what: &str,
     limit: Duration,
     reply: impl Future<Output = Result<T, tokio_postgres::Error>>,

@@ -75,6 +75,8 @@ pub(super) struct Request<'a> {
 pub(super) struct Transaction<'a> {
     client: &'a Client,
     reply: Duration,
+    /// Rows that each request changed, in their order.
+    pub(super) counts: Vec<u64>,
 }
 
 /// A transaction that must not commit, and why. The server rolls back at the latest when its connection ends.
@@ -99,17 +101,14 @@ impl<'a> Transaction<'a> {
         let reply = statement + SLACK;
         let mut replies: Vec<Reply<'_>> = vec![Reply {
             what: "begin a transaction in postgres",
-            future: Box::pin(client.batch_execute(begin)),
+            future: Box::pin(async move { client.batch_execute(begin).await.map(|()| 0) }),
             result: None,
         }];
         for request in requests {
             replies.push(Reply {
                 what: request.what,
                 future: Box::pin(async move {
-                    client
-                        .execute_raw(request.statement, request.params)
-                        .await
-                        .map(drop)
+                    client.execute_raw(request.statement, request.params).await
                 }),
                 result: None,
             });
@@ -129,7 +128,15 @@ impl<'a> Transaction<'a> {
             }),
         };
         match error {
-            None => Ok(Self { client, reply }),
+            None => Ok(Self {
+                client,
+                reply,
+                counts: replies
+                    .iter()
+                    .skip(1)
+                    .filter_map(|reply| reply.result.as_ref()?.as_ref().ok().copied())
+                    .collect(),
+            }),
             Some(error) => Err(Poisoned { client, error }),
         }
     }
@@ -176,8 +183,8 @@ impl Poisoned<'_> {
 /// A request on its way.
 struct Reply<'a> {
     what: &'a str,
-    future: LocalBoxFuture<'a, Result<(), tokio_postgres::Error>>,
-    result: Option<Result<(), tokio_postgres::Error>>,
+    future: LocalBoxFuture<'a, Result<u64, tokio_postgres::Error>>,
+    result: Option<Result<u64, tokio_postgres::Error>>,
 }
 
 /// Polls replies in their order until each has come. The driver sends a request when its future is first

@@ -29,12 +29,14 @@ fn every_documented_operation_is_there_and_no_other() {
     let host = Host::start(&config());
     assert_eq!(host.ask("GET /openapi.json", &[], "").value(), document());
     let paths = document()["paths"].as_object().unwrap().clone();
-    assert_eq!(paths.len(), 19 - 2, "two paths have two operations");
+    assert_eq!(paths.len(), 24 - 2, "two paths have two operations");
     let mut operations = 0;
     for (path, item) in &paths {
         let filled = path
             .replace("{name}", "absent")
-            .replace("{version}", "1.0.0");
+            .replace("{version}", "1.0.0")
+            .replace("{partition}", "0")
+            .replace("{offset}", "7");
         for method in ["get", "put", "post", "delete", "patch"] {
             let answer = host.ask(&format!("{} {filled}", method.to_uppercase()), &[], "");
             let Some(operation) = item.get(method) else {
@@ -57,5 +59,5 @@ fn every_documented_operation_is_there_and_no_other() {
             assert_eq!(operation["security"].is_null(), free, "{method} {path}");
         }
     }
-    assert_eq!(operations, 19);
+    assert_eq!(operations, 24);
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use wasmill::admin::types::{
-    AuditEntry, Change, ChangeRequest, DeadLetterCount, DeployRequest, Deployed, ErrorCount,
-    History, HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus,
-    PipelineState, PipelineStatus, Plan, Rates, Readiness, Revision, RouteGuarantee, Segment,
-    Totals, UploadReport, Uploaded, VersionInfo,
+    AuditEntry, Change, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterCount,
+    DeadLetterPage, DeadLetterQuery, DeadRecord, DeployRequest, Deployed, DropRequest, Dropped,
+    ErrorCount, History, HostPipeline, HostStatus, Lag, LastError, Latency, Ledger,
+    PartitionStatus, PipelineState, PipelineStatus, Plan, Rates, Readiness, RetryOutcome,
+    RetryReport, RetryRequest, RetryResult, Revision, RouteGuarantee, Segment, Totals,
+    UploadReport, Uploaded, VersionInfo,
 };
 use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use wasmill::error::Error;
@@ -92,6 +94,11 @@ impl State {
         deployed
     }
 
+    fn last(&self, pipeline: &str) -> Result<&Revision, Refusal> {
+        let found = self.pipelines.get(pipeline).and_then(|all| all.last());
+        found.ok_or_else(|| missing(pipeline))
+    }
+
     fn note(&mut self, by: &str, action: &str, subject: &str) {
         self.audit.push(AuditEntry {
             at: NOW.to_owned(),
@@ -136,6 +143,30 @@ impl State {
             problems: Vec::new(),
         })
     }
+}
+
+/// The one dead letter of every pipeline, where a query means it.
+fn letters(query: &DeadLetterQuery) -> Vec<DeadLetter> {
+    let letter = DeadLetter {
+        topic: "quakes".to_owned(),
+        partition: 0,
+        offset: 7,
+        index: 0,
+        class: "data".to_owned(),
+        code: "malformed".to_owned(),
+        reason: "not JSON".to_owned(),
+        plugin: "a@1.0.0".to_owned(),
+        digest: None,
+        at: Some(NOW.to_owned()),
+        value_bytes: Some(8),
+        ..DeadLetter::default()
+    };
+    let meant = query.partition.is_none_or(|partition| partition == 0)
+        && query.from.is_none_or(|from| from <= 7)
+        && query.to.is_none_or(|to| to > 7)
+        && query.index.is_none_or(|index| index == 0)
+        && query.code.as_deref().is_none_or(|code| code == "malformed");
+    meant.then_some(letter).into_iter().collect()
 }
 
 fn missing(pipeline: &str) -> Refusal {
@@ -383,6 +414,112 @@ impl Operator for Fake {
                 pipeline: pipeline.to_owned(),
                 revisions: revisions.iter().rev().cloned().collect(),
                 segments: vec![segment],
+            })
+        })
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        pipeline: &'a str,
+        query: DeadLetterQuery,
+    ) -> Answer<'a, DeadLetterPage> {
+        Box::pin(async move {
+            let state = self.state.lock();
+            state.last(pipeline)?;
+            let letters = letters(&query);
+            Ok(DeadLetterPage {
+                next: (!letters.is_empty()).then(|| "0:8:0".to_owned()),
+                letters,
+            })
+        })
+    }
+
+    fn dead_letter<'a>(
+        &'a self,
+        pipeline: &'a str,
+        (partition, offset, index): (i32, i64, i32),
+    ) -> Answer<'a, DeadLetter> {
+        Box::pin(async move {
+            self.state.lock().last(pipeline)?;
+            let found = letters(&DeadLetterQuery {
+                partition: Some(partition),
+                from: Some(offset),
+                to: Some(offset.saturating_add(1)),
+                index: Some(index),
+                ..DeadLetterQuery::default()
+            });
+            let error = || Error::config("find the dead letter", "there is none");
+            let letter = found.into_iter().next();
+            let mut letter = letter.ok_or_else(|| Refusal::new(Kind::NotFound, error()))?;
+            letter.record = Some(DeadRecord {
+                value: Some("bm90IGpzb24=".to_owned()),
+                from: "letter".to_owned(),
+                ..DeadRecord::default()
+            });
+            Ok(letter)
+        })
+    }
+
+    fn dead_letter_bundle<'a>(
+        &'a self,
+        pipeline: &'a str,
+        at: (i32, i64, i32),
+    ) -> Answer<'a, DeadLetterBundle> {
+        Box::pin(async move {
+            Ok(DeadLetterBundle {
+                letter: self.dead_letter(pipeline, at).await?,
+                release: "0123456789abcdef".to_owned(),
+                digest: format!("sha256:{}", "0".repeat(64)),
+                routes: vec!["rows".to_owned()],
+                ..DeadLetterBundle::default()
+            })
+        })
+    }
+
+    fn drop_dead_letters<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: DropRequest,
+    ) -> Answer<'a, Dropped> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            state.last(pipeline)?;
+            let found = letters(&request.letters).len();
+            if !request.dry_run {
+                state.note(by, "drop dead letters", pipeline);
+            }
+            Ok(Dropped {
+                dropped: found as u64,
+                next: None,
+            })
+        })
+    }
+
+    fn retry_dead_letters<'a>(
+        &'a self,
+        by: &'a str,
+        pipeline: &'a str,
+        request: RetryRequest,
+    ) -> Answer<'a, RetryReport> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            let last = state.last(pipeline)?.clone();
+            state.note(by, "retry dead letters", pipeline);
+            let result = |letter: DeadLetter| RetryResult {
+                partition: letter.partition,
+                offset: letter.offset,
+                index: letter.index,
+                outcome: RetryOutcome::Emitted,
+                rows: 1,
+                code: None,
+                reason: None,
+            };
+            Ok(RetryReport {
+                plugin: request.plugin.unwrap_or(last.plugin),
+                release: last.release,
+                results: letters(&request.letters).into_iter().map(result).collect(),
+                next: None,
             })
         })
     }

@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod client;
+mod dead_letters;
 mod document;
 mod early;
 mod fake;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use scylla::value::CqlValue;
-use wasmill::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Stored};
+use wasmill::anchor::{
+    Ahead, Anchor, Claim, CommitError, DeadLetters, Flight, LetterFilter, LetterPage, Part, Stored,
+};
 use wasmill::cassandra::{AnchorSettings, CassandraAnchor, CassandraSession};
 use wasmill::error::{Blame, Error};
 use wasmill::record::{Batch, Record};
@@ -20,6 +22,7 @@ pub(crate) async fn anchor(session: &CassandraSession, pipeline: &str) -> Cassan
         pipeline: pipeline.to_owned(),
         topic: "quakes".to_owned(),
         plugin: "quakes@1.0.0".to_owned(),
+        digest: "sha256:abc".to_owned(),
         advances: Arc::new(tokio::sync::Semaphore::new(16)),
     };
     CassandraAnchor::open(session, settings).await.unwrap()
@@ -295,5 +298,97 @@ pub(crate) fn dead_letters(world: &World) {
         )
         .await;
         assert_eq!(eye.rows(letters).await.len(), 144);
+    });
+}
+
+pub(crate) fn dead_letters_found_and_removed(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let anchor = anchor(&session, "letters").await;
+        anchor.seed(&[seed(0, 0), seed(1, 0)]).await.unwrap();
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        let fails = async { Err(Error::outside("write", "away")) }.boxed_local();
+        let dead: Vec<i64> = (0..150).filter(|offset| offset % 3 == 0).collect();
+        commit(&anchor, &claim, 0..150, &dead, fails)
+            .await
+            .unwrap_err();
+        let page = |after, most| LetterPage {
+            after,
+            most,
+            bytes: 2,
+        };
+        let all = LetterFilter::default();
+        let found = anchor.list(&all, page(None, 1000)).await.unwrap();
+        assert_eq!(found, [], "written ahead of the position: not decided yet");
+
+        let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+        commit(&anchor, &claim, 0..150, &dead, nothing())
+            .await
+            .unwrap();
+        anchor.settle(&claim).await.unwrap();
+        let mut after = None;
+        let mut paged = Vec::new();
+        loop {
+            let found = anchor.list(&all, page(after, 7)).await.unwrap();
+            let Some(last) = found.last() else { break };
+            after = Some(last.at);
+            paged.extend(found);
+        }
+        let offsets: Vec<i64> = paged.iter().map(|letter| letter.at.offset).collect();
+        assert_eq!(offsets, dead);
+        let letter = &paged[1];
+        assert_eq!(
+            (
+                letter.class.as_str(),
+                letter.code.as_str(),
+                letter.reason.as_str()
+            ),
+            ("data", "malformed", "record 3 is no JSON")
+        );
+        assert_eq!(
+            (letter.plugin.as_str(), letter.digest.as_deref()),
+            ("quakes@1.0.0", Some("sha256:abc"))
+        );
+        assert_eq!(
+            (letter.stamp, letter.timestamp, letter.cut),
+            (Some(1_003_000), 1_003, false)
+        );
+        assert_eq!(
+            letter.value,
+            Part::Bytes {
+                bytes: b"va".to_vec(),
+                size: 5
+            }
+        );
+        let set_aside = letter.set_aside.unwrap();
+        let of = async |change: &dyn Fn(&mut LetterFilter)| {
+            let mut filter = LetterFilter::default();
+            change(&mut filter);
+            anchor.list(&filter, page(None, 1000)).await.unwrap().len()
+        };
+        assert_eq!(of(&|f| f.partition = Some(1)).await, 0);
+        assert_eq!(of(&|f| f.from = Some(148)).await, 0);
+        assert_eq!(of(&|f| (f.from, f.to) = (Some(3), Some(10))).await, 3);
+        assert_eq!(of(&|f| f.code = Some("trap".to_owned())).await, 0);
+        assert_eq!(of(&|f| f.digest = Some("sha256:abc".to_owned())).await, 50);
+        assert_eq!(of(&|f| f.since = Some(set_aside + 600_000_000)).await, 0);
+        let exactly = LetterFilter::only(letter.at);
+        let whole = LetterPage {
+            after: None,
+            most: 1,
+            bytes: u32::MAX,
+        };
+        let one = anchor.list(&exactly, whole).await.unwrap().remove(0);
+        let (records, _) = batch(3, 4);
+        assert_eq!(one.record().unwrap().record(0), records.record(0));
+
+        assert_eq!(anchor.remove(&paged[..20]).await.unwrap(), 20);
+        let left = anchor.list(&all, page(None, 1000)).await.unwrap();
+        assert_eq!(
+            left.iter()
+                .map(|letter| letter.at.offset)
+                .collect::<Vec<_>>(),
+            dead[20..]
+        );
     });
 }

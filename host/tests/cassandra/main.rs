@@ -45,6 +45,10 @@ fn against_a_real_cassandra() {
             anchor::nothing_moves_when_the_data_fail,
         ),
         ("anchor: dead letters", anchor::dead_letters),
+        (
+            "anchor: dead letters found and removed",
+            anchor::dead_letters_found_and_removed,
+        ),
         ("pin: exactly", pin::a_pin_stores_exactly_what_it_says),
         ("pin: what is held back", pin::what_is_held_back_goes_first),
         ("pin: fenced", pin::a_pin_is_checked_on_epoch_and_position),

@@ -128,3 +128,58 @@ pub(crate) fn uploaded(created: bool) -> Value {
 pub(crate) fn audit() -> Value {
     json!([{"at": AT, "by": "ci", "host": "a", "action": "denied", "subject": "/v1/plugins", "outcome": "role read"}])
 }
+
+pub(crate) fn letter() -> Value {
+    json!({
+        "topic": "prod.quakes", "partition": 0, "offset": 1200, "index": 0, "class": "data", "code": "malformed",
+        "reason": "the value is no JSON: \u{1b}[2Junexpected end", "plugin": "quakes@1.2.0", "digest": DIGEST, "at": AT,
+        "timestamp_ms": 1_767_323_045_006_i64, "key": "us7000", "value_bytes": 9, "truncated": false,
+    })
+}
+
+pub(crate) fn letters(next: Option<&str>) -> Value {
+    let mut second = letter();
+    second["offset"] = 1201.into();
+    second["index"] = 1.into();
+    second["truncated"] = true.into();
+    for gone in ["at", "key", "value_bytes", "timestamp_ms"] {
+        second.as_object_mut().unwrap().remove(gone);
+    }
+    json!({"letters": [letter(), second], "next": next})
+}
+
+pub(crate) fn whole() -> Value {
+    let mut letter = letter();
+    letter["tried_at"] = AT.into();
+    // {"mag":1, / de ad be ef
+    letter["record"] = json!({
+        "key": "dXM3MDAw", "value": "eyJtYWciOjEs", "from": "letter",
+        "headers": [{"name": "trace", "value": "3q2+7w=="}, {"name": "none"}],
+    });
+    letter
+}
+
+pub(crate) fn missing() -> Value {
+    let mut letter = letter();
+    letter["truncated"] = true.into();
+    letter["record"] = json!({
+        "key": "dXM3MDAw", "headers": [], "from": "letter",
+        "missing": "it was too large to be kept whole, and the topic does not hold it any more",
+    });
+    letter
+}
+
+pub(crate) fn retried(next: Option<&str>) -> Value {
+    let one = |offset: i64, outcome: &str, rows: u64| json!({"partition": 0, "offset": offset, "index": 0, "outcome": outcome, "rows": rows});
+    let mut dead = one(1202, "dead", 0);
+    dead["code"] = "row-refused".into();
+    dead["reason"] = "column \"mag\" is null and not nullable".into();
+    let mut refused = one(1203, "refused", 0);
+    refused["reason"] = "route \"quakes\" is an upsert without a guard".into();
+    let results = if next.is_some() {
+        json!([one(1200, "emitted", 2), one(1201, "filtered", 0)])
+    } else {
+        json!([dead, refused, one(1204, "gone", 0)])
+    };
+    json!({"plugin": "quakes@1.2.1", "release": "0000000000000005", "results": results, "next": next})
+}

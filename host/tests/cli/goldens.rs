@@ -11,6 +11,9 @@ const PIPELINE: &str = "GET /v1/pipelines/quakes";
 const HISTORY: &str = "GET /v1/pipelines/quakes/history";
 const PLAN: &str = "POST /v1/pipelines/quakes/plan";
 const DEPLOY: &str = "PUT /v1/pipelines/quakes/deployment";
+const LETTER: &str = "GET /v1/pipelines/quakes/dead-letters/0/1200?index=0";
+const RETRY: &str = "POST /v1/pipelines/quakes/dead-letters/retry";
+const DROP: &str = "POST /v1/pipelines/quakes/dead-letters/drop";
 
 struct Case {
     name: &'static str,
@@ -229,6 +232,96 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
             "audit",
             "audit --most 5",
             &[("GET /v1/audit?most=5", 200, a::audit())],
+        ),
+        case(
+            "deadletter-list",
+            "deadletter list quakes --code malformed --from 1200 --since 2026-01-01T00:00:00Z",
+            &[(
+                "GET /v1/pipelines/quakes/dead-letters?from=1200&code=malformed&since=2026-01-01T00%3A00%3A00Z&limit=100",
+                200,
+                a::letters(None),
+            )],
+        ),
+        case(
+            "deadletter-list-more",
+            "deadletter list quakes --limit 2",
+            &[(
+                "GET /v1/pipelines/quakes/dead-letters?limit=2",
+                200,
+                a::letters(Some("0:1201:1")),
+            )],
+        ),
+        case(
+            "deadletter-list-json",
+            "deadletter list quakes --limit 3 --json",
+            &[
+                (
+                    "GET /v1/pipelines/quakes/dead-letters?limit=3",
+                    200,
+                    a::letters(Some("0:1201:1")),
+                ),
+                (
+                    "GET /v1/pipelines/quakes/dead-letters?limit=1&cursor=0%3A1201%3A1",
+                    200,
+                    serde_json::json!({"letters": []}),
+                ),
+            ],
+        ),
+        case(
+            "deadletter-list-empty",
+            "deadletter list quakes",
+            &[(
+                "GET /v1/pipelines/quakes/dead-letters?limit=100",
+                200,
+                serde_json::json!({"letters": []}),
+            )],
+        ),
+        case(
+            "deadletter-show",
+            "deadletter show quakes 0:1200",
+            &[(LETTER, 200, a::whole())],
+        ),
+        case(
+            "deadletter-show-raw",
+            "deadletter show quakes 0:1200:0 --raw",
+            &[(LETTER, 200, a::whole())],
+        ),
+        case(
+            "deadletter-show-missing",
+            "deadletter show quakes 0:1200",
+            &[(LETTER, 200, a::missing())],
+        ),
+        case("deadletter-show-where", "deadletter show quakes 1200", &[]),
+        case(
+            "deadletter-retry",
+            "deadletter retry quakes --code malformed --through quakes@1.2.1",
+            &[
+                (RETRY, 200, a::retried(Some("0:1201:0"))),
+                (RETRY, 200, a::retried(None)),
+            ],
+        ),
+        case("deadletter-retry-which", "deadletter retry quakes", &[]),
+        case(
+            "deadletter-drop-unasked",
+            "deadletter drop quakes 0:1200 0:1201",
+            &[(DROP, 200, serde_json::json!({"dropped": 1}))],
+        ),
+        case(
+            "deadletter-drop",
+            "deadletter drop quakes --all --yes",
+            &[
+                (
+                    DROP,
+                    200,
+                    serde_json::json!({"dropped": 1000, "next": "0:5:0"}),
+                ),
+                (DROP, 200, serde_json::json!({"dropped": 7})),
+            ],
+        ),
+        case(
+            "deadletter-drop-both",
+            "deadletter drop quakes 0:1 --all --yes",
+            &[],
         ),
         case(
             "error-json",

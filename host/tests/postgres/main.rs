@@ -10,6 +10,7 @@ mod contract;
 mod cost;
 mod faults;
 mod keyed;
+mod letters;
 mod pin;
 mod support;
 mod types;

@@ -73,6 +73,21 @@ impl Place {
         anchor
     }
 
+    /// Takes away what version 2 of the schema added, as if an earlier host had made it.
+    pub(crate) async fn as_version_1_left_it(&self) {
+        self.sql
+            .batch_execute(
+                "ALTER TABLE wasmill.position DROP CONSTRAINT position_balances, DROP COLUMN records, \
+                 DROP COLUMN emitted, DROP COLUMN filtered, DROP COLUMN dead, DROP COLUMN retried; \
+                 ALTER TABLE wasmill.dead_letter DROP COLUMN stamp, DROP COLUMN begun; \
+                 DROP FUNCTION wasmill.advance(text, text, text, int4, int8, uuid, int8, int8, int8, int8, text, \
+                 int8, int8, int8, int8); \
+                 DELETE FROM wasmill.schema_version WHERE version = 2",
+            )
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn text(&self, sql: &str) -> String {
         let rows = self.sql.query(sql, &[]).await.unwrap();
         let cell = |row: &tokio_postgres::Row| {

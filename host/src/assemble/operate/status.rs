@@ -404,7 +404,7 @@ fn said(note: &serde_json::Value) -> String {
     text.map_or_else(|| note.to_string(), str::to_owned)
 }
 
-/// The newest entries of the audit trail: uploads, every change of a deployment, denials.
+/// The newest entries of the audit trail: uploads, every change of a deployment or of dead letters, denials.
 pub(super) fn audit(state: &State, most: usize) -> Vec<AuditEntry> {
     let entry = |written: &control::Written, action: &str, subject: String, outcome: String| {
         let shown = AuditEntry {
@@ -436,6 +436,15 @@ pub(super) fn audit(state: &State, most: usize) -> Vec<AuditEntry> {
             let action = revision.deployment.action.name();
             all.push(entry(&revision.written, action, name.to_owned(), outcome));
         }
+    }
+    for done in state.done() {
+        let subject = done.pipeline.clone();
+        all.push(entry(
+            &done.written,
+            &done.action,
+            subject,
+            done.outcome.clone(),
+        ));
     }
     for denial in state.denied() {
         let mut shown = entry(

@@ -83,7 +83,7 @@ fn seen(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         state.versions.clone(),
         state.pipelines.clone(),
-        state.denials.clone(),
+        (state.done.clone(), state.denials.clone()),
         Arc::clone(&state.blobs),
         state.identity(),
     )

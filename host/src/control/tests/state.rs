@@ -466,6 +466,13 @@ fn segments_stats_and_refusals_are_kept_up_to_a_number() {
         );
         paper.push(write(&entry(Change::Denied { by, what, why })));
     }
+    for number in 0..KEPT_DONE + 10 {
+        paper.push(write(&entry(Change::Done {
+            pipeline: "orders".to_owned(),
+            action: "drop dead letters".to_owned(),
+            outcome: format!("{number} of them"),
+        })));
+    }
     for number in 0..5 {
         let (pipeline, host) = ("orders".to_owned(), "h1".to_owned());
         paper.push(write(&entry(Change::Stat {
@@ -494,7 +501,9 @@ fn segments_stats_and_refusals_are_kept_up_to_a_number() {
         .map(|(host, stat)| (host, stat.body.clone()))
         .collect();
     assert_eq!(stats, [("h1", json!({"records": 4}))]);
-    assert_eq!(state.removable().len(), 20);
+    let done: Vec<_> = state.done().map(|done| done.outcome.as_str()).collect();
+    assert_eq!((done.len(), done[0]), (KEPT_DONE, "10 of them"));
+    assert_eq!(state.removable().len(), 30);
     assert!(
         state.pipeline("orders").is_none(),
         "numbers alone are no pipeline"

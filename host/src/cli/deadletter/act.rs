@@ -1,0 +1,197 @@
+//! `wasmill deadletter retry | drop`: what changes dead letters, page by page until all that was chosen is through.
+
+use std::io::IsTerminal as _;
+
+use super::bytes;
+use super::which::Chosen;
+use crate::admin::types::{
+    DropRequest, Dropped, RetryOutcome, RetryReport, RetryRequest, RetryResult,
+};
+use crate::cli::client::{Client, Method, path};
+use crate::cli::connection::Connection;
+use crate::cli::{Failure, Voice, deploy, report, show};
+use crate::error::Error;
+
+/// Letters a request drops.
+const PAGE: u32 = 1000;
+
+/// Run dead letters through a version once more.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wasmill deadletter retry quakes 0:1200\n  wasmill deadletter retry quakes --code row-refused --through quakes@1.2.1\n  wasmill deadletter retry quakes --all --force\n\nRows and removal are one step: whatever is killed, and however often it is retried, each row is there once. What fails\nstill stays, with the new reason (exit code 1)."
+)]
+pub(in crate::cli) struct Retry {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// An uploaded version, with the overlay in force; the release in force by default.
+    #[arg(long, value_name = "NAME@VERSION")]
+    through: Option<String>,
+    /// Also where an upsert without a guard may overwrite what newer records wrote.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Forget dead letters for good.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  wasmill deadletter drop quakes 0:1200 0:1201\n  wasmill deadletter drop quakes --code malformed --until 7d --yes\n\nThe records stay counted as dead, and stay in the topic as long as it keeps them."
+)]
+pub(in crate::cli) struct Drop {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Retry {
+    pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
+        let client = Client::open(&self.connection)?;
+        let pipeline = &self.chosen.pipeline;
+        let what = format!("retry dead letters of pipeline {pipeline:?}");
+        let path = path::of_dead_letters(pipeline, "retry");
+        let mut all = RetryReport::default();
+        for letters in self.chosen.queries("retry")? {
+            let mut request = RetryRequest {
+                letters,
+                plugin: self.through.clone(),
+                force: self.force,
+            };
+            loop {
+                let answer = client.send(Method::Post, &path, &request, &what)?;
+                let page: RetryReport = answer.read()?;
+                all.results.extend(page.results);
+                (all.plugin, all.release) = (page.plugin, page.release);
+                request.letters.cursor = page.next;
+                if request.letters.cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        if voice.json {
+            report::json(&serde_json::json!(all));
+        } else {
+            retried(&all);
+        }
+        let failed =
+            |one: &&RetryResult| matches!(one.outcome, RetryOutcome::Dead | RetryOutcome::Refused);
+        match all.results.iter().filter(failed).count() {
+            0 => Ok(()),
+            left => Err(Failure::Mismatch(format!(
+                "{left} of {} are dead letters still",
+                all.results.len()
+            ))),
+        }
+    }
+}
+
+/// What stayed, one a line, and the sums.
+fn retried(report: &RetryReport) {
+    let stayed =
+        |one: &&RetryResult| !matches!(one.outcome, RetryOutcome::Emitted | RetryOutcome::Filtered);
+    let rows: Vec<[String; 4]> = report
+        .results
+        .iter()
+        .filter(stayed)
+        .map(|one| {
+            [
+                format!("{}:{}", one.partition, one.offset),
+                word(one.outcome).to_owned(),
+                show::or_dash(one.code.clone()),
+                show::or_dash(one.reason.as_deref().map(bytes::plain)),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        report::line(show::table(["at", "now", "code", "reason"], &[], rows));
+    }
+    if report.results.is_empty() {
+        report::line("no dead letters");
+        return;
+    }
+    let count = |outcome| {
+        let results = report.results.iter();
+        results.filter(|one| one.outcome == outcome).count()
+    };
+    report::line(format_args!(
+        "{} retried through {}: {} emitted ({} rows), {} filtered, {} dead still, {} refused, {} gone",
+        report.results.len(),
+        report.plugin,
+        count(RetryOutcome::Emitted),
+        report.results.iter().map(|one| one.rows).sum::<u64>(),
+        count(RetryOutcome::Filtered),
+        count(RetryOutcome::Dead),
+        count(RetryOutcome::Refused),
+        count(RetryOutcome::Gone),
+    ));
+}
+
+fn word(outcome: RetryOutcome) -> &'static str {
+    match outcome {
+        RetryOutcome::Emitted => "emitted",
+        RetryOutcome::Filtered => "filtered",
+        RetryOutcome::Dead => "dead still",
+        RetryOutcome::Gone => "gone",
+        RetryOutcome::Refused => "refused",
+    }
+}
+
+impl Drop {
+    pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
+        let client = Client::open(&self.connection)?;
+        let pipeline = &self.chosen.pipeline;
+        let what = format!("drop dead letters of pipeline {pipeline:?}");
+        let path = path::of_dead_letters(pipeline, "drop");
+        let queries = self.chosen.queries("drop")?;
+        let send = |request: &DropRequest| -> Result<Dropped, Failure> {
+            client.send(Method::Post, &path, request, &what)?.read()
+        };
+        if !self.yes {
+            let mut found = 0;
+            for letters in &queries {
+                let request = DropRequest {
+                    letters: letters.clone(),
+                    dry_run: true,
+                };
+                found += send(&request)?.dropped;
+            }
+            if !std::io::stdin().is_terminal() {
+                let detail =
+                    format!("{found} would go, and nobody can be asked: there is no terminal");
+                let error = Error::config(what.clone(), detail);
+                return Err(Failure::Refused(error.hint("give --yes")));
+            }
+            deploy::confirm(&format!(
+                "drop {found} dead letters of pipeline {pipeline} for good?"
+            ))?;
+        }
+        let mut dropped = 0;
+        for letters in queries {
+            let mut request = DropRequest {
+                letters,
+                dry_run: false,
+            };
+            request.letters.limit = Some(PAGE);
+            loop {
+                let page = send(&request)?;
+                dropped += page.dropped;
+                request.letters.cursor = page.next;
+                if request.letters.cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        if voice.json {
+            report::json(&serde_json::json!({ "dropped": dropped }));
+        } else {
+            report::line(format_args!(
+                "dropped {dropped} dead letters of pipeline {pipeline}"
+            ));
+        }
+        Ok(())
+    }
+}
