@@ -18,8 +18,8 @@ use super::pool::in_time;
 use super::schema;
 use super::settings::Settings;
 
-/// Looks at once: one may wait for a lock, and should not be the only one.
-const SESSIONS: usize = 2;
+/// Looks at once: some may wait for a lock, and should not hold up all.
+const SESSIONS: usize = 4;
 
 /// The tables of one database. Connects when asked; every call may be dropped at any point.
 #[derive(Debug)]
