@@ -388,13 +388,18 @@ impl Actor {
         let ended = tokio::select! {
             // Biased: an end by itself is told as such.
             biased;
-            outcome = &mut run => {
-                return match outcome {
-                    Ok(()) => Ended::Stopped,
-                    Err(error) => Ended::Failed(error),
-                };
+            outcome = &mut run => Err(outcome),
+            ended = follow => Ok(ended),
+        };
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(Ok(())) => return Ended::Stopped,
+            // Read from the log, and not handed over yet: it may be the cure, and nobody tells of it again.
+            Err(Err(error)) if self.is_behind() => {
+                self.pipeline.failed(&error);
+                return Ended::Changed;
             }
-            ended = follow => ended,
+            Err(Err(error)) => return Ended::Failed(error),
         };
         stop.send_replace(true);
         match (run.await, &ended) {
@@ -406,6 +411,11 @@ impl Actor {
             }
             (Err(error), _) => Ended::Failed(error),
         }
+    }
+
+    /// Whether something else is deployed than is in force here.
+    fn is_behind(&self) -> bool {
+        self.deployed.borrow().revision != self.pipeline.seen.lock().revision
     }
 
     fn why(&self) -> Ended {
