@@ -2,7 +2,7 @@
 
 use crate::config::Ceilings;
 use crate::error::{Error, Result};
-use crate::manifest::{Delivery, Limits, Manifest};
+use crate::manifest::{Delivery, Limits, Manifest, Route, Target};
 use crate::pipeline;
 use crate::toml_check::units;
 
@@ -29,8 +29,8 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Result<Vec<Stri
     if !short.is_empty() && short.len() == manifest.routes.len() {
         return Err(Error::plugin(
             format!("check what {plugin} asks for"),
-            "delivery = \"exactly-once\", and all it writes goes to Cassandra, which converges to exactly once: right \
-             after a failure its rows may be ahead of the position",
+            "delivery = \"exactly-once\", and nothing it writes goes to Postgres: right after a failure rows in \
+             Cassandra may be ahead of the position, and messages in Kafka come again",
         )
         .hint(
             "take delivery out of plugin.toml, then each route gives what its sink can; or write to Postgres; then \
@@ -41,12 +41,13 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Result<Vec<Stri
         .iter()
         .map(|route| {
             format!(
-                "it asks for delivery = \"exactly-once\", which Cassandra does not give: a deployment has to bind route \
+                "it asks for delivery = \"exactly-once\", which only Postgres gives: a deployment has to bind route \
                  {route:?} to \"discard\""
             )
         })
         .collect();
-    if manifest.delivery == Some(Delivery::AtLeastOnce) {
+    let topics = |route: &Route| matches!(route.target, Target::Kafka(_));
+    if manifest.delivery == Some(Delivery::AtLeastOnce) && !manifest.routes.iter().any(topics) {
         warnings.push(
             "delivery = \"at-least-once\" changes nothing: every route gives more, and asking for less makes nothing \
              faster"

@@ -221,7 +221,9 @@ fn a_delivery_that_no_sink_of_the_plugin_gives_is_refused() {
     let error = refused(&written(&toml, &describe.to_string()));
     assert_eq!(error.blame(), Blame::Plugin);
     assert!(
-        error.detail().contains("converges to exactly once"),
+        error
+            .detail()
+            .contains("nothing it writes goes to Postgres"),
         "{error}"
     );
     let hint = error.hint_text().unwrap();
