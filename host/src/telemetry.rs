@@ -78,6 +78,11 @@ pub mod metric {
         "wasmill_partition_lag_records",
         "Records between the position and the end of a partition",
     );
+    /// By pipeline, partition and outcome: `emitted`, `filtered`, `dead`.
+    pub const LEDGER: Name = (
+        "wasmill_ledger_records",
+        "What became of every record below the position of a partition this host owns, as stored with it",
+    );
     /// By pipeline.
     pub const MEMORY: Name = (
         "wasmill_plugin_memory_bytes",

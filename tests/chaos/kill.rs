@@ -72,11 +72,14 @@ pub(super) async fn ends_exact(stage: &Stage, input: &[(String, String)], places
     assert_eq!(stage.dead().await, []);
 }
 
-/// In one snapshot: rows appended = positions. The promise for Postgres holds at every instant.
+/// In one snapshot: rows appended = positions = records of the ledger. The promise for Postgres holds at every
+/// instant.
 pub(super) async fn balanced(stage: &Stage) {
     let sql =
         "SELECT (SELECT count(*) FROM flight_log) - (SELECT sum(next) FROM wasmill.position)::int8";
     assert_eq!(stage.number(sql).await, 0, "rows and positions disagree");
+    let sql = "SELECT (sum(abs(records - next)) + sum(abs(emitted - next)) + sum(dead))::int8 FROM wasmill.position";
+    assert_eq!(stage.number(sql).await, 0, "ledger and positions disagree");
 }
 
 #[tokio::test]

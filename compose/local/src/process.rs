@@ -15,7 +15,7 @@
 )]
 
 use std::{
-    io,
+    fs, io,
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
@@ -119,6 +119,9 @@ impl Process {
         };
         for pid in std::iter::once(self.id()).chain(family) {
             send(pid, signal)?;
+            if signal == Signal::Freeze {
+                stands_still(pid)?;
+            }
         }
         Ok(())
     }
@@ -329,6 +332,30 @@ fn serve(jobs: &Receiver<Job>) {
     }
 }
 
+/// Waits until every thread of a frozen process has stopped: on a busy machine that is some milliseconds after the
+/// signal was sent, and a thread that still runs may answer a request.
+fn stands_still(pid: u32) -> io::Result<()> {
+    let runs = |thread: &fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // behind the name, which may hold anything
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        !stat.is_empty() && !state.starts_with(['T', 't', 'Z', 'X'])
+    };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        // one that ended meanwhile stands still too
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            return Ok(());
+        };
+        if !threads.flatten().any(|thread| runs(&thread)) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let detail = format!("process {pid} runs 5 s after it was frozen");
+    Err(io::Error::new(io::ErrorKind::TimedOut, detail))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -380,6 +407,10 @@ mod tests {
     fn a_frozen_child_can_be_ended_politely() {
         let mut child = Process::spawn(shell("exec sleep 60"), Signal::Kill).unwrap();
         child.signal(Signal::Freeze, Whole::Family).unwrap();
+        // where there is a /proc
+        if let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", child.id())) {
+            assert!(stat.contains(") T "), "{stat}");
+        }
         let started = Instant::now();
         child
             .end(&[(Signal::Terminate, Duration::from_secs(30))])

@@ -133,6 +133,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     let mut letters = Vec::new();
     let mut states = Vec::new();
     let mut lags = Vec::new();
+    let mut ledgers = Vec::new();
     let mut latencies = Vec::new();
     for status in pipelines {
         errors.extend(
@@ -157,6 +158,19 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
             let labels = with(status, "partition", &one.partition.to_string());
             Some((labels, float(one.lag?)))
         }));
+        for one in &status.partitions {
+            let Some(ledger) = one.ledger else { continue };
+            let outcomes = [
+                ("emitted", ledger.emitted),
+                ("filtered", ledger.filtered),
+                ("dead", ledger.dead),
+            ];
+            for (outcome, records) in outcomes {
+                let mut labels = with(status, "partition", &one.partition.to_string());
+                labels.push(("outcome", outcome.to_owned()));
+                ledgers.push((labels, float(records)));
+            }
+        }
         if let Some(latency) = &status.latency {
             latencies.push((with(status, "quantile", "0.5"), latency.p50_ms / 1000.0));
             latencies.push((with(status, "quantile", "0.99"), latency.p99_ms / 1000.0));
@@ -166,6 +180,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     count(registry, metric::DEAD_LETTERS, &letters);
     level(registry, metric::STATE, &states);
     level(registry, metric::PARTITION_LAG, &lags);
+    level(registry, metric::LEDGER, &ledgers);
     level(registry, metric::LATENCY, &latencies);
 }
 

@@ -19,8 +19,8 @@ pub use letters::{
 };
 pub use status::{
     CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, HostPipeline, HostStatus,
-    Lag, LastError, Latency, PartitionStatus, PipelineState, PipelineStatus, Rates, Readiness,
-    RowDifference, ShadowReport, Totals,
+    Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState, PipelineStatus, Rates,
+    Readiness, RowDifference, ShadowReport, Totals,
 };
 
 /// An answer of RFC 9457 (`application/problem+json`): every error of the API has this shape.

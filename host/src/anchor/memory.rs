@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 
-use super::{Ahead, Anchor, Claim, CommitError, Cut, Epoch, Flight, Pin, Stored};
+use super::{Ahead, Anchor, Claim, CommitError, Cut, Epoch, Flight, Ledger, Pin, Stored};
 use crate::error::Error;
 
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ struct Position {
     next: i64,
     reserved: i64,
     hlc: i64,
+    ledger: Ledger,
     cuts: Vec<Cut>,
     topic_id: Option<String>,
 }
@@ -52,6 +53,7 @@ impl MemoryAnchor {
             next: position.next,
             reserved: position.reserved,
             hlc: position.hlc,
+            ledger: position.ledger,
             cuts: position.cuts.clone(),
             topic_id: position.topic_id.clone(),
         }
@@ -116,6 +118,7 @@ impl Anchor for MemoryAnchor {
                 next: seed.next,
                 reserved: seed.next,
                 hlc: 0,
+                ledger: Ledger::default(),
                 cuts: seed.cuts.clone(),
                 topic_id: seed.topic_id.clone(),
             });
@@ -141,6 +144,7 @@ impl Anchor for MemoryAnchor {
                     next: position.next,
                     reserved: position.reserved,
                     hlc: position.hlc,
+                    ledger: position.ledger,
                     cuts: position.cuts.clone(),
                     topic_id: position.topic_id.clone(),
                 })
@@ -161,6 +165,7 @@ impl Anchor for MemoryAnchor {
                 position.next = flight.to;
                 position.reserved = position.reserved.max(flight.reserved);
                 position.hlc = flight.hlc;
+                position.ledger = flight.ledger;
             })
         }
         .boxed_local()

@@ -5,11 +5,13 @@
 //! the only way to move a position; [`DeadLetters`] is for what was set aside. Adapters live in `postgres` and `cassandra`; [`MemoryAnchor`] holds nothing past the process.
 
 pub mod cuts;
+mod ledger;
 mod letters;
 mod memory;
 #[cfg(test)]
 mod model_tests;
 
+pub use ledger::Ledger;
 pub use letters::{
     Coordinates, DeadLetters, Letter, LetterFilter, LetterPage, Part, Retry as LetterRetry,
 };
@@ -100,6 +102,8 @@ pub struct Claim {
     pub reserved: i64,
     /// Last write time given to a record below `next`, microseconds; see [`crate::sink::AheadRows::stamps`].
     pub hlc: i64,
+    /// What became of every record below `next`.
+    pub ledger: Ledger,
     /// Which release processes from where; empty before the first pin.
     pub cuts: Vec<Cut>,
     /// Identity of the topic the position belongs to, where the broker tells one.
@@ -141,6 +145,8 @@ pub struct Flight<'a> {
     pub reserved: i64,
     /// Last write time given to a record below `to`.
     pub hlc: i64,
+    /// What became of every record below `to`.
+    pub ledger: Ledger,
     /// Where dead letters find their bytes.
     pub batch: &'a Batch,
     /// Write time of each record of `batch` by its index, as [`crate::sink::AheadRows::stamps`]: the write

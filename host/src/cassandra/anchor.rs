@@ -157,6 +157,7 @@ impl CassandraAnchor {
                 next: position.mark.next,
                 reserved: position.mark.reserved,
                 hlc: position.mark.hlc,
+                ledger: position.mark.ledger,
                 cuts: position.cuts,
                 topic_id: position.topic_id,
             })
@@ -206,6 +207,7 @@ impl CassandraAnchor {
                 next: flight.to,
                 reserved: flight.reserved,
                 hlc: flight.hlc,
+                ledger: flight.ledger,
             });
             lane.due(Instant::now()).then(|| lane.head())
         })?;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::anchor::{Claim, Cut, Epoch, Pin};
+use crate::anchor::{Claim, Cut, Epoch, Ledger, Pin};
 
 /// Shortest time between two positions stored for a lane: each costs an LWT (3 ms on one node, and a bounded
 /// number a second for all lanes together).
@@ -17,6 +17,7 @@ pub(super) struct Mark {
     pub(super) next: i64,
     pub(super) reserved: i64,
     pub(super) hlc: i64,
+    pub(super) ledger: Ledger,
 }
 
 /// Whether the lane may go on under its claim.
@@ -52,6 +53,7 @@ impl Lane {
                 next: claim.next,
                 reserved: claim.reserved,
                 hlc: claim.hlc,
+                ledger: claim.ledger,
             },
             cuts: claim.cuts.clone(),
             pending: None,
@@ -129,6 +131,7 @@ mod tests {
             next: 10,
             reserved: 20,
             hlc: 5,
+            ledger: Ledger::default(),
             cuts: Vec::new(),
             topic_id: None,
         })
@@ -139,6 +142,7 @@ mod tests {
             next,
             reserved,
             hlc: next,
+            ledger: Ledger::default(),
         }
     }
 
@@ -176,7 +180,8 @@ mod tests {
             Mark {
                 reserved: 10,
                 hlc: 5,
-                next: 10
+                next: 10,
+                ledger: Ledger::default()
             }
         );
         lane.advance(mark(11, 5));

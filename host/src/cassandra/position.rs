@@ -18,7 +18,7 @@ use super::lane::Mark;
 use super::retry;
 use super::session::CassandraSession;
 use super::{catalog, failure};
-use crate::anchor::{Cut, Epoch, Pin, Stored, cuts};
+use crate::anchor::{Cut, Epoch, Ledger, Pin, Stored, cuts};
 use crate::error::{Error, Result};
 
 /// Name of the table of positions in the session's keyspace.
@@ -61,7 +61,7 @@ pub(super) async fn create_tables(session: &CassandraSession) -> Result<()> {
     let position = format!(
         "CREATE TABLE IF NOT EXISTS {keyspace}.{POSITION_TABLE} (pipeline text, topic text, \
          \"partition\" int, epoch_number bigint, epoch_id uuid, next bigint, reserved bigint, hlc bigint, \
-         cuts text, plugin text, topic_id text, PRIMARY KEY ((pipeline, topic, \"partition\"))) \
+         cuts text, plugin text, topic_id text, records bigint, emitted bigint, filtered bigint, dead bigint, PRIMARY KEY ((pipeline, topic, \"partition\"))) \
          WITH comment = 'wasmill: positions, changed by LWT only'"
     );
     let partition = format!(
@@ -70,8 +70,11 @@ pub(super) async fn create_tables(session: &CassandraSession) -> Result<()> {
          WITH comment = 'wasmill: the partitions that have a position'"
     );
     catalog::create_table(session, POSITION_TABLE, &position).await?;
-    // tables that version 0.1 made have no cuts
+    // tables that version 0.1 made have no cuts and no ledger
     catalog::add_column(session, POSITION_TABLE, "cuts", "text").await?;
+    for column in ["records", "emitted", "filtered", "dead"] {
+        catalog::add_column(session, POSITION_TABLE, column, "bigint").await?;
+    }
     catalog::create_table(session, PARTITION_TABLE, &partition).await
 }
 
@@ -91,7 +94,8 @@ impl Positions {
         Ok(Self {
             read: prepare(
                 format!(
-                    "SELECT epoch_number, epoch_id, next, reserved, hlc, cuts, topic_id FROM {position} {of}"
+                    "SELECT epoch_number, epoch_id, next, reserved, hlc, cuts, topic_id, records, \
+                     emitted, filtered, dead FROM {position} {of}"
                 ),
                 Consistency::Serial,
             )
@@ -113,7 +117,8 @@ impl Positions {
             .await?,
             advance: prepare(
                 format!(
-                    "UPDATE {position} SET next = ?, reserved = ?, hlc = ? {of} {mine} AND next = ?"
+                    "UPDATE {position} SET next = ?, reserved = ?, hlc = ?, records = ?, emitted = ?, \
+                     filtered = ?, dead = ? {of} {mine} AND next = ?"
                 ),
                 LEARN,
             )
@@ -162,7 +167,10 @@ impl Positions {
         let Some(row) = row.map_err(|error| bug(&error))? else {
             return Ok(None);
         };
-        let (number, id, next, reserved, hlc, cuts, topic_id) = row;
+        let (number, id, next, reserved, hlc, cuts, topic_id, records, emitted, filtered, dead) =
+            row;
+        let counts = [records, emitted, filtered, dead].map(Option::unwrap_or_default);
+        let ledger = Ledger::stored(partition, counts)?;
         let cuts = match cuts {
             None => Vec::new(),
             Some(text) => cuts::decode(&text).map_err(|detail| {
@@ -178,6 +186,7 @@ impl Positions {
                 next,
                 reserved,
                 hlc,
+                ledger,
             },
             cuts,
             topic_id,
@@ -290,10 +299,15 @@ impl Positions {
         to: Mark,
     ) -> Result<bool> {
         let what = self.what("advance", partition);
+        let [records, emitted, filtered, dead] = to.ledger.counts();
         let values = (
             to.next,
             to.reserved,
             to.hlc,
+            records,
+            emitted,
+            filtered,
+            dead,
             &self.pipeline,
             &self.topic,
             partition,
@@ -332,7 +346,7 @@ impl Positions {
     }
 }
 
-/// A row of positions: epoch number and id, next, reserved, hlc, cuts, topic id.
+/// A row of positions: epoch number and id, next, reserved, hlc, cuts, topic id, the ledger's four counts.
 type StoredRow = (
     i64,
     uuid::Uuid,
@@ -341,6 +355,10 @@ type StoredRow = (
     i64,
     Option<String>,
     Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
 );
 
 /// Cuts as they are stored; none as null.

@@ -128,7 +128,15 @@ impl Committer {
         before: i64,
     ) -> Result<Verdict, LaneEnd> {
         let positions = self.owned.next..processed.batch.positions(range).end;
-        let mut totals = self.builder.build(processed, range);
+        let mut totals = self
+            .builder
+            .build(processed, range)
+            .map_err(LaneEnd::Stopped)?;
+        let ledger = self
+            .owned
+            .ledger
+            .settle(totals.received, totals.emitted, totals.dead)
+            .map_err(LaneEnd::Stopped)?;
         if range.start == 0 {
             totals.busy_micros = u64::try_from(processed.busy.as_micros()).unwrap_or(u64::MAX);
         }
@@ -158,6 +166,7 @@ impl Committer {
             to: positions.end,
             reserved,
             hlc,
+            ledger,
             batch: &processed.batch,
             stamps: &self.builder.stamps,
             rows: &here,
@@ -169,9 +178,10 @@ impl Committer {
             Ok(()) => {
                 self.owned.next = positions.end;
                 self.owned.hlc = hlc;
+                self.owned.ledger = ledger;
                 self.owned.granted = reserved;
-                self.counters
-                    .add(&totals, positions.end, processed.begun.elapsed());
+                let took = processed.begun.elapsed();
+                self.counters.add(&totals, positions.end, ledger, took);
                 self.advise(positions.end);
                 return Ok(Verdict::Committed);
             }
@@ -196,8 +206,8 @@ impl Committer {
                 tracing::warn!(partition = self.owned.claim.partition, error = %error, "outcome of a commit unknown, claiming anew");
                 self.owned.claim_anew().await?;
                 if self.owned.next == positions.end {
-                    self.counters
-                        .add(&totals, positions.end, processed.begun.elapsed());
+                    let took = processed.begun.elapsed();
+                    self.counters.add(&totals, positions.end, ledger, took);
                     return Ok(Verdict::Committed);
                 }
                 if self.owned.next == positions.start {

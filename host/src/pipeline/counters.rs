@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::anchor::Ledger;
 use crate::error::Error;
 use crate::route::code;
 
@@ -176,6 +177,8 @@ pub struct LaneTotals {
     pub running: bool,
     /// Committed position; `None` before the first lane of this process.
     pub position: Option<i64>,
+    /// What became of every record of the partition below the position.
+    pub ledger: Ledger,
     /// The numbers since the process started.
     pub totals: Totals,
     /// Why the lane stopped, where it did.
@@ -189,6 +192,7 @@ struct Counted {
     // A lane that was dropped may still be there when the next one begins.
     running: u32,
     position: Option<i64>,
+    ledger: Ledger,
     totals: Totals,
     failure: Option<Error>,
     shadow: Option<super::shadow::Differences>,
@@ -202,12 +206,13 @@ pub(super) struct LaneCounters {
 }
 
 impl LaneCounters {
-    /// Adds a committed flight that ends at `position`, `took` after its processing began.
-    pub(super) fn add(&self, flight: &Totals, position: i64, took: Duration) {
+    /// Adds a committed flight that ends at `position` with `ledger`, `took` after its processing began.
+    pub(super) fn add(&self, flight: &Totals, position: i64, ledger: Ledger, took: Duration) {
         let mut counted = self.counted.lock();
         counted.totals.add(flight);
         counted.totals.latency.count(took);
         counted.position = Some(position);
+        counted.ledger = ledger;
     }
 
     /// Counts one attempt that has to be repeated.
@@ -217,11 +222,12 @@ impl LaneCounters {
 
     /// A lane goes on here, at a committed position, until what is returned is dropped: also with a lane that is
     /// cut short.
-    pub(super) fn runs_at(self: Arc<Self>, position: i64) -> Running {
+    pub(super) fn runs_at(self: Arc<Self>, position: i64, ledger: Ledger) -> Running {
         {
             let mut counted = self.counted.lock();
             counted.running += 1;
             counted.position = Some(position);
+            counted.ledger = ledger;
             counted.failure = None;
         }
         Running(self)
@@ -319,6 +325,7 @@ impl Counters {
                     release: Arc::clone(release),
                     running: counted.running > 0,
                     position: counted.position,
+                    ledger: counted.ledger,
                     totals: counted.totals.clone(),
                     failure: counted.failure.clone(),
                     shadow: counted.shadow.clone(),
@@ -347,8 +354,10 @@ mod tests {
         };
         for release in 0..10 {
             let id: Arc<str> = format!("r{release}").into();
-            counters.lane(0, &id).add(&flight, release, Duration::ZERO);
-            counters.lane(0, &id).add(&flight, release, Duration::ZERO);
+            for _ in 0..2 {
+                let lane = counters.lane(0, &id);
+                lane.add(&flight, release, Ledger::default(), Duration::ZERO);
+            }
         }
         let totals = counters.totals();
         assert_eq!((totals.received, totals.dead), (60, 20));

@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::counters::Totals;
 use super::plan::{Binding, Plan};
 use super::process::Processed;
+use crate::error::Error;
 use crate::record::{Batch, RowBatch};
 use crate::route::{DeadClass, DeadLetter, code};
 use crate::sink::Merger;
@@ -97,7 +98,14 @@ impl FlightBuilder {
     }
 
     /// Prepares the records `range` of a processed batch; returns what they count for.
-    pub(super) fn build(&mut self, processed: &Processed, range: &Range<usize>) -> Totals {
+    ///
+    /// # Errors
+    /// `Bug` when a record counts twice: nothing may be committed of it.
+    pub(super) fn build(
+        &mut self,
+        processed: &Processed,
+        range: &Range<usize>,
+    ) -> Result<Totals, Error> {
         self.dead.clear();
         let in_range = |dead: &&DeadLetter| range.contains(&(dead.source as usize));
         self.dead
@@ -105,7 +113,7 @@ impl FlightBuilder {
         let mut totals = Totals {
             received: range.len() as u64,
             dead: self.dead.len() as u64,
-            emitted: emitted(&processed.rows, range),
+            emitted: emitted(&processed.rows, &self.dead, range)?,
             rows: Vec::with_capacity(self.shapes.len()),
             flights: 1,
             ..Totals::default()
@@ -116,7 +124,8 @@ impl FlightBuilder {
                 .entry(dead.code.to_string())
                 .or_default() += 1;
         }
-        totals.filtered = totals.received - totals.dead - totals.emitted;
+        let settled = totals.dead + totals.emitted;
+        totals.filtered = totals.received.saturating_sub(settled);
         for ((shape, rows), into) in self
             .shapes
             .iter_mut()
@@ -134,12 +143,27 @@ impl FlightBuilder {
                 None => range.for_each(|row| into.push(rows.row(row))),
             }
         }
-        totals
+        Ok(totals)
     }
 }
 
 /// Records of `range` with at least one row on any route: a walk over the ascending sources of all routes.
-fn emitted(rows: &[RowBatch], range: &Range<usize>) -> u64 {
+///
+/// # Errors
+/// `Bug` when one of them is set aside too, or one is set aside twice.
+fn emitted(rows: &[RowBatch], dead: &[DeadLetter], range: &Range<usize>) -> Result<u64, Error> {
+    let twice = |source: u32| {
+        Err(Error::bug(
+            "balance the ledger",
+            format!("record {source} of a batch counts twice"),
+        ))
+    };
+    if let Some(pair) = dead
+        .windows(2)
+        .find(|pair| pair[0].source >= pair[1].source)
+    {
+        return twice(pair[1].source);
+    }
     let mut cursors: Vec<Range<usize>> = rows.iter().map(|rows| rows.rows_of(range)).collect();
     let mut count = 0;
     loop {
@@ -149,7 +173,15 @@ fn emitted(rows: &[RowBatch], range: &Range<usize>) -> u64 {
             .filter(|(cursor, _)| cursor.start < cursor.end)
             .map(|(cursor, rows)| rows.source(cursor.start))
             .min();
-        let Some(source) = next else { return count };
+        let Some(source) = next else {
+            return Ok(count);
+        };
+        if dead
+            .binary_search_by_key(&source, |dead| dead.source)
+            .is_ok()
+        {
+            return twice(source);
+        }
         count += 1;
         for (cursor, rows) in cursors.iter_mut().zip(rows) {
             while cursor.start < cursor.end && rows.source(cursor.start) == source {
@@ -211,6 +243,7 @@ pub(super) fn set_aside_ahead(processed: &mut Processed, reserved: i64, now: i64
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
     use crate::record::{Op, Record, RowRef};
 
@@ -229,8 +262,22 @@ mod tests {
     #[test]
     fn a_record_with_rows_on_several_routes_counts_once() {
         let routes = [rows(&[0, 0, 3]), rows(&[0, 2, 3, 9])];
-        assert_eq!(emitted(&routes, &(0..10)), 4);
-        assert_eq!(emitted(&routes, &(1..3)), 1);
+        assert_eq!(emitted(&routes, &[], &(0..10)).unwrap(), 4);
+        assert_eq!(emitted(&routes, &[], &(1..3)).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_record_that_counts_twice_stops_the_lane() {
+        let dead = |source| DeadLetter {
+            source,
+            class: DeadClass::Data,
+            code: "c".into(),
+            reason: String::new(),
+        };
+        let routes = [rows(&[0, 3])];
+        assert_eq!(emitted(&routes, &[dead(1), dead(2)], &(0..4)).unwrap(), 2);
+        assert!(emitted(&routes, &[dead(3)], &(0..4)).is_err());
+        assert!(emitted(&routes, &[dead(1), dead(1)], &(0..4)).is_err());
     }
 
     #[test]

@@ -160,7 +160,8 @@ impl Lane {
     /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: the anchor drops
     /// the connection of a commit that was cut short.
     pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneOutcome {
-        let running = Arc::clone(&self.counters).runs_at(self.committer.owned.next);
+        let owned = &self.committer.owned;
+        let running = Arc::clone(&self.counters).runs_at(owned.next, owned.ledger);
         let worked = self.work(outlet).await;
         drop(running);
         match worked {

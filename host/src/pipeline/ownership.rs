@@ -10,7 +10,7 @@ use std::rc::Rc;
 use tokio::sync::watch;
 
 use super::lane::{Connections, LaneEnd, Mode};
-use crate::anchor::{Claim, CommitError, Cut, Order, Pin, cuts};
+use crate::anchor::{Claim, CommitError, Cut, Ledger, Order, Pin, cuts};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error};
 
@@ -30,6 +30,8 @@ pub(super) struct Ownership {
     pub(super) next: i64,
     /// Write time of the last committed record.
     pub(super) hlc: i64,
+    /// What became of every record below `next`.
+    pub(super) ledger: Ledger,
     /// Offsets below it may be sent ahead.
     pub(super) granted: i64,
     /// Offsets below it may have been sent ahead by this owner.
@@ -50,6 +52,7 @@ impl Ownership {
             mode,
             next: claim.next,
             hlc: claim.hlc,
+            ledger: claim.ledger,
             granted: claim.reserved,
             found: claim.reserved,
             sent: Cell::new(claim.next),
@@ -221,6 +224,7 @@ impl Ownership {
                     }
                     self.next = claim.next;
                     self.hlc = claim.hlc;
+                    self.ledger = claim.ledger;
                     self.granted = claim.reserved;
                     self.claim = claim;
                     return Ok(());

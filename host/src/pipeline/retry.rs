@@ -95,7 +95,7 @@ pub async fn retry(
         return still_dead(sinks.letters, letter, dead.clone()).await;
     }
     let mut builder = FlightBuilder::new(plan);
-    let totals = builder.build(&processed, &(0..processed.batch.len()));
+    let totals = builder.build(&processed, &(0..processed.batch.len()))?;
     let written = plan.routes.iter().zip(&builder.rows);
     let mut exposed = written.filter(|(route, rows)| is_exposed(route) && !rows.is_empty());
     if let (Some((route, _)), Overwrite::Refuse) = (exposed.next(), overwrite) {

@@ -179,6 +179,7 @@ impl PostgresAnchor {
         flight: &Flight<'_>,
         number: &'a str,
     ) -> Request<'a> {
+        let [records, emitted, filtered, dead] = flight.ledger.counts();
         Request {
             what: "advance the position in postgres",
             statement: &connection.advance,
@@ -194,6 +195,10 @@ impl PostgresAnchor {
                 Param::Int8(flight.reserved),
                 Param::Int8(flight.hlc),
                 Param::Text(&self.settings.digest),
+                Param::Int8(records),
+                Param::Int8(emitted),
+                Param::Int8(filtered),
+                Param::Int8(dead),
             ],
         }
     }

@@ -25,7 +25,7 @@ const OLDEST_SERVER: i32 = 120_000;
 
 /// Moves the position, or raises.
 const ADVANCE: &str = "SELECT wasmill.advance($1::text, $2::text, $3::text, $4::int4, $5::int8, $6::uuid, $7::int8, $8::int8, \
-     $9::int8, $10::int8, $11::text)";
+     $9::int8, $10::int8, $11::text, $12::int8, $13::int8, $14::int8, $15::int8)";
 
 /// Stores a grant and a list of cuts as they are given, whatever was there.
 const PIN: &str = "UPDATE wasmill.position SET reserved = $7::int8, cuts = $8::text::jsonb, updated_at = pg_catalog.now() \

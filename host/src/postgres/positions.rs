@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::anchor::{Claim, CommitError, Cut, Epoch, Pin, Stored, cuts};
+use crate::anchor::{Claim, CommitError, Cut, Epoch, Ledger, Pin, Stored, cuts};
 use crate::error::{Error, Result};
 
 use super::anchor::{PostgresAnchor, not_begun};
@@ -27,7 +27,8 @@ const CLAIM: &str = "WITH mine AS MATERIALIZED (SELECT partition FROM wasmill.po
        ORDER BY partition FOR UPDATE) \
      UPDATE wasmill.position AS held SET epoch = held.epoch + 1, claim_id = $4::uuid, updated_at = pg_catalog.now() \
      FROM mine WHERE held.pipeline = $1::text AND held.topic = $2::text AND held.partition = mine.partition \
-     RETURNING held.partition, held.epoch, held.next, held.reserved, held.hlc, held.topic_id, held.cuts::text";
+     RETURNING held.partition, held.epoch, held.next, held.reserved, held.hlc, held.topic_id, held.cuts::text, \
+     held.records, held.emitted, held.filtered, held.dead";
 
 const STORED: &str = "SELECT partition, next, topic_id, cuts::text FROM wasmill.position \
      WHERE pipeline = $1::text AND topic = $2::text ORDER BY partition";
@@ -147,6 +148,10 @@ impl PostgresAnchor {
                 next: row.get(2),
                 reserved: row.get(3),
                 hlc: row.get(4),
+                ledger: Ledger::stored(
+                    partition,
+                    [row.get(7), row.get(8), row.get(9), row.get(10)],
+                )?,
                 cuts: self.cuts(partition, row.get(6))?,
                 topic_id: row.get(5),
             })

@@ -9,10 +9,13 @@ use crate::error::{Error, Result};
 use super::failure;
 
 /// Version this host writes.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Key of the advisory lock under which hosts create tables: "wasmill" in ASCII.
 pub(super) const LOCK: i64 = 0x77_6173_6d69_6c6c;
+
+/// What leads from each version to the next, from nothing on.
+const STEPS: [&str; 2] = [CREATE, LEDGER];
 
 /// `position`: one row a partition, small pages so that updates stay on theirs (HOT). `cuts` is an array of
 /// `{"at": offset, "release": "…"}` in listing order, changed by pins only; `plugin` is the digest last used.
@@ -85,24 +88,52 @@ $advance$;
 INSERT INTO wasmill.schema_version (version) VALUES (1);
 "#;
 
-/// Columns that came later: `retried`, records whose dead letters became rows after all; `stamp`, the write time of a
-/// dead letter's record at sinks written ahead; `begun`, the release that began to send it there by a retry. Hosts that
-/// do not know them write beside them, so the version stays.
-const ADD: &str = "ALTER TABLE wasmill.position ADD COLUMN IF NOT EXISTS retried int8 NOT NULL DEFAULT 0; \
-     ALTER TABLE wasmill.dead_letter ADD COLUMN IF NOT EXISTS stamp int8, ADD COLUMN IF NOT EXISTS begun text";
-
-/// Whether they are there.
-const ADDED: &str = "SELECT count(*) = 3 FROM pg_catalog.pg_attribute a \
-     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE n.nspname = 'wasmill' AND NOT a.attisdropped \
-     AND (c.relname, a.attname) IN (('position', 'retried'), ('dead_letter', 'stamp'), ('dead_letter', 'begun'))";
+/// The ledger: what became of the records below `next`, moved with it. Positions of before begin theirs where they
+/// stand. `retried` counts dead letters that were processed again since, by whoever did it. Of a dead letter: `stamp` is
+/// its record's write time at sinks written ahead, `begun` the release that began to send it there by a retry.
+const LEDGER: &str = r#"
+ALTER TABLE wasmill.position
+  ADD COLUMN records int8 NOT NULL DEFAULT 0,
+  ADD COLUMN emitted int8 NOT NULL DEFAULT 0,
+  ADD COLUMN filtered int8 NOT NULL DEFAULT 0,
+  ADD COLUMN dead int8 NOT NULL DEFAULT 0,
+  ADD COLUMN retried int8 NOT NULL DEFAULT 0,
+  ADD CONSTRAINT position_balances CHECK (records = emitted + filtered + dead AND retried BETWEEN 0 AND dead);
+ALTER TABLE wasmill.dead_letter ADD COLUMN stamp int8, ADD COLUMN begun text;
+CREATE FUNCTION wasmill.advance(
+  a_flight text, a_pipeline text, a_topic text, a_partition int4, a_epoch int8, a_claim uuid,
+  a_from int8, a_to int8, a_reserved int8, a_hlc int8, a_plugin text,
+  a_records int8, a_emitted int8, a_filtered int8, a_dead int8
+) RETURNS void LANGUAGE plpgsql AS $advance$
+DECLARE
+  stored record;
+BEGIN
+  IF pg_catalog.current_setting('wasmill.flight', true) IS DISTINCT FROM a_flight THEN
+    RAISE EXCEPTION 'flight % is not the open transaction', a_flight USING ERRCODE = 'WM002';
+  END IF;
+  UPDATE wasmill.position
+     SET next = a_to, reserved = greatest(reserved, a_reserved), hlc = a_hlc, plugin = a_plugin,
+         records = a_records, emitted = a_emitted, filtered = a_filtered, dead = a_dead,
+         updated_at = pg_catalog.now()
+   WHERE pipeline = a_pipeline AND topic = a_topic AND partition = a_partition
+     AND next = a_from AND epoch = a_epoch AND claim_id = a_claim;
+  IF NOT FOUND THEN
+    SELECT next, epoch INTO stored FROM wasmill.position
+     WHERE pipeline = a_pipeline AND topic = a_topic AND partition = a_partition;
+    RAISE EXCEPTION 'partition % of % stands at % under epoch %, the flight comes from % under epoch %',
+      a_partition, a_topic, stored.next, stored.epoch, a_from, a_epoch USING ERRCODE = 'WM001';
+  END IF;
+END
+$advance$;
+INSERT INTO wasmill.schema_version (version) VALUES (2);
+"#;
 
 /// Makes sure the schema is there in this version.
 ///
 /// # Errors
 /// `Config` when a newer host made it, or the user may not create it; `Outside` when the server is away.
 pub(super) async fn ensure(client: &Client) -> Result<()> {
-    if version(client).await? == Some(VERSION) && is_complete(client).await? {
+    if version(client).await? == Some(VERSION) {
         return Ok(());
     }
     let failed = |error: tokio_postgres::Error| create_failed(&error);
@@ -112,7 +143,8 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
         ))
         .await
         .map_err(failed)?;
-    if version(client).await?.is_none() {
+    let found = version(client).await?;
+    if found.is_none() {
         let schema: bool = client
             .query_one(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'wasmill')",
@@ -127,11 +159,17 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
                 .await
                 .map_err(failed)?;
         }
-        client.batch_execute(CREATE).await.map_err(failed)?;
-        tracing::info!(version = VERSION, "created schema wasmill in postgres");
     }
-    if !is_complete(client).await? {
-        client.batch_execute(ADD).await.map_err(add_failed)?;
+    let done = usize::try_from(found.unwrap_or(0)).unwrap_or(0);
+    for step in STEPS.iter().skip(done) {
+        client.batch_execute(step).await.map_err(failed)?;
+    }
+    if done < STEPS.len() {
+        tracing::info!(
+            from = done,
+            to = VERSION,
+            "schema wasmill in postgres made or upgraded"
+        );
     }
     client
         .batch_execute("SET LOCAL synchronous_commit = on; COMMIT")
@@ -144,14 +182,6 @@ pub(super) async fn ensure(client: &Client) -> Result<()> {
 const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = 'wasmill' AND c.relname = 'schema_version')";
-
-/// Whether the tables have every column.
-async fn is_complete(client: &Client) -> Result<bool> {
-    let row = client.query_one(ADDED, &[]).await.map_err(|error| {
-        failure::error("look at the tables of schema wasmill in postgres", &error)
-    })?;
-    Ok(row.get(0))
-}
 
 /// The stored version, `None` where there is no schema yet.
 async fn version(client: &Client) -> Result<Option<i32>> {
@@ -182,18 +212,6 @@ async fn version(client: &Client) -> Result<Option<i32>> {
 /// What a user needs who is not the owner.
 const GRANTS: &str = "as its owner: GRANT USAGE ON SCHEMA wasmill TO …; GRANT SELECT, INSERT, UPDATE, DELETE ON \
                       ALL TABLES IN SCHEMA wasmill TO …";
-
-fn add_failed(error: tokio_postgres::Error) -> Error {
-    let denied = failure::sqlstate(&error) == Some("42501");
-    let error = failure::error(
-        "add columns to the tables of schema wasmill in postgres",
-        &error,
-    );
-    if denied {
-        return error.hint(format!("let the owner of the tables run: {ADD};"));
-    }
-    error
-}
 
 fn create_failed(error: &tokio_postgres::Error) -> Error {
     let denied = failure::sqlstate(error) == Some("42501");

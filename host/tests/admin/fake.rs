@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use wasmill::admin::types::{
     AuditEntry, Change, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterCount,
     DeadLetterPage, DeadLetterQuery, DeadRecord, DeployRequest, Deployed, DropRequest, Dropped,
-    ErrorCount, History, HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus,
-    PipelineState, PipelineStatus, Plan, Rates, Readiness, RetryOutcome, RetryReport, RetryRequest,
-    RetryResult, Revision, RouteGuarantee, Segment, Totals, UploadReport, Uploaded, VersionInfo,
+    ErrorCount, History, HostPipeline, HostStatus, Lag, LastError, Latency, Ledger,
+    PartitionStatus, PipelineState, PipelineStatus, Plan, Rates, Readiness, RetryOutcome,
+    RetryReport, RetryRequest, RetryResult, Revision, RouteGuarantee, Segment, Totals,
+    UploadReport, Uploaded, VersionInfo,
 };
 use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use wasmill::error::Error;
@@ -235,6 +236,12 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
             host: Some("fake".to_owned()),
             position: Some(42),
             lag: Some(7),
+            ledger: Some(Ledger {
+                records: 42,
+                emitted: 40,
+                filtered: 1,
+                dead: 1,
+            }),
             release: Some(last.release.clone()),
         }],
     })

@@ -76,12 +76,15 @@ pub(crate) async fn commit(
             reason: format!("record {offset} is no JSON"),
         })
         .collect();
+    let (all, set_aside) = (batch.len() as u64, dead.len() as u64);
+    let settled = claim.ledger.settle(all, all - set_aside, set_aside);
     let flight = Flight {
         claim,
         from: range.start,
         to: range.end,
         reserved: range.end + 10,
         hlc: stamps.last().copied().unwrap_or(claim.hlc),
+        ledger: settled.unwrap(),
         batch: &batch,
         stamps: &stamps,
         rows: &[],
@@ -227,6 +230,9 @@ pub(crate) fn grants_are_stored_before_they_are_used(world: &World) {
         assert_eq!(seen.get().1, 15);
         commit(&anchor, &claim, 9..40, &[], look()).await.unwrap();
         assert_eq!(seen.get(), (9, 50), "what was held back went with the grant");
+        anchor.settle(&claim).await.unwrap();
+        let next = anchor.claim(&[0]).await.unwrap().remove(0);
+        assert_eq!((next.next, next.ledger.counts()), (40, [31, 31, 0, 0]));
     });
 }
 

@@ -23,11 +23,8 @@ pub(crate) fn a_change_without_an_answer(world: &mut World) {
         server.pause().unwrap();
         // the lane is dropped while its position is on the wire
         let waited = commit(&anchor, &claim, 0..5, &[], nothing());
-        assert!(
-            tokio::time::timeout(Duration::from_millis(300), waited)
-                .await
-                .is_err()
-        );
+        let answered = tokio::time::timeout(Duration::from_millis(300), waited).await;
+        assert!(answered.is_err(), "{answered:?}");
         server.resume().unwrap();
         let unknown = commit(&anchor, &claim, 0..5, &[], nothing())
             .await

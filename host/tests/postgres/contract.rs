@@ -107,6 +107,7 @@ async fn rows_letters_and_position_move_in_one_step() {
     );
     let next = claim(&anchor, 2).await;
     assert_eq!((next.next, next.reserved, next.hlc), (103, 103, 7));
+    assert_eq!(next.ledger.counts(), [3, 1, 0, 2]);
     assert_eq!(
         place
             .text("SELECT plugin FROM wasmill.position WHERE partition = 2")
@@ -114,6 +115,48 @@ async fn rows_letters_and_position_move_in_one_step() {
         "sha256:abc"
     );
     assert_eq!(place.next(3).await, 100, "other partitions stay");
+}
+
+#[tokio::test]
+async fn a_ledger_that_does_not_balance_cannot_be_stored() {
+    let place = Place::new().await;
+    let anchor = place.anchor(Vec::new()).await;
+    let mut owner = claim(&anchor, 0).await;
+    owner.ledger.emitted = 5;
+    let outcome = commit(&anchor, &owner, 100..103, &quake_rows(&[]), &[]).await;
+    assert!(
+        matches!(&outcome, Err(CommitError::Refused(error)) if error.detail().contains("position_balances")),
+        "{outcome:?}"
+    );
+    assert_eq!(place.next(0).await, 100);
+}
+
+#[tokio::test]
+async fn a_schema_of_an_earlier_version_is_upgraded_with_its_positions() {
+    let place = Place::new().await;
+    let anchor = place.anchor(Vec::new()).await;
+    // what this version added is taken away again, as if an earlier host had made the schema
+    place
+        .sql
+        .batch_execute(
+            "ALTER TABLE wasmill.position DROP CONSTRAINT position_balances, DROP COLUMN records, \
+             DROP COLUMN emitted, DROP COLUMN filtered, DROP COLUMN dead, DROP COLUMN retried; \
+             DROP FUNCTION wasmill.advance(text, text, text, int4, int8, uuid, int8, int8, int8, int8, text, \
+             int8, int8, int8, int8); \
+             ALTER TABLE wasmill.dead_letter DROP COLUMN stamp, DROP COLUMN begun; \
+             DELETE FROM wasmill.schema_version WHERE version = 2; \
+             UPDATE wasmill.position SET next = 150 WHERE partition = 3",
+        )
+        .await
+        .unwrap();
+    drop(anchor);
+    let (first, second) = tokio::join!(place.anchor(Vec::new()), place.anchor(Vec::new()));
+    let owner = claim(&first, 3).await;
+    assert_eq!((owner.next, owner.ledger.counts()), (150, [0; 4]));
+    commit(&first, &owner, 150..152, &quake_rows(&[]), &[])
+        .await
+        .unwrap();
+    assert_eq!(claim(&second, 3).await.ledger.counts(), [2, 2, 0, 0]);
 }
 
 #[tokio::test]

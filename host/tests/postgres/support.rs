@@ -246,12 +246,17 @@ pub(crate) async fn commit_ahead(
 ) -> Result<(), CommitError> {
     let batch = records(claim.partition, range.start, range.end);
     let here = [HereRows { route: 0, rows }];
+    // Each record is set aside or emitted; the ledger goes on from the claim's.
+    let sources: std::collections::BTreeSet<u32> = dead.iter().map(|dead| dead.source).collect();
+    let (all, dead_records) = (batch.len() as u64, sources.len() as u64);
+    let settled = claim.ledger.settle(all, all - dead_records, dead_records);
     let flight = Flight {
         claim,
         from: range.start,
         to: range.end,
         reserved: range.end,
         hlc: 7,
+        ledger: settled.unwrap(),
         batch: &batch,
         stamps: &[],
         rows: &here,

@@ -203,9 +203,26 @@ pub struct PartitionStatus {
     /// Records between the position and the end; absent while the end is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
+    /// What became of every record below the position; absent before the first claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
     /// Id of the release at the position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+}
+
+/// What became of the records of a partition since its first, stored with the position:
+/// `records = emitted + filtered + dead`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ledger {
+    /// Records read.
+    pub records: u64,
+    /// Those that became at least one row.
+    pub emitted: u64,
+    /// Those the plugin dropped on purpose.
+    pub filtered: u64,
+    /// Those set aside.
+    pub dead: u64,
 }
 
 /// A canary under way.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::admin::types::{
     AuditEntry, CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, History,
-    HostPipeline, HostStatus, Lag, LastError, Latency, PartitionStatus, PipelineState,
+    HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState,
     PipelineStatus, Rates, RowDifference, Segment, ShadowReport, Totals,
 };
 use crate::assemble::canaries;
@@ -170,6 +170,7 @@ fn partitions(
             host: Some(segment.host.clone()).filter(|owner| owner != host),
             position: None,
             lag: None,
+            ledger: None,
             release: Some(segment.release.clone()),
         };
         all.insert(partition, elsewhere);
@@ -189,11 +190,21 @@ fn partitions(
                 host: Some(host.to_owned()),
                 position: lane.position,
                 lag,
+                ledger: lane.position.map(|_| ledger(lane.ledger)),
                 release: Some(lane.release.to_string()),
             },
         );
     }
     all.into_values().collect()
+}
+
+fn ledger(ledger: crate::anchor::Ledger) -> Ledger {
+    Ledger {
+        records: ledger.records,
+        emitted: ledger.emitted,
+        filtered: ledger.filtered,
+        dead: ledger.dead,
+    }
 }
 
 #[expect(

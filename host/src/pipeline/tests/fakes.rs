@@ -9,7 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 
 use crate::anchor::{
-    Ahead, Anchor, Claim, CommitError, Cut, Epoch, Flight, MemoryAnchor, Pin, Stored, cuts,
+    Ahead, Anchor, Claim, CommitError, Cut, Epoch, Flight, Ledger, MemoryAnchor, Pin, Stored, cuts,
 };
 use crate::error::{Error, Retry};
 use crate::record::cells::{Cell, Reader};
@@ -68,6 +68,7 @@ struct Late {
     from: i64,
     to: i64,
     hlc: i64,
+    ledger: Ledger,
     here: Vec<(i64, i64)>,
     dead: Vec<(i64, String)>,
     release: i64,
@@ -145,6 +146,7 @@ struct Mark {
     next: i64,
     reserved: i64,
     hlc: i64,
+    ledger: Ledger,
 }
 
 /// What a lazy anchor knows of a lane: an object of its own for each release, as with the real one.
@@ -165,6 +167,7 @@ impl Held {
                 next: claim.next,
                 reserved: claim.reserved,
                 hlc: claim.hlc,
+                ledger: claim.ledger,
             },
             pending: None,
             flights: 0,
@@ -231,9 +234,13 @@ impl FakeAnchor {
         };
         for late in late {
             let unchecked = self.store.lock().broken == Broken::CompareAndSet;
-            let landed = self
-                .move_position(&late.claim, (late.from, late.to), 0, late.hlc)
-                .await;
+            let to = Mark {
+                next: late.to,
+                reserved: 0,
+                hlc: late.hlc,
+                ledger: late.ledger,
+            };
+            let landed = self.move_position(&late.claim, late.from, to).await;
             if landed.is_ok() || unchecked {
                 let range = (late.from, late.to);
                 self.record(range, late.hlc, &late.here, late.dead, late.release);
@@ -249,19 +256,14 @@ impl FakeAnchor {
     }
 
     /// The bare move of a stored position.
-    async fn move_position(
-        &self,
-        claim: &Claim,
-        (from, to): (i64, i64),
-        reserved: i64,
-        hlc: i64,
-    ) -> Result<(), CommitError> {
+    async fn move_position(&self, claim: &Claim, from: i64, to: Mark) -> Result<(), CommitError> {
         let flight = Flight {
             claim,
             from,
-            to,
-            reserved,
-            hlc,
+            to: to.next,
+            reserved: to.reserved,
+            hlc: to.hlc,
+            ledger: to.ledger,
             batch: &crate::record::Batch::default(),
             stamps: &[],
             rows: &[],
@@ -382,6 +384,7 @@ impl FakeAnchor {
                     from: flight.from,
                     to: flight.to,
                     hlc: flight.hlc,
+                    ledger: flight.ledger,
                     here,
                     dead,
                     release: self.release,
@@ -390,8 +393,13 @@ impl FakeAnchor {
             return match fault {
                 Fault::RolledBackLate if broken == Broken::SwallowedRollback => {
                     // The position is kept in step, or the next flight would be fenced.
-                    self.move_position(flight.claim, keep, flight.reserved, flight.hlc)
-                        .await
+                    let to = Mark {
+                        next: flight.to,
+                        reserved: flight.reserved,
+                        hlc: flight.hlc,
+                        ledger: flight.ledger,
+                    };
+                    self.move_position(flight.claim, flight.from, to).await
                 }
                 Fault::RolledBackLate => Err(CommitError::RolledBack(outside("deadlock (40P01)"))),
                 _ => Err(self.unknown(false)),
@@ -475,6 +483,7 @@ impl FakeAnchor {
             next: flight.to,
             reserved: flight.reserved.max(head.reserved),
             hlc: flight.hlc,
+            ledger: flight.ledger,
         };
         let mut due = false;
         self.with_lane(flight.claim.partition, |lane| {
@@ -495,8 +504,7 @@ impl FakeAnchor {
     async fn keep(&self, claim: &Claim, mark: Mark) -> Result<(), CommitError> {
         let (stored, _) = self.board(claim)?;
         let range = (stored.next, mark.next);
-        self.move_position(claim, range, mark.reserved, mark.hlc)
-            .await?;
+        self.move_position(claim, stored.next, mark).await?;
         if range.0 < range.1 {
             self.record(range, mark.hlc, &[], Vec::new(), self.release);
         }

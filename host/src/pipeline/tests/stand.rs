@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::fakes::{FakeAnchor, FakeSink, Shared};
 use super::guest::{Act, FakePlugin};
 use super::world::{Sinks, millis, plan};
-use crate::anchor::{Anchor, Claim, Cut, Pin, Stored};
+use crate::anchor::{Anchor, Claim, Cut, Ledger, Pin, Stored};
 use crate::error::Error;
 use crate::manifest::{DataPolicy, ErrorPolicy};
 use crate::pipeline::counters::Counters;
@@ -363,6 +363,17 @@ impl Stand {
             if let Some(twice) = store.stamps.iter().find(|(_, stamps)| stamps.len() > 1) {
                 wrong.push(format!("stamps depend on the attempt: {twice:?}"));
             }
+        }
+        let count =
+            |of: &dyn Fn(&i64) -> bool| log.iter().filter(|offset| of(offset)).count() as u64;
+        let dead = count(&|offset| store.dead.iter().any(|dead| dead.0 == *offset));
+        let filtered = count(&|offset| (self.acts)(*offset) == Act::Filter);
+        let expected = Ledger::default()
+            .settle(log.len() as u64, log.len() as u64 - dead - filtered, dead)
+            .unwrap();
+        let ledger = self.scene.anchor.inner.read(0).ledger;
+        if ledger != expected {
+            wrong.push(format!("the ledger is {ledger:?}, it was {expected:?}"));
         }
         let totals = self.counters.totals();
         if totals.received != totals.emitted + totals.filtered + totals.dead {
