@@ -309,7 +309,8 @@ async fn a_row_written_ahead_by_a_retry_has_the_time_its_record_had() {
     stage
         .execute(&format!("ALTER TABLE {table} DROP CONSTRAINT refused"))
         .await;
-    let through = [&retry[..], &["--through", &other.plugin()]].concat();
+    let mended = other.plugin();
+    let through = [&retry[..], &["--through", &mended]].concat();
     assert_eq!(outcomes(&done(&site, &through)), ["emitted"]);
     assert_eq!(
         outcomes(&done(&site, &["deadletter", "retry", TOPIC, "--all"])),

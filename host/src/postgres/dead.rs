@@ -27,8 +27,9 @@ use super::transaction::{Param, Request, Transaction};
 /// Microseconds from 1970-01-01 to 2000-01-01, where the server's calendar begins.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// Counts a retried record; nothing where it lies at or above the position. `$5`: the flight's number.
-const COUNT: &str = "UPDATE wasmill.position SET retried = retried + 1 \
+/// Counts a retried record, unless it was set aside before the ledger began; nothing where it lies at or above the
+/// position. `$5`: the flight's number.
+const COUNT: &str = "UPDATE wasmill.position SET retried = least(retried + 1, dead) \
      WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND next > $4::int8 \
      AND pg_catalog.current_setting('wasmill.flight', true) = $5::text";
 

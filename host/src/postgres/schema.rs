@@ -89,8 +89,8 @@ INSERT INTO wasmill.schema_version (version) VALUES (1);
 "#;
 
 /// The ledger: what became of the records below `next`, moved with it. Positions of before begin theirs where they
-/// stand. `retried` counts records whose dead letters became rows after all. Of a dead letter, `stamp` is the write time
-/// of its record at sinks written ahead, and `begun` the release that began to send it there by a retry.
+/// stand. `retried` counts dead letters that were processed again since, by whoever did it. Of a dead letter: `stamp` is
+/// its record's write time at sinks written ahead, `begun` the release that began to send it there by a retry.
 const LEDGER: &str = r#"
 ALTER TABLE wasmill.position
   ADD COLUMN records int8 NOT NULL DEFAULT 0,
@@ -98,7 +98,7 @@ ALTER TABLE wasmill.position
   ADD COLUMN filtered int8 NOT NULL DEFAULT 0,
   ADD COLUMN dead int8 NOT NULL DEFAULT 0,
   ADD COLUMN retried int8 NOT NULL DEFAULT 0,
-  ADD CONSTRAINT position_balances CHECK (records = emitted + filtered + dead);
+  ADD CONSTRAINT position_balances CHECK (records = emitted + filtered + dead AND retried BETWEEN 0 AND dead);
 ALTER TABLE wasmill.dead_letter ADD COLUMN stamp int8, ADD COLUMN begun text;
 CREATE FUNCTION wasmill.advance(
   a_flight text, a_pipeline text, a_topic text, a_partition int4, a_epoch int8, a_claim uuid,
