@@ -396,7 +396,7 @@ impl Actor {
             Err(Ok(())) => return Ended::Stopped,
             // Read from the log, and not handed over yet: it may be the cure, and nobody tells of it again.
             Err(Err(error)) if self.is_behind() => {
-                self.pipeline.failed(&error);
+                self.failed(&error);
                 return Ended::Changed;
             }
             Err(Err(error)) => return Ended::Failed(error),
