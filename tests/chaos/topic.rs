@@ -17,7 +17,7 @@ use wasmill_tests::wait::eventually;
 use super::kill::passes;
 
 const LONG: Duration = Duration::from_secs(120);
-const RECORDS: usize = 40_000;
+const RECORDS: usize = 200_000;
 const KEYS: usize = 700;
 
 /// What a message says, but for where it stands.
