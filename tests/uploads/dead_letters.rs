@@ -277,9 +277,8 @@ async fn a_row_written_ahead_by_a_retry_has_the_time_its_record_had() {
     answer.unwrap().ok();
     let records: Vec<Made> = (0..60).map(|n| versioned::record(0, n)).collect();
     stage.feed.send(TOPIC, &records);
-    let counted = format!("SELECT next FROM wasmill.position WHERE pipeline = '{TOPIC}'");
     eventually(SOON, "all records are processed", async || {
-        stage.reaches(&counted, 60).await
+        stage.positioned(TOPIC, 60).await
     })
     .await;
     let copies = async || {
