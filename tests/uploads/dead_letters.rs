@@ -116,6 +116,21 @@ async fn a_mended_version_turns_dead_letters_into_rows_and_the_rest_is_dropped()
         r#"{"mark":"reject"}"#
     );
 
+    // the same record in a folder, through the component that rejected it and through the mended one
+    let folder = stage.path("why");
+    let folder = folder.to_str().unwrap();
+    let bundle = done(
+        &site,
+        &["deadletter", "show", MARKS, "0:3", "--bundle", folder],
+    );
+    assert_eq!(bundle["plugin"], "reject-some@0.1.0", "{bundle:#}");
+    for (guest, wanted) in [("reject-some", Some(0)), ("reject-fewer", Some(4))] {
+        let component = plugin(&format!("tests/guests/{guest}"));
+        let component = component.to_str().unwrap();
+        let (code, said) = run(&site, &["plugin", "test", folder, "--component", component]);
+        assert_eq!(code, wanted, "{guest}: {said}");
+    }
+
     // through the version that rejected it: it stays, and says when that was tried
     let retry = ["deadletter", "retry", MARKS];
     let (code, report) = run(&site, &[&retry[..], &["0:3"]].concat());
@@ -276,9 +291,8 @@ async fn a_row_written_ahead_by_a_retry_has_the_time_its_record_had() {
     answer.unwrap().ok();
     let records: Vec<Made> = (0..60).map(|n| versioned::record(0, n)).collect();
     stage.feed.send(TOPIC, &records);
-    let counted = format!("SELECT next FROM wasmill.position WHERE pipeline = '{TOPIC}'");
     eventually(SOON, "all records are processed", async || {
-        stage.reaches(&counted, 60).await
+        stage.positioned(TOPIC, 60).await
     })
     .await;
     let copies = async || {

@@ -22,8 +22,8 @@ use crate::toml_check::names;
 
 /// Most letters of one answer.
 const MOST: u32 = 1000;
-/// Longest `name@version`.
-const PLUGIN: usize = 200;
+/// Longest version of a plugin.
+const VERSION: usize = 100;
 
 /// Which letter, from the path and the query.
 pub(super) struct One {
@@ -216,9 +216,7 @@ fn check(query: &DeadLetterQuery) -> Result<(), String> {
             matches!(text, "data" | "plugin")
         }),
         ("code", &query.code, is_code),
-        ("plugin", &query.plugin, |text| {
-            text.chars().count() <= PLUGIN && !text.contains('\0')
-        }),
+        ("plugin", &query.plugin, is_plugin),
         ("digest", &query.digest, is_digest),
         ("since", &query.since, is_time),
         ("until", &query.until, is_time),
@@ -237,6 +235,17 @@ fn check(query: &DeadLetterQuery) -> Result<(), String> {
 fn is_code(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=32).contains(&text.len()) && text.bytes().all(fits)
+}
+
+/// `name@version` as it may have been kept, whatever versions are now.
+fn is_plugin(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-');
+    let named = text.split_once('@');
+    named.is_some_and(|(name, version)| {
+        names::PLUGIN.fits(name)
+            && (1..=VERSION).contains(&version.len())
+            && version.bytes().all(fits)
+    })
 }
 
 fn is_digest(text: &str) -> bool {
@@ -313,7 +322,7 @@ mod tests {
         assert_eq!(micros("1970-01-01T00:00:00.5Z"), Some(500_000));
         assert_eq!(micros("9999-12-31T23:59:59-01:00"), Some(i64::MAX));
         let nul = DeadLetterQuery {
-            plugin: text("a\0"),
+            plugin: text("a@1\0"),
             ..right
         };
         check(&nul).unwrap_err();

@@ -68,6 +68,8 @@ fn questions_that_mean_nothing_are_refused() {
         "cursor=1",
         "cursor=1:2:-3",
         "plugin=%00",
+        "plugin=quakes",
+        "plugin=quakes@1%00",
         "topic=a",
         "limit=1&limit=2",
     ] {

@@ -41,8 +41,14 @@ pub struct DeadLetterQuery {
     pub code: Option<String>,
     /// Set aside under this version, `name@version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200, example = "quakes@1.2.0")]
-    #[param(max_length = 200, example = "quakes@1.2.0")]
+    #[schema(
+        pattern = "^[a-z][a-z0-9-]{0,62}@[0-9A-Za-z.+-]{1,100}$",
+        example = "quakes@1.2.0"
+    )]
+    #[param(
+        pattern = "^[a-z][a-z0-9-]{0,62}@[0-9A-Za-z.+-]{1,100}$",
+        example = "quakes@1.2.0"
+    )]
     pub plugin: Option<String>,
     /// Set aside under this component.
     #[serde(default, skip_serializing_if = "Option::is_none")]
