@@ -409,7 +409,7 @@ fn a_topic_is_compared_with_what_a_route_needs_or_made() {
 fn a_topic_of_real_kafka_is_compared_with_what_a_route_needs_or_made() {
     let Some(brokers) = real() else { return };
     contract(&brokers, &fresh("contract"));
-    let name = fresh("compacted");
+    let name = fresh("compacted-route");
     create_topic(&brokers, &name, 1, &[("cleanup.policy", "compact")]);
     let mut keyless = topic(&name);
     let ensure = |topic: &KafkaTopic| {

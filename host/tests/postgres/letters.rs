@@ -487,7 +487,7 @@ async fn a_letter_of_before_the_ledger_is_retried_all_the_same() {
     let place = Place::new().await;
     drop(set_aside(&place).await);
     place.as_version_1_left_it().await;
-    let anchor = PostgresAnchor::new(place.settings(vec![quakes()])).unwrap();
+    let anchor = place.anchor(vec![quakes()]).await;
     let letter = one(&anchor, 0, 100).await;
     let row = quake_rows(&[(7, "seven")]);
     assert!(retry(&anchor, &letter, &row, Ok(())).await.unwrap());

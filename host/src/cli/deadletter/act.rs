@@ -18,7 +18,7 @@ const PAGE: u32 = 1000;
 /// Run dead letters through a version once more.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill deadletter retry quakes 0:1200\n  wasmill deadletter retry quakes --code row-refused --through quakes@1.2.1\n  wasmill deadletter retry quakes --all --force\n\nRows and removal are one step: whatever is killed, and however often it is retried, each row is there once. What fails\nstill stays, with the new reason (exit code 1)."
+    after_help = "Examples:\n  wasmill deadletter retry quakes 0:1200\n  wasmill deadletter retry quakes --code row-refused --through quakes@1.2.1\n  wasmill deadletter retry quakes --all --force\n\nRows and removal are one step: whatever is killed, and however often it is retried, each row is there once.\nWhat fails still stays, with the new reason (exit code 1)."
 )]
 pub(in crate::cli) struct Retry {
     #[command(flatten)]
