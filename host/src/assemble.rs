@@ -14,6 +14,7 @@ mod plans;
 mod publish;
 mod releases;
 mod running;
+mod seen;
 mod servers;
 mod starts;
 mod world;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::hub::Hub;
 use super::operate::evidence;
-use super::running::{Pipeline, Seen};
+use super::seen::{Pipeline, Seen};
 use crate::control::{
     Action, Canary, Change, GoodCanary, Numbers, Origin, Revision, State, Verdict, judge,
 };

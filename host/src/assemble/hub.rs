@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::releases::{Loaded, Releases};
-use super::running::Pipeline;
+use super::seen::Pipeline;
 use super::servers::Servers;
 use super::world::World;
 use crate::anchor::MemoryAnchor;

@@ -1,169 +1,33 @@
 //! One pipeline of a host: it does what the deployment in force says, and follows the next one.
 //!
-//! [`Pipeline`] is what others may look at; [`Actor::run`] is its task on the control runtime. A deployment that
-//! the running source and anchor suit is handed to the lanes, which swap at a batch boundary; any other restarts
+//! [`Actor::run`] is its task on the control runtime; what others may know of it is in `seen`. A deployment that the
+//! running source and anchor suit is handed to the lanes, which swap at a batch boundary; any other restarts
 //! the pipeline. One that cannot be loaded leaves what runs running, and a release on trial never keeps the one in
 //! charge from it. It never writes to the control log.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::releases::{Loaded, Releases};
+use super::seen::Pipeline;
 use super::servers::Servers;
 use super::starts::Starts;
 use super::world::World;
 use crate::admin::types::PipelineState;
 use crate::anchor::{MemoryAnchor, Order};
 use crate::clock::Backoff;
-use crate::control::{Canary, Control, Revision};
+use crate::control::{Control, Revision};
 use crate::error::{Blame, Error, Result, Retry};
-use crate::pipeline::{
-    self, Counters, Desired, LaneTotals, PipelineSettings, SegmentStart, Shards, Surroundings,
-    Totals, Trial,
-};
+use crate::pipeline::{self, Desired, PipelineSettings, SegmentStart, Shards, Surroundings, Trial};
 
 /// Starts in a row that the plugin fails before its pipeline is parked.
 const CRASHES: u32 = 4;
-/// Seconds that a rate is taken over.
-const SAMPLES: usize = 10;
 /// Between two attempts at a deployment that an operator has to make possible.
 const MENDED: Duration = Duration::from_secs(15);
 /// A run of this length was no crash.
 const STEADY: Duration = Duration::from_secs(60);
-
-/// What others may know of a pipeline.
-#[derive(Debug)]
-pub(super) struct Pipeline {
-    pub(super) name: Arc<str>,
-    pub(super) counters: Arc<Counters>,
-    // Both short: written when something changes or once a second, read by whoever asks; no await crosses them.
-    seen: Mutex<Seen>,
-    /// What was committed at each of the last seconds, oldest first.
-    samples: Mutex<VecDeque<(Instant, Totals)>>,
-}
-
-/// What a pipeline does now.
-#[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) state: PipelineState,
-    /// The revision that is in force here; 0 before the first.
-    pub(super) revision: u64,
-    /// What runs, or ran last.
-    pub(super) loaded: Option<Arc<Loaded>>,
-    /// The last failure and when, milliseconds since 1970.
-    pub(super) failure: Option<(i64, Error)>,
-    /// The revision that was in force when something failed last, and what.
-    pub(super) tried: Option<(u64, Error)>,
-    /// Failures by class since the host started.
-    pub(super) failures: BTreeMap<&'static str, u64>,
-    /// The canary under way.
-    pub(super) canary: Option<Canary>,
-    /// Why it cannot run here, where it cannot.
-    pub(super) canary_fault: Option<Error>,
-    /// What had been counted when it began here.
-    pub(super) before: Vec<LaneTotals>,
-}
-
-impl Seen {
-    /// Of a pipeline that was not even looked at.
-    pub(super) fn new() -> Self {
-        Self {
-            state: PipelineState::Starting,
-            revision: 0,
-            loaded: None,
-            failure: None,
-            tried: None,
-            failures: BTreeMap::new(),
-            canary: None,
-            canary_fault: None,
-            before: Vec::new(),
-        }
-    }
-}
-
-impl Pipeline {
-    fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            counters: Arc::new(Counters::new()),
-            seen: Mutex::new(Seen::new()),
-            samples: Mutex::default(),
-        }
-    }
-
-    /// Notes what is committed by now; called once a second.
-    pub(super) fn sample(&self) {
-        let mut samples = self.samples.lock();
-        while samples.len() > SAMPLES {
-            samples.pop_front();
-        }
-        samples.push_back((Instant::now(), self.counters.totals()));
-    }
-
-    /// What was committed in the last seconds, and how long they were.
-    pub(super) fn lately(&self) -> (Duration, Totals) {
-        let samples = self.samples.lock();
-        let now = self.counters.totals();
-        match samples.front() {
-            Some((at, then)) => (at.elapsed(), now.since(then)),
-            None => (Duration::ZERO, Totals::default()),
-        }
-    }
-
-    /// A look at it.
-    pub(super) fn seen(&self) -> Seen {
-        self.seen.lock().clone()
-    }
-
-    /// Whether it waits for an operator, with what it waits for.
-    pub(super) fn given_up(&self) -> Option<Error> {
-        let seen = self.seen.lock();
-        let waits = matches!(seen.state, PipelineState::Parked | PipelineState::Stopped);
-        let failure = seen.failure.as_ref().filter(|_| waits);
-        failure.map(|(_, error)| error.clone())
-    }
-
-    fn is(&self, state: PipelineState) {
-        self.seen.lock().state = state;
-    }
-
-    /// A deployment is in force here.
-    fn takes(&self, revision: &Revision, prepared: &Prepared) {
-        let mut seen = self.seen.lock();
-        seen.state = PipelineState::Running;
-        seen.revision = revision.revision;
-        seen.loaded = Some(Arc::clone(&prepared.main));
-        seen.canary_fault.clone_from(&prepared.canary_fault);
-        // A pause and its end are revisions too, about the same canary.
-        if seen.canary != revision.deployment.canary {
-            seen.canary.clone_from(&revision.deployment.canary);
-            seen.before = self.counters.lanes();
-            self.counters.forget_failures();
-        }
-    }
-
-    fn failed(&self, revision: u64, error: &Error) {
-        let mut seen = self.seen.lock();
-        seen.tried = Some((revision, error.clone()));
-        *seen.failures.entry(class(error.blame())).or_default() += 1;
-        seen.failure = Some((crate::clock::now_micros() / 1000, error.clone()));
-    }
-}
-
-/// The word for a class of failures.
-pub(super) fn class(blame: Blame) -> &'static str {
-    match blame {
-        Blame::Plugin => "plugin",
-        Blame::Data => "data",
-        Blame::Config => "config",
-        Blame::Outside => "outside",
-        Blame::Bug => "bug",
-    }
-}
 
 /// How long a pipeline waits after a failure before it is tried again.
 fn pause(error: &Error, backoff: &mut Backoff, session_timeout: Duration) -> Duration {
@@ -270,7 +134,7 @@ impl Actor {
                 } else {
                     PipelineState::Paused
                 });
-                self.pipeline.seen.lock().revision = revision.revision;
+                self.pipeline.stands_still(revision.revision);
                 self.changed_or_stopped().await;
                 continue;
             }
@@ -415,7 +279,7 @@ impl Actor {
 
     /// Whether something else is deployed than is in force here.
     fn is_behind(&self) -> bool {
-        self.deployed.borrow().revision != self.pipeline.seen.lock().revision
+        self.deployed.borrow().revision != self.pipeline.seen().revision
     }
 
     fn why(&self) -> Ended {
@@ -509,7 +373,8 @@ impl Actor {
             );
             self.failed(error);
         }
-        self.pipeline.takes(revision, prepared);
+        let fault = prepared.canary_fault.as_ref();
+        self.pipeline.takes(revision, &prepared.main, fault);
     }
 
     /// Loads every release of a deployment.

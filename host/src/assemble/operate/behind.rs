@@ -1,6 +1,6 @@
 //! Why a host does not run the revision of a pipeline that is in force. Pure.
 
-use crate::assemble::running::Seen;
+use crate::assemble::seen::Seen;
 use crate::control::Newer;
 
 /// The reason, for a person; `None` where the host is as far as it can know. `revision` is the one in force as the

@@ -14,7 +14,7 @@ use crate::admin::types::{
 };
 use crate::assemble::canaries;
 use crate::assemble::hub::Hub;
-use crate::assemble::running::{self, Pipeline, Seen};
+use crate::assemble::seen::{self, Pipeline, Seen};
 use crate::control::{self, Deployment, Numbers, Origin, State};
 use crate::pipeline::{self, LaneTotals};
 
@@ -153,7 +153,7 @@ fn pipeline(
             .and_then(|seen| seen.failure)
             .map(|(at, error)| LastError {
                 at: time(at),
-                class: running::class(error.blame()).to_owned(),
+                class: seen::class(error.blame()).to_owned(),
                 what: error.what().to_owned(),
                 detail: error.detail().to_owned(),
                 hint: error.hint_text().map(str::to_owned),
