@@ -1,6 +1,6 @@
 //! Wasmill: a stream processor. A host reads Kafka topics, runs users' transforms compiled to WebAssembly
-//! components, and writes what they emit to Postgres and Cassandra tables, as each plugin's manifest says. Transforms
-//! are uploaded to running hosts, and replaced between two batches.
+//! components, and writes what they emit to Postgres and Cassandra tables and to topics, as each plugin's manifest
+//! says. Transforms are uploaded to running hosts, and replaced between two batches.
 //!
 //! ```text
 //! Kafka ──fetch──▶ source (1 thread a pipeline, always polling)
@@ -11,7 +11,7 @@
 //!                    2 run      one guest call a batch: run time, memory and output capped
 //!                    3 check    every row's cells against the route's columns; a misfit dead-letters its record
 //!                    4 flight   the anchor opens: position + rows + dead letters in ONE transaction
-//!                    5 ahead    idempotent sinks (Cassandra) written and acknowledged
+//!                    5 ahead    other sinks (Cassandra, Kafka) written and acknowledged
 //!                    6 commit   the anchor, last
 //!                    └─ failure: classify (data | plugin | outside | config) → bisect, retry or stop; never guess
 //!
@@ -36,6 +36,9 @@
 //! | sink | where rows are written | [`sink`] |
 //! | anchor, claim | the one place that holds positions; owning a partition under an epoch | [`anchor`] |
 //! | dead letter | a record set aside with its bytes, coordinates and reason | [`route`] |
+//! | retry | a dead letter through a release once more | [`pipeline`] |
+//! | ledger | what became of every record below a position; moves with it | [`anchor`] |
+//! | quarantine | the thread of lanes that were a burden to others | [`pipeline`] |
 //! | version | `name@version` of an uploaded component; immutable | [`control`] |
 //! | overlay | a pipeline's section as TOML without `file` and `plugin`, secrets unresolved | [`config`], [`control`] |
 //! | release | a version bound to an overlay; its id is what cuts name | [`control`], [`pipeline`] |
@@ -50,7 +53,8 @@
 //! # What is guaranteed
 //!
 //! With a deterministic plugin every record ends as exactly one of *emitted*, *filtered*, *dead-lettered*, and each
-//! sink ends as a failure-free run would have left it, whatever is killed. In Postgres that holds at every
+//! table ends as a failure-free run would have left it, whatever is killed; a topic holds every message at least
+//! once. In Postgres that holds at every
 //! instant, because rows, dead letters and the position commit in one transaction, by compare-and-set under
 //! an epoch. Cassandra converges to it: it is written ahead, idempotently, with timestamps that are a function
 //! of the record.

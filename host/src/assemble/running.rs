@@ -75,6 +75,14 @@ impl Prepared {
     }
 }
 
+/// Failed runs in a row of what is deployed.
+#[derive(Default)]
+struct Tries {
+    /// Those that the plugin failed.
+    crashes: u32,
+    backoff: Backoff,
+}
+
 /// How a run ended.
 enum Ended {
     /// The host stops.
@@ -120,8 +128,7 @@ impl Actor {
 
     /// Runs until the host stops, or the pipeline gave up and nobody could wake it.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::default();
-        let mut crashes = 0;
+        let mut tries = Tries::default();
         loop {
             if *self.stop.borrow() {
                 return;
@@ -143,32 +150,30 @@ impl Actor {
             let error = match self.attempt(&revision).await {
                 Ended::Stopped => return,
                 Ended::Changed => {
-                    crashes = 0;
-                    backoff = Backoff::default();
+                    tries = Tries::default();
                     continue;
                 }
                 Ended::Failed(error) => error,
             };
             self.failed(&error);
             if began.elapsed() > STEADY {
-                crashes = 0;
-                backoff = Backoff::default();
+                tries = Tries::default();
             }
             let name = &*self.pipeline.name;
             let again = match error.blame() {
                 Blame::Outside => true,
                 Blame::Plugin => {
-                    crashes += 1;
-                    crashes < CRASHES
+                    tries.crashes += 1;
+                    tries.crashes < CRASHES
                 }
                 Blame::Config | Blame::Data | Blame::Bug => false,
             };
             if again {
                 tracing::warn!(pipeline = name, error = %error, hint = error.hint_text(), "not running, trying again");
                 self.pipeline.is(PipelineState::Starting);
-                let pause = pause(&error, &mut backoff, self.session_timeout);
+                let pause = pause(&error, &mut tries.backoff, self.session_timeout);
                 tokio::select! {
-                    () = self.changed_or_stopped() => crashes = 0,
+                    () = self.changed_or_stopped() => tries = Tries::default(),
                     () = tokio::time::sleep(pause) => {}
                 }
                 continue;
@@ -184,7 +189,7 @@ impl Actor {
                 return;
             }
             self.changed_or_stopped().await;
-            crashes = 0;
+            tries = Tries::default();
         }
     }
 

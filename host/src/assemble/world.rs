@@ -28,7 +28,7 @@ use crate::source::{Source, TopicInfo};
 const LOOK: Duration = Duration::from_secs(10);
 /// KiB of records a source keeps fetched ahead of its lanes.
 const QUEUED_KBYTES: u32 = 16 << 10;
-/// Positions a host stores at once in Cassandra.
+/// Positions a pipeline stores at once in Cassandra.
 const ADVANCES: usize = 16;
 
 /// The adapters of one pipeline.

@@ -38,7 +38,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::error::{Blame, Error};
 use change::Change;
 
-/// A stream processor: Kafka records through WebAssembly plugins into Postgres and Cassandra, exactly once.
+/// A stream processor: Kafka records through WebAssembly plugins into Postgres and Cassandra tables, exactly once, and
+/// into topics.
 #[derive(Debug, Parser)]
 #[command(
     name = "wasmill",

@@ -21,7 +21,8 @@ pub(super) struct New {
     /// Whose it is, as the audit trail names it.
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// What its holder may do: read, operate (also pause, resume, roll back) or deploy (everything).
+    /// What its holder may do: read (also the bytes of dead letters), operate (also pause, resume, roll back, retry and
+    /// drop dead letters) or deploy (everything).
     #[arg(long, value_name = "ROLE")]
     role: String,
 }

@@ -232,7 +232,7 @@ fn begun_by(letter: &Letter, release: &str) -> Error {
     let at = letter.at;
     Error::config(
         format!("retry dead letter {}:{}", at.partition, at.offset),
-        format!("release {release} began to retry it and may have sent rows to Cassandra"),
+        format!("release {release} began to retry it and may have sent rows to Cassandra or a topic"),
     )
     .hint("finish through that release: `wasmill history` names its version, --through takes it")
 }
@@ -250,7 +250,7 @@ fn without_stamp(letter: &Letter) -> Error {
     let at = letter.at;
     Error::config(
         format!("retry dead letter {}:{}", at.partition, at.offset),
-        "an older host set it aside and did not keep its write time, which rows in Cassandra need",
+        "an older host set it aside and did not keep its write time, which rows in Cassandra or a topic need",
     )
     .hint("send the record again to the topic, corrected, then drop the letter")
 }
