@@ -103,6 +103,14 @@ impl<T> LocalTask<T> {
     }
 }
 
+/// Runs a call on a thread of its own that nobody waits for; dropped where no thread can be had.
+pub fn aside(name: &str, call: impl FnOnce() + Send + 'static) {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(call);
+    if let Err(error) = started {
+        tracing::warn!(thread = name, %error, "not started");
+    }
+}
+
 /// Starts a task on the current thread's `LocalSet`.
 pub fn local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask<T> {
     LocalTask {

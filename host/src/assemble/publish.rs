@@ -12,7 +12,7 @@ use super::operate::{plan, replace};
 use super::releases;
 use crate::config::{Config, PluginSource};
 use crate::control::{Change, Deployment, Origin, Outcome, Release, Section};
-use crate::error::{Error, Result};
+use crate::error::{Blame, Error, Result};
 
 /// Who a change of the config file is by, in the history.
 const BY: &str = "config";
@@ -78,6 +78,7 @@ impl Declared {
             }
             let mut notes = Vec::new();
             if let Some(now) = running {
+                self.knows(hub, host, &now.deployment.release).await?;
                 replace::check(hub, &self.pipeline, now, &release).await?;
                 notes.extend(replace::trial(&now.deployment).map(|trial| {
                     format!(
@@ -101,6 +102,24 @@ impl Declared {
             format!("deploy pipeline {:?} of the config", self.pipeline),
             "others deploy it all the time",
         ))
+    }
+
+    /// The release in force can be loaded here: else nobody knows whether the section would move the position.
+    async fn knows(&self, hub: &Hub, host: &str, now: &Release) -> Result<()> {
+        // What this host's file said before is as much its own as what it says now.
+        if hub.control.state().said(&self.pipeline, host) == Some(&now.id) {
+            hub.releases.trust(now);
+        }
+        match hub.releases.load(&self.pipeline, now).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.blame() == Blame::Outside => Err(error),
+            Err(error) => Err(self
+                .refused(format!(
+                    "{} is in force and cannot be loaded here, so it is not known whether the position would move: {error}",
+                    now.plugin
+                ))
+                .hint("deploy it with `wasmill deploy`, which plans it and shows what it cannot know")),
+        }
     }
 
     /// The release that the section declares, its version in the control log.

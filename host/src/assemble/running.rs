@@ -61,6 +61,21 @@ struct Prepared {
 }
 
 impl Prepared {
+    /// Whether any of its releases reads headers.
+    fn needs_headers(&self) -> bool {
+        let Desired {
+            release,
+            canary,
+            shadow,
+            ..
+        } = &self.desired;
+        let canary = canary.iter().filter_map(|trial| trial.release.as_ref());
+        std::iter::once(release)
+            .chain(canary)
+            .chain(shadow)
+            .any(|release| release.plan.input.input.needs_headers())
+    }
+
     /// Makes sure of the tables.
     async fn ensure(&mut self, world: &World) -> Result<()> {
         world.ensure(&self.desired.release.plan).await?;
@@ -221,7 +236,8 @@ impl Actor {
         };
         let shared = self.shared.clone();
         let memory = self.memory.clone();
-        let world = World::new(&prepared.main, &shared.releases, &shared.servers, memory);
+        let world = World::new(&prepared.main, &shared.releases, &shared.servers, memory)
+            .with_headers(prepared.needs_headers());
         let world = Arc::new(world);
         let ready = async {
             prepared.ensure(&world).await?;
@@ -302,6 +318,9 @@ impl Actor {
         prepared: Prepared,
         desired: &watch::Sender<Desired>,
     ) -> Ended {
+        let suits = |now: &Loaded, then: &Prepared| {
+            world.suits(now, &then.main) && world.carries(then.needs_headers())
+        };
         let mut backoff = Backoff::default();
         let mut again = prepared
             .canary_fault
@@ -327,7 +346,7 @@ impl Actor {
             }
             let prepared = async {
                 let mut prepared = self.prepare(&revision).await?;
-                if world.suits(&now, &prepared.main) {
+                if suits(&now, &prepared) {
                     prepared.ensure(world).await?;
                 }
                 Ok::<_, Error>(prepared)
@@ -338,7 +357,7 @@ impl Actor {
                 () = self.changed_or_stopped() => continue,
             };
             match prepared {
-                Ok(prepared) if world.suits(&now, &prepared.main) => {
+                Ok(prepared) if suits(&now, &prepared) => {
                     let fault = prepared.canary_fault.as_ref();
                     again = fault.map(|error| again_in(error, &mut backoff));
                     if again.is_none() {
@@ -352,7 +371,13 @@ impl Actor {
                         plugin = now.release.plan.plugin,
                         "deployment followed"
                     );
-                    desired.send_replace(prepared.desired);
+                    desired.send_if_modified(|now| {
+                        let differs = now.differs(&prepared.desired);
+                        if differs {
+                            *now = prepared.desired;
+                        }
+                        differs
+                    });
                 }
                 Ok(_) => return Ended::Changed,
                 Err(error) => {

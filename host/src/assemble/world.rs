@@ -58,7 +58,8 @@ impl World {
         Self {
             pipeline: plan.pipeline.clone(),
             input: plan.input.clone(),
-            headers: plan.input.input.needs_headers(),
+            // An earlier release may have to replay what it wrote ahead, and may have read them.
+            headers: plan.input.input.needs_headers() || plan.writes_ahead(),
             instance: format!("{}/{}", plan.pipeline, servers.config.host.id),
             membership: loaded.pipeline.membership,
             releases: releases.clone(),
@@ -68,6 +69,12 @@ impl World {
         }
     }
 
+    /// As it is, but for a source that hands over headers if any release needs them.
+    pub(super) fn with_headers(mut self, needed: bool) -> Self {
+        self.headers |= needed;
+        self
+    }
+
     /// Whether another release can take over without another source: same topic, same anchor, same way to join.
     pub(super) fn suits(&self, now: &Loaded, then: &Loaded) -> bool {
         let (from, to) = (&now.release.plan, &then.release.plan);
@@ -75,7 +82,12 @@ impl World {
             && self.input.topic == to.input.topic
             && self.input.kafka == to.input.kafka
             && self.membership == then.pipeline.membership
-            && (self.headers || !to.input.input.needs_headers())
+            && self.carries(to.input.input.needs_headers())
+    }
+
+    /// Whether the source hands over headers, or they are not needed.
+    pub(super) fn carries(&self, headers: bool) -> bool {
+        self.headers || !headers
     }
 
     fn kafka(&self) -> Result<KafkaSettings, Error> {

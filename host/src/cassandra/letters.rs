@@ -37,13 +37,18 @@ type Stored = (
     Option<CqlTimestamp>,
 );
 
+/// How many letters a page has at most.
+fn most(page: LetterPage) -> usize {
+    usize::try_from(page.most.max(1)).unwrap_or(usize::MAX)
+}
+
 impl CassandraAnchor {
     async fn find(&self, filter: &LetterFilter, page: LetterPage) -> Result<Vec<Letter>> {
         let partitions = match filter.partition {
             Some(partition) => vec![partition],
             None => self.positions.listed().await?,
         };
-        let most = usize::try_from(page.most.max(1)).unwrap_or(usize::MAX);
+        let most = most(page);
         let mut found = Vec::new();
         for partition in partitions {
             let after = match page.after {
@@ -51,14 +56,11 @@ impl CassandraAnchor {
                 Some(after) if after.partition == partition => Some((after.offset, after.index)),
                 _ => None,
             };
-            self.find_in(partition, filter, after, most, &mut found)
+            self.find_in(partition, filter, after, page, &mut found)
                 .await?;
             if found.len() >= most {
                 break;
             }
-        }
-        for letter in &mut found {
-            shorten(letter, page.bytes);
         }
         Ok(found)
     }
@@ -69,7 +71,7 @@ impl CassandraAnchor {
         partition: i32,
         filter: &LetterFilter,
         after: Option<(i64, i32)>,
-        most: usize,
+        page: LetterPage,
         found: &mut Vec<Letter>,
     ) -> Result<()> {
         let Some(position) = self.positions.read(partition).await? else {
@@ -100,12 +102,14 @@ impl CassandraAnchor {
                 .map_err(|error| Error::bug(&what, error))?;
             let mut read = 0;
             for row in rows {
-                let letter = letter(partition, row.map_err(|error| Error::bug(&what, error))?);
+                let mut letter = letter(partition, row.map_err(|error| Error::bug(&what, error))?);
                 after = (letter.at.offset, letter.at.index);
                 read += 1;
                 if fits(filter, &letter) {
+                    // One by one: a page of whole records may be a gigabyte.
+                    shorten(&mut letter, page.bytes);
                     found.push(letter);
-                    if found.len() >= most {
+                    if found.len() >= most(page) {
                         return Ok(());
                     }
                 }

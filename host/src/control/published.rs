@@ -50,6 +50,12 @@ impl State {
         latest.map_or(Section::News, Section::Said)
     }
 
+    /// Id of the release that a host's file declared last, where it is known.
+    #[must_use]
+    pub fn said(&self, pipeline: &str, host: &str) -> Option<&str> {
+        self.published(pipeline).get(host).map(|(said, _)| *said)
+    }
+
     /// What hosts' files said last and at which revision, by host: as they noted it, or, where a note is missing, as
     /// the kept revisions tell.
     fn published(&self, pipeline: &str) -> BTreeMap<&str, (&str, u64)> {

@@ -93,13 +93,27 @@ impl Producer {
     /// Throws a client away, with every message that is not acknowledged: flights of others fail too, and are sent
     /// again through a new one. Nothing of it is sent any more when this returns.
     pub(super) async fn discard(&self, client: Arc<Client>) -> Result<()> {
+        if !self.take_out(&client) {
+            return Ok(());
+        }
+        task::blocking(move || release(client)).await
+    }
+
+    /// As [`Producer::discard`], for a flight that is dropped: it cannot wait. What others send next, they send through
+    /// a new client; what was queued never follows it.
+    pub(super) fn abandon(&self, client: Arc<Client>) {
+        if self.take_out(&client) {
+            task::aside("producer-release", move || release(client));
+        }
+    }
+
+    /// Takes a client out of use and purges it; whether it was in use.
+    fn take_out(&self, client: &Arc<Client>) -> bool {
         {
             let mut current = self.client.lock();
-            let is_current = current
-                .as_ref()
-                .is_some_and(|now| Arc::ptr_eq(now, &client));
+            let is_current = current.as_ref().is_some_and(|now| Arc::ptr_eq(now, client));
             if !is_current {
-                return Ok(());
+                return false;
             }
             *current = None;
         }
@@ -110,19 +124,19 @@ impl Producer {
         client
             .producer
             .purge(PurgeConfig::default().queue().inflight());
-        // Its threads take a while to end, and others may still be about to learn of it.
-        let begun = Instant::now();
-        task::blocking(move || {
-            let mut client = client;
-            while begun.elapsed() < RELEASE {
-                match Arc::try_unwrap(client) {
-                    Ok(last) => return drop(last),
-                    Err(shared) => client = shared,
-                }
-                std::thread::sleep(FULL);
-            }
-        })
-        .await
+        true
+    }
+}
+
+/// Lets go of a client: its threads take a while to end, and others may still be about to learn of it.
+fn release(mut client: Arc<Client>) {
+    let begun = Instant::now();
+    while begun.elapsed() < RELEASE {
+        match Arc::try_unwrap(client) {
+            Ok(last) => return drop(last),
+            Err(shared) => client = shared,
+        }
+        std::thread::sleep(FULL);
     }
 }
 

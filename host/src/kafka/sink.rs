@@ -77,6 +77,21 @@ impl fmt::Debug for KafkaSink {
     }
 }
 
+/// A flight that was dropped before its end: a successor elsewhere may send the same messages and later ones, and what
+/// is queued here must not follow them.
+struct Unfinished<'a> {
+    producer: &'a Producer,
+    client: Option<Arc<Client>>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.producer.abandon(client);
+        }
+    }
+}
+
 impl KafkaSink {
     /// A sink of a route; it connects when there is something to send.
     #[must_use]
@@ -101,6 +116,10 @@ impl KafkaSink {
 
     async fn write_all(&self, rows: AheadRows<'_>) -> Result<()> {
         let client = self.producer.client()?;
+        let mut unfinished = Unfinished {
+            producer: &self.producer,
+            client: Some(Arc::clone(&client)),
+        };
         let flight = Flight::new();
         let sent = async {
             self.send_all(&client, &flight, rows).await?;
@@ -117,6 +136,7 @@ impl KafkaSink {
             )
             .hint("are the brokers up, and enough replicas in sync (min.insync.replicas)?")),
         };
+        unfinished.client = None;
         if outcome.is_err() {
             self.producer.discard(client).await?;
         }

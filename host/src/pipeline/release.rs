@@ -121,6 +121,19 @@ impl Desired {
         }
     }
 
+    /// Whether another one says anything else: of the same deployment only whether its trials can run here may differ.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        let trials = |desired: &Self| {
+            let canary = desired.canary.as_ref().map(|trial| trial.release.is_some());
+            (canary, desired.shadow.is_some())
+        };
+        self.order != other.order
+            || self.release.id != other.release.id
+            || self.log_lost != other.log_lost
+            || trials(self) != trials(other)
+    }
+
     /// The release of this identity, where it is one of these.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Arc<Release>> {

@@ -5,7 +5,8 @@
 //!
 //! Rows for a sink written ahead are out before the commit, at the write time that the record had when it was set
 //! aside. A retry cut off there has to be finished, by the release that began it and no other: that is kept with the
-//! letter first (see [`DeadLetters::begin`]).
+//! letter first (see [`DeadLetters::begin`]), and never taken back. So Postgres is asked before that whether it takes the
+//! rows: what it refuses may still be retried through any release.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use futures_util::FutureExt as _;
 
 use super::conduct::{Conduct, Place};
 use super::flight::{FlightBuilder, set_aside_ahead};
-use super::plan::{Binding, RoutePlan};
+use super::plan::{Binding, Plan, RoutePlan};
 use super::process::{Processed, Processor};
 use super::release::Release;
 use crate::anchor::{CommitError, DeadLetters, HereRows, Letter, LetterRetry};
@@ -113,17 +114,17 @@ pub async fn retry(
             return Ok(Retried::Refused(without_stamp(letter)));
         };
         builder.stamps = vec![stamp];
+        if letter.begun.is_none()
+            && let Some(dead) =
+                rehearse(sinks.letters, letter, &processed.batch, &builder, plan).await?
+        {
+            return Ok(dead);
+        }
         if !sinks.letters.begin(letter, &release.id).await? {
             return Ok(Retried::Refused(begun_elsewhere(letter)));
         }
     }
-    let rows: Vec<HereRows<'_>> = (0..plan.routes.len())
-        .filter(|route| plan.routes[*route].binding == Binding::Here)
-        .map(|route| HereRows {
-            route,
-            rows: &builder.rows[route],
-        })
-        .collect();
+    let rows = here(plan, &builder);
     let retry = LetterRetry {
         letter,
         batch: &processed.batch,
@@ -134,6 +135,60 @@ pub async fn retry(
         rows => Retried::Emitted(rows),
     };
     commit(sinks, retry, &builder, emitted).await
+}
+
+/// The rows of the routes on the letters' database.
+fn here<'a>(plan: &Plan, builder: &'a FlightBuilder) -> Vec<HereRows<'a>> {
+    (0..plan.routes.len())
+        .filter(|route| plan.routes[*route].binding == Binding::Here)
+        .map(|route| HereRows {
+            route,
+            rows: &builder.rows[route],
+        })
+        .collect()
+}
+
+/// Asks the database whether it would take the rows, and takes them back: before anything is sent ahead. What becomes
+/// of the letter, where that is decided by it.
+async fn rehearse(
+    letters: &dyn DeadLetters,
+    letter: &Letter,
+    batch: &Batch,
+    builder: &FlightBuilder,
+    plan: &Plan,
+) -> Result<Option<Retried>, Error> {
+    let rows = here(plan, builder);
+    let retry = LetterRetry {
+        letter,
+        batch,
+        rows: &rows,
+    };
+    let taken_back = Error::outside("rehearse the retry of a dead letter", "nothing is sent");
+    let ahead = std::future::ready(Err(taken_back)).boxed_local();
+    match letters.retry(retry, ahead).await {
+        Err(CommitError::Ahead(_)) => Ok(None),
+        Ok(_) => Ok(Some(Retried::Gone(None))),
+        Err(CommitError::Refused(error)) => {
+            let dead = refused(&error);
+            still_dead(letters, letter, dead).await.map(Some)
+        }
+        Err(
+            CommitError::Stop(error)
+            | CommitError::Fenced(error)
+            | CommitError::RolledBack(error)
+            | CommitError::Unknown(error),
+        ) => Err(error),
+    }
+}
+
+/// What a letter is whose rows the database refuses.
+fn refused(error: &Error) -> DeadLetter {
+    DeadLetter {
+        source: 0,
+        class: DeadClass::Data,
+        code: code::POSTGRES_REFUSED.into(),
+        reason: error.detail().to_owned(),
+    }
 }
 
 /// Commits a retry; again where the server rolled back, and where it did not answer: it then finds the letter, or its
@@ -160,13 +215,7 @@ async fn commit(
             }
             Ok(false) => return Ok(Retried::Gone(None)),
             Err(CommitError::Refused(error)) => {
-                let dead = DeadLetter {
-                    source: 0,
-                    class: DeadClass::Data,
-                    code: code::POSTGRES_REFUSED.into(),
-                    reason: error.detail().to_owned(),
-                };
-                return still_dead(letters, retry.letter, dead).await;
+                return still_dead(letters, retry.letter, refused(&error)).await;
             }
             Err(CommitError::Unknown(error)) => {
                 in_doubt = true;
@@ -224,7 +273,9 @@ fn is_exposed(route: &RoutePlan) -> bool {
         Target::Postgres(table) => {
             route.binding == Binding::Here && table.mode == Mode::Upsert && table.guard.is_none()
         }
-        Target::Cassandra(_) | Target::Kafka(_) => false,
+        // Whoever keeps the latest message of a key would keep the older one.
+        Target::Kafka(topic) => !topic.key.is_empty(),
+        Target::Cassandra(_) => false,
     }
 }
 
@@ -232,9 +283,11 @@ fn begun_by(letter: &Letter, release: &str) -> Error {
     let at = letter.at;
     Error::config(
         format!("retry dead letter {}:{}", at.partition, at.offset),
-        format!("release {release} began to retry it and may have sent rows to Cassandra or a topic"),
+        format!(
+            "release {release} began to retry it and may have sent rows to Cassandra or a topic"
+        ),
     )
-    .hint("finish through that release: `wasmill history` names its version, --through takes it")
+    .hint("retry it without --through: then the release that began it finishes it")
 }
 
 fn begun_elsewhere(letter: &Letter) -> Error {
@@ -260,8 +313,8 @@ fn overwrites(letter: &Letter, route: &RoutePlan) -> Error {
     Error::config(
         format!("retry dead letter {}:{}", at.partition, at.offset),
         format!(
-            "route {:?} to table {} is an upsert without a guard: the row may take the place of one that a newer \
-             record wrote, or bring back one that it deleted",
+            "route {:?} to {} has keys and no guard: the row may take the place of one that a newer record wrote, or \
+             bring back one that it deleted",
             route.route.name,
             route.table()
         ),

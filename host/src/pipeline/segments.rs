@@ -67,7 +67,13 @@ impl Partition {
         // What is wanted is asked for first: where nothing was sent ahead no earlier release is needed at all.
         let (desired, wanted, connections) = loop {
             let desired = self.desired.borrow_and_update().clone();
-            let Some(wanted) = desired.of(self.claim.partition).cloned() else {
+            // What the cuts name goes on while the canary cannot run here.
+            let pinned = cuts::release_at(&self.claim.cuts, self.claim.next);
+            let wanted = desired
+                .of(self.claim.partition)
+                .or_else(|| desired.find(pinned?))
+                .cloned();
+            let Some(wanted) = wanted else {
                 self.wait().await?;
                 continue;
             };

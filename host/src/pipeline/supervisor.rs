@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
@@ -35,6 +35,7 @@ const CALM: Duration = Duration::from_secs(60);
 /// A running lane, seen from here.
 struct Running {
     generation: u64,
+    since: Instant,
     mode: watch::Sender<Mode>,
     /// Dropping it cuts the lane short.
     _cut: oneshot::Sender<()>,
@@ -253,6 +254,7 @@ impl Supervisor {
             partition,
             Running {
                 generation,
+                since: Instant::now(),
                 mode,
                 _cut: cut,
             },
@@ -277,9 +279,12 @@ impl Supervisor {
             end,
         } = ended;
         let lane = self.lanes.get(&partition);
-        if lane.is_none_or(|lane| lane.generation != generation) {
+        let Some(ran) = lane
+            .filter(|lane| lane.generation == generation)
+            .map(|lane| lane.since.elapsed())
+        else {
             return Ok(());
-        }
+        };
         self.lanes.remove(&partition);
         self.command(SourceCommand::Stop { partition });
         let assigned = self.assigned.contains_key(&partition);
@@ -315,7 +320,7 @@ impl Supervisor {
                     "fenced, everything of this lane is dropped"
                 );
                 if assigned {
-                    self.reclaim_later(partition, reclaim.clone());
+                    self.reclaim_later(partition, ran, reclaim.clone());
                 }
             }
         }
@@ -324,12 +329,22 @@ impl Supervisor {
 
     /// Rule 6: a fenced lane waits a session time-out, longer each time, and is claimed again only while the
     /// partition is assigned and the broker takes an advisory commit of this member.
-    fn reclaim_later(&mut self, partition: i32, reclaim: mpsc::UnboundedSender<i32>) {
+    fn reclaim_later(
+        &mut self,
+        partition: i32,
+        ran: Duration,
+        reclaim: mpsc::UnboundedSender<i32>,
+    ) {
         let Some(assigned) = self.assigned.get_mut(&partition) else {
             return;
         };
         let (mut waits, held) = oneshot::channel();
-        let wait = self.settings.session_timeout * (1 << assigned.fenced.min(4));
+        let pause = |fenced: u32| self.settings.session_timeout * (1 << fenced.min(4));
+        // One that ran for longer than it had waited was no duel.
+        if ran > pause(assigned.fenced) {
+            assigned.fenced = 0;
+        }
+        let wait = pause(assigned.fenced);
         *assigned = Assigned {
             fenced: assigned.fenced + 1,
             _waits: Some(held),

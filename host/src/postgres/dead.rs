@@ -39,9 +39,9 @@ const TAKE: &str = "DELETE FROM wasmill.dead_letter \
      AND index = $5::int4 AND created_at = $6::timestamptz \
      AND pg_catalog.current_setting('wasmill.flight', true) = $7::text";
 
-/// `$12`: by whom it was begun before this retry, which sent nothing ahead: Postgres is asked first.
+/// By whom it was begun stays: rows may be out that only that release may finish.
 const KEEP: &str = "UPDATE wasmill.dead_letter SET class = $7::text, code = $8::text, reason = $9::text, \
-     plugin = $10::text, digest = $11::text, begun = nullif($12::text, ''), retried_at = pg_catalog.now() \
+     plugin = $10::text, digest = $11::text, retried_at = pg_catalog.now() \
      WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND \"offset\" = $4::int8 \
      AND index = $5::int4 AND created_at = $6::timestamptz";
 
@@ -253,7 +253,6 @@ impl PostgresAnchor {
                 Param::Text(&reason),
                 Param::Text(&self.settings.plugin),
                 Param::Text(&self.settings.digest),
-                Param::Text(letter.begun.as_deref().unwrap_or_default()),
             ])
             .collect();
         let kept = within(WHAT, limit, lease.client.execute_raw(&statement, params)).await?;

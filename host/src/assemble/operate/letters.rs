@@ -43,7 +43,7 @@ struct Place {
     hub: Arc<Hub>,
     loaded: Arc<Loaded>,
     world: Arc<World>,
-    _turn: OwnedSemaphorePermit,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Desk {
@@ -77,7 +77,7 @@ impl Desk {
             hub: Arc::clone(&self.hub),
             loaded,
             world: Arc::new(world),
-            _turn: turn,
+            _turn: Some(turn),
         })
     }
 
@@ -90,6 +90,15 @@ impl Desk {
         now: &Release,
     ) -> Result<Release, Refusal> {
         let state = self.hub.control.state();
+        let name = |plugin: &str| plugin.split_once('@').map(|(name, _)| name.to_owned());
+        if name(plugin) != name(&now.plugin) {
+            let detail = format!(
+                "{plugin} is another plugin than {}, which is deployed",
+                now.plugin
+            );
+            let hint = "a version of the same plugin; deploy the other one to retry through it";
+            return Err(refused(what, pipeline, &detail, hint));
+        }
         let known = plugin
             .split_once('@')
             .and_then(|(name, version)| state.version(name, version));
@@ -233,7 +242,11 @@ impl Desk {
                 let all = found.letters.len();
                 for at in found.letters.iter().map(|letter| letter.at) {
                     let one = match whole(&*letters, at).await {
-                        Ok(Some(letter)) => place.retry(sinks, &letter, request.force).await,
+                        Ok(Some(letter)) => match place.finisher(&letter, &request).await {
+                            Ok(Some(other)) => other.finish(&letter, request.force).await,
+                            Ok(None) => place.retry(sinks, &letter, request.force).await,
+                            Err(error) => Err(error),
+                        },
                         Ok(None) => Ok(Retried::Gone(None)),
                         Err(error) => Err(error),
                     };
@@ -271,6 +284,44 @@ impl Place {
         if let Err(error) = self.hub.control.submit(by, change).await {
             tracing::warn!(by, pipeline, action, error = %error, "not kept in the audit trail");
         }
+    }
+
+    /// The release that began to retry a letter, where that is another one and no version was asked for: only it may
+    /// finish.
+    async fn finisher(&self, letter: &Letter, request: &RetryRequest) -> Result<Option<Place>> {
+        let here = &self.loaded.release;
+        let begun = letter.begun.as_deref().filter(|begun| **begun != *here.id);
+        let (Some(begun), None) = (begun, &request.plugin) else {
+            return Ok(None);
+        };
+        let loaded = self
+            .hub
+            .releases
+            .earlier(&here.plan.pipeline, begun)
+            .await?;
+        let (now, then) = (&here.plan, &loaded.release.plan);
+        if now.anchor != then.anchor || now.input.topic != then.input.topic {
+            return Ok(None);
+        }
+        let (releases, servers) = (&self.hub.releases, &self.hub.servers);
+        let world = World::new(&loaded, releases, servers, MemoryAnchor::new());
+        Ok(Some(Place {
+            hub: Arc::clone(&self.hub),
+            loaded,
+            world: Arc::new(world),
+            _turn: None,
+        }))
+    }
+
+    /// Retries one letter through sinks of its own.
+    async fn finish(&self, letter: &Letter, force: bool) -> Result<Retried> {
+        let letters = self.open().await?;
+        let ahead = self.world.all_ahead(&self.loaded.release.plan).await?;
+        let sinks = RetrySinks {
+            letters: &*letters,
+            ahead: &ahead,
+        };
+        self.retry(sinks, letter, force).await
     }
 
     async fn retry(&self, sinks: RetrySinks<'_>, letter: &Letter, force: bool) -> Result<Retried> {
