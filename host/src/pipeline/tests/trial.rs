@@ -159,6 +159,28 @@ fn what_is_only_out_of_reach_is_waited_for_and_nobody_is_to_blame() {
 }
 
 #[test]
+fn what_the_cuts_name_goes_on_after_a_restart_while_the_canary_cannot_run() {
+    for sinks in [Sinks::Here, Sinks::Both] {
+        on_a_shard(async {
+            let stand = Stand::new(sinks, emit).await;
+            for to in [10, 20] {
+                let mut host = stand.host().await;
+                play(&mut host, async |inlet| {
+                    inlet.send(batch(0, to - 10..to)).unwrap();
+                    until("committed", || stand.position() == to).await;
+                })
+                .await;
+                drained(host).await;
+                // Asked for, and never pinned there.
+                stand.desired.send_replace(without(&stand));
+            }
+            assert_eq!(stand.wrote(), [(0, 20, 1)], "{sinks:?}");
+            assert_eq!(stand.check(&all(20)), NOTHING, "{sinks:?}");
+        });
+    }
+}
+
+#[test]
 fn what_runs_goes_on_and_what_begins_waits_while_its_release_cannot_run() {
     for sinks in [Sinks::Here, Sinks::Both] {
         on_a_shard(async {
