@@ -63,17 +63,9 @@ struct Prepared {
 impl Prepared {
     /// Whether any of its releases reads headers.
     fn needs_headers(&self) -> bool {
-        let Desired {
-            release,
-            canary,
-            shadow,
-            ..
-        } = &self.desired;
-        let canary = canary.iter().filter_map(|trial| trial.release.as_ref());
-        std::iter::once(release)
-            .chain(canary)
-            .chain(shadow)
-            .any(|release| release.plan.input.input.needs_headers())
+        let releases = self.desired.writing().chain(&self.desired.shadow);
+        let mut inputs = releases.map(|release| &release.plan.input.input);
+        inputs.any(|input| input.needs_headers())
     }
 
     /// Makes sure of the tables.

@@ -207,24 +207,6 @@ impl World {
         })
     }
 
-    /// The sinks of a release that are written ahead, by route.
-    ///
-    /// # Errors
-    /// As they are opened.
-    pub(super) async fn all_ahead(
-        &self,
-        plan: &Plan,
-    ) -> Result<Vec<Option<Box<dyn AheadSink>>>, Error> {
-        let mut sinks = Vec::with_capacity(plan.routes.len());
-        for (route, bound) in plan.routes.iter().enumerate() {
-            sinks.push(match bound.binding {
-                Binding::Ahead(_) => Some(self.ahead(plan, route).await?),
-                Binding::Here | Binding::Discard => None,
-            });
-        }
-        Ok(sinks)
-    }
-
     /// A record of the topic as it lies there now; blocks.
     ///
     /// # Errors

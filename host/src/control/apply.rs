@@ -9,6 +9,7 @@
 //! * An entry of a later format may have won its revision, so nothing at or below it can be judged: the pipeline is
 //!   frozen until a deployment at a higher revision comes, which says all there is to say again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -41,6 +42,11 @@ pub enum Applied {
     },
     /// It needs a newer host, or builds on a record that does.
     Newer,
+}
+
+/// Takes the oldest out of a list that has become too long.
+fn beyond<T>(list: &mut VecDeque<T>, most: usize) -> Option<T> {
+    (list.len() > most).then(|| list.pop_front()).flatten()
 }
 
 impl State {
@@ -330,12 +336,8 @@ impl State {
                     outcome,
                     written,
                 }));
-                if self.done.len() > KEPT_DONE
-                    && let Some(old) = self.done.pop_front()
-                {
-                    let old = format!("done/{}", old.written.id);
-                    Arc::make_mut(&mut self.removable).old.push_back(old);
-                }
+                let old = beyond(&mut self.done, KEPT_DONE);
+                self.forget(old.map(|old| format!("done/{}", old.written.id)));
             }
             Change::Denied { by, what, why } => {
                 self.denials.push_back(Arc::new(Denial {
@@ -344,13 +346,16 @@ impl State {
                     why,
                     written,
                 }));
-                if self.denials.len() > KEPT_DENIALS
-                    && let Some(old) = self.denials.pop_front()
-                {
-                    let old = format!("denied/{}", old.written.id);
-                    Arc::make_mut(&mut self.removable).old.push_back(old);
-                }
+                let old = beyond(&mut self.denials, KEPT_DENIALS);
+                self.forget(old.map(|old| format!("denied/{}", old.written.id)));
             }
+        }
+    }
+
+    /// The record under this key, if there is one, may be removed from the log.
+    fn forget(&mut self, key: Option<String>) {
+        if let Some(key) = key {
+            Arc::make_mut(&mut self.removable).old.push_back(key);
         }
     }
 

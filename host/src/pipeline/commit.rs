@@ -13,16 +13,14 @@ use super::counters::LaneCounters;
 use super::flight::{FlightBuilder, remove_record, set_aside_ahead};
 use super::lane::{LaneContext, LaneEnd};
 use super::ownership::Ownership;
-use super::plan::Binding;
 use super::process::Processed;
 use super::rate::DeadRate;
-use crate::anchor::{CommitError, Flight, HereRows};
+use crate::anchor::{CommitError, Flight};
 use crate::clock::{Backoff, now_micros};
 use crate::error::{Blame, Error, Retry};
 use crate::manifest::DataPolicy;
 use crate::record::Batch;
 use crate::route::{DeadClass, DeadLetter, code};
-use crate::sink::AheadRows;
 use crate::source::SourceCommand;
 
 /// Rollbacks in a row, by the server's word and not for its state, before a range is halved.
@@ -147,14 +145,7 @@ impl Committer {
         }
         self.owned.flown = self.owned.flown.max(positions.end);
         let plan = &self.context.release.plan;
-        let here: Vec<HereRows<'_>> = (0..plan.routes.len())
-            .filter(|route| plan.routes[*route].binding == Binding::Here)
-            .map(|route| HereRows {
-                route,
-                rows: &self.builder.rows[route],
-            })
-            .filter(|here| !here.rows.is_empty())
-            .collect();
+        let here = self.builder.here();
         let reserved = if plan.writes_ahead() {
             self.owned.granted.max(self.owned.credit(positions.end))
         } else {
@@ -309,7 +300,7 @@ fn halve(ranges: &mut Vec<Range<usize>>, range: &Range<usize>) {
     ranges.push(range.start..middle);
 }
 
-/// The written-ahead part of a flight: every such sink, concurrently, acknowledged.
+/// The written-ahead part of a flight.
 fn write_ahead<'a>(
     owned: &'a Ownership,
     builder: &'a FlightBuilder,
@@ -319,23 +310,7 @@ fn write_ahead<'a>(
     async move {
         // From here on the flight's records may have been sent.
         owned.sent.set(owned.sent.get().max(to));
-        let now = now_micros();
-        let writes = owned
-            .connections
-            .ahead
-            .iter()
-            .zip(&builder.rows)
-            .filter_map(|(sink, rows)| {
-                let sink = sink.as_ref()?;
-                let rows = AheadRows {
-                    rows,
-                    batch,
-                    stamps: &builder.stamps,
-                    now,
-                };
-                (!rows.rows.is_empty()).then(|| sink.write(rows))
-            });
-        futures_util::future::try_join_all(writes).await.map(|_| ())
+        builder.send(&owned.connections.ahead, batch).await
     }
     .boxed_local()
 }

@@ -8,10 +8,12 @@ use std::ops::Range;
 use super::counters::Totals;
 use super::plan::{Binding, Plan};
 use super::process::Processed;
+use crate::anchor::HereRows;
+use crate::clock::now_micros;
 use crate::error::Error;
 use crate::record::{Batch, RowBatch};
 use crate::route::{DeadClass, DeadLetter, code};
-use crate::sink::Merger;
+use crate::sink::{AheadRows, AheadSink, Merger};
 
 /// Record times past the year 9999 (milliseconds) count as none: microseconds must not overflow.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
@@ -23,7 +25,7 @@ const AHEAD_MILLIS: i64 = 3_600_000;
 struct RouteShape {
     /// `None`: rows are appended as they are.
     merger: Option<Merger>,
-    discard: bool,
+    binding: Binding,
 }
 
 /// Cuts, merges and stamps.
@@ -47,7 +49,7 @@ impl FlightBuilder {
                 merger: route
                     .merges()
                     .then(|| Merger::new(&route.key(), &route.route.columns, route.guard())),
-                discard: route.binding == Binding::Discard,
+                binding: route.binding.clone(),
             })
             .collect();
         Self {
@@ -67,6 +69,34 @@ impl FlightBuilder {
             dead: Vec::new(),
             stamps: Vec::new(),
         }
+    }
+
+    /// The rows of the flight for the anchor's own database, by route.
+    pub(super) fn here(&self) -> Vec<HereRows<'_>> {
+        let routes = self.shapes.iter().zip(&self.rows).enumerate();
+        routes
+            .filter(|(_, (shape, rows))| shape.binding == Binding::Here && !rows.is_empty())
+            .map(|(route, (_, rows))| HereRows { route, rows })
+            .collect()
+    }
+
+    /// Writes the rows of the flight for other databases: to every such sink, concurrently, acknowledged.
+    pub(super) async fn send(
+        &self,
+        sinks: &[Option<Box<dyn AheadSink>>],
+        batch: &Batch,
+    ) -> Result<(), Error> {
+        let now = now_micros();
+        let writes = sinks.iter().zip(&self.rows).filter_map(|(sink, rows)| {
+            let sink = sink.as_ref().filter(|_| !rows.is_empty())?;
+            Some(sink.write(AheadRows {
+                rows,
+                batch,
+                stamps: &self.stamps,
+                now,
+            }))
+        });
+        futures_util::future::try_join_all(writes).await.map(drop)
     }
 
     /// Gives every record of a batch its write time, chained from the last one given.
@@ -135,7 +165,7 @@ impl FlightBuilder {
             into.clear();
             let range = rows.rows_of(range);
             totals.rows.push(range.len() as u64);
-            if shape.discard {
+            if shape.binding == Binding::Discard {
                 continue;
             }
             match &mut shape.merger {

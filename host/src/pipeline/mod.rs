@@ -84,6 +84,24 @@ pub trait Surroundings: Send + Sync + std::fmt::Debug {
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>>;
 }
 
+/// The sinks of a release that are written ahead, by route.
+///
+/// # Errors
+/// Whatever opening one fails with.
+pub async fn open_ahead(
+    surroundings: &dyn Surroundings,
+    plan: &Plan,
+) -> Result<Vec<Option<Box<dyn AheadSink>>>, Error> {
+    let mut sinks = Vec::with_capacity(plan.routes.len());
+    for (route, bound) in plan.routes.iter().enumerate() {
+        sinks.push(match bound.binding {
+            Binding::Ahead(_) => Some(surroundings.ahead(plan, route).await?),
+            Binding::Here | Binding::Discard => None,
+        });
+    }
+    Ok(sinks)
+}
+
 /// What runs.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {

@@ -137,13 +137,13 @@ impl Desired {
     /// The release of this identity, where it is one of these.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Arc<Release>> {
-        let canary = self
-            .canary
-            .iter()
-            .filter_map(|trial| trial.release.as_ref());
-        std::iter::once(&self.release)
-            .chain(canary)
-            .find(|release| *release.id == *id)
+        self.writing().find(|release| *release.id == *id)
+    }
+
+    /// The releases that write: the one in charge, and a canary that can run here.
+    pub fn writing(&self) -> impl Iterator<Item = &Arc<Release>> {
+        let trial = self.canary.as_ref();
+        std::iter::once(&self.release).chain(trial.and_then(|trial| trial.release.as_ref()))
     }
 }
 

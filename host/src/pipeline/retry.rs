@@ -16,17 +16,17 @@ use futures_util::FutureExt as _;
 
 use super::conduct::{Conduct, Place};
 use super::flight::{FlightBuilder, set_aside_ahead};
-use super::plan::{Binding, Plan, RoutePlan};
+use super::plan::{Binding, RoutePlan};
 use super::process::{Processed, Processor};
 use super::release::Release;
-use crate::anchor::{CommitError, DeadLetters, HereRows, Letter, LetterRetry};
+use crate::anchor::{CommitError, DeadLetters, Letter, LetterRetry};
 use crate::clock::{Backoff, now_micros};
 use crate::decode::Decoder;
 use crate::error::{Blame, Error};
 use crate::manifest::{Mode, Target};
 use crate::record::{Batch, RowBatch};
 use crate::route::{DeadClass, DeadLetter, code};
-use crate::sink::{AheadRows, AheadSink};
+use crate::sink::AheadSink;
 
 /// How often a transaction that the server rolled back is tried.
 const ATTEMPTS: u32 = 4;
@@ -108,28 +108,27 @@ pub async fn retry(
     if let (Some((route, _)), Overwrite::Refuse) = (exposed.next(), overwrite) {
         return Ok(Retried::Refused(overwrites(letter, route)));
     }
-    let sends = |(sink, rows): (&Option<_>, &RowBatch)| sink.is_some() && !rows.is_empty();
-    if sinks.ahead.iter().zip(&builder.rows).any(sends) {
-        let Some(stamp) = letter.stamp else {
-            return Ok(Retried::Refused(without_stamp(letter)));
-        };
-        builder.stamps = vec![stamp];
-        if letter.begun.is_none()
-            && let Some(dead) =
-                rehearse(sinks.letters, letter, &processed.batch, &builder, plan).await?
-        {
-            return Ok(dead);
-        }
-        if !sinks.letters.begin(letter, &release.id).await? {
-            return Ok(Retried::Refused(begun_elsewhere(letter)));
-        }
-    }
-    let rows = here(plan, &builder);
+    builder.stamps.extend(letter.stamp);
+    let rows = builder.here();
     let retry = LetterRetry {
         letter,
         batch: &processed.batch,
         rows: &rows,
     };
+    let sends = |(sink, rows): (&Option<_>, &RowBatch)| sink.is_some() && !rows.is_empty();
+    if sinks.ahead.iter().zip(&builder.rows).any(sends) {
+        if letter.stamp.is_none() {
+            return Ok(Retried::Refused(without_stamp(letter)));
+        }
+        if letter.begun.is_none()
+            && let Some(decided) = rehearse(sinks.letters, retry).await?
+        {
+            return Ok(decided);
+        }
+        if !sinks.letters.begin(letter, &release.id).await? {
+            return Ok(Retried::Refused(begun_elsewhere(letter)));
+        }
+    }
     let emitted = match totals.rows.iter().sum() {
         0 => Retried::Filtered,
         rows => Retried::Emitted(rows),
@@ -137,32 +136,12 @@ pub async fn retry(
     commit(sinks, retry, &builder, emitted).await
 }
 
-/// The rows of the routes on the letters' database.
-fn here<'a>(plan: &Plan, builder: &'a FlightBuilder) -> Vec<HereRows<'a>> {
-    (0..plan.routes.len())
-        .filter(|route| plan.routes[*route].binding == Binding::Here)
-        .map(|route| HereRows {
-            route,
-            rows: &builder.rows[route],
-        })
-        .collect()
-}
-
 /// Asks the database whether it would take the rows, and takes them back: before anything is sent ahead. What becomes
 /// of the letter, where that is decided by it.
 async fn rehearse(
     letters: &dyn DeadLetters,
-    letter: &Letter,
-    batch: &Batch,
-    builder: &FlightBuilder,
-    plan: &Plan,
+    retry: LetterRetry<'_>,
 ) -> Result<Option<Retried>, Error> {
-    let rows = here(plan, builder);
-    let retry = LetterRetry {
-        letter,
-        batch,
-        rows: &rows,
-    };
     let taken_back = Error::outside("rehearse the retry of a dead letter", "nothing is sent");
     let ahead = std::future::ready(Err(taken_back)).boxed_local();
     match letters.retry(retry, ahead).await {
@@ -170,7 +149,7 @@ async fn rehearse(
         Ok(_) => Ok(Some(Retried::Gone(None))),
         Err(CommitError::Refused(error)) => {
             let dead = refused(&error);
-            still_dead(letters, letter, dead).await.map(Some)
+            still_dead(letters, retry.letter, dead).await.map(Some)
         }
         Err(
             CommitError::Stop(error)
@@ -205,7 +184,7 @@ async fn commit(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let ahead = write_ahead(sinks.ahead, retry.batch, builder).boxed_local();
+        let ahead = builder.send(sinks.ahead, retry.batch).boxed_local();
         let error = match letters.retry(retry, ahead).await {
             Ok(true) => return Ok(emitted),
             Ok(false) if in_doubt => {
@@ -233,26 +212,6 @@ async fn commit(
         tracing::warn!(error = %error, "retry of a dead letter not committed, trying again");
         tokio::time::sleep(backoff.pause()).await;
     }
-}
-
-/// Writes the rows of routes on other databases, concurrently, acknowledged.
-async fn write_ahead(
-    sinks: &[Option<Box<dyn AheadSink>>],
-    batch: &Batch,
-    builder: &FlightBuilder,
-) -> Result<(), Error> {
-    let now = now_micros();
-    let writes = sinks.iter().zip(&builder.rows).filter_map(|(sink, rows)| {
-        let rows = AheadRows {
-            rows,
-            batch,
-            stamps: &builder.stamps,
-            now,
-        };
-        let sink = sink.as_ref().filter(|_| !rows.rows.is_empty())?;
-        Some(sink.write(rows))
-    });
-    futures_util::future::try_join_all(writes).await.map(drop)
 }
 
 async fn still_dead(

@@ -16,7 +16,6 @@ use tokio::sync::{OnceCell, mpsc};
 use super::Surroundings;
 use super::conduct::Place;
 use super::lane::Connections;
-use super::plan::Binding;
 use super::release::Release;
 use crate::error::Error;
 use crate::task;
@@ -55,13 +54,7 @@ impl Local {
             .get_or_try_init(|| async {
                 let plan = &release.plan;
                 let anchor = surroundings.anchor(plan).await?;
-                let mut ahead = Vec::with_capacity(plan.routes.len());
-                for (route, bound) in plan.routes.iter().enumerate() {
-                    ahead.push(match bound.binding {
-                        Binding::Ahead(_) => Some(surroundings.ahead(plan, route).await?),
-                        Binding::Here | Binding::Discard => None,
-                    });
-                }
+                let ahead = super::open_ahead(surroundings, plan).await?;
                 Ok::<_, Error>(Rc::new(Connections { anchor, ahead }))
             })
             .await?;

@@ -25,7 +25,7 @@ use crate::assemble::releases::Loaded;
 use crate::assemble::world::World;
 use crate::control::{Change, Release};
 use crate::error::{Error, Result};
-use crate::pipeline::{AnchorPlan, Overwrite, Retried, RetrySinks, retry};
+use crate::pipeline::{AnchorPlan, Overwrite, Retried, RetrySinks, open_ahead, retry};
 use crate::record::Batch;
 use crate::task;
 
@@ -64,21 +64,12 @@ impl Desk {
         if let Some(plugin) = through {
             let other = self.version(what, pipeline, plugin, release)?;
             let other = self.hub.releases.load(pipeline, &other).await?;
-            same_place(what, pipeline, &loaded, &other)?;
+            if !is_same_place(&loaded, &other) {
+                return Err(other_place(what, pipeline, &loaded, &other));
+            }
             loaded = other;
         }
-        let world = World::new(
-            &loaded,
-            &self.hub.releases,
-            &self.hub.servers,
-            MemoryAnchor::new(),
-        );
-        Ok(Place {
-            hub: Arc::clone(&self.hub),
-            loaded,
-            world: Arc::new(world),
-            _turn: Some(turn),
-        })
+        Ok(Place::of(&self.hub, loaded, Some(turn)))
     }
 
     /// An uploaded version with the overlay in force.
@@ -224,7 +215,7 @@ impl Desk {
         let report = hub.at_work(WHAT, WORK, move || {
             async move {
                 let letters = place.open().await?;
-                let ahead = place.world.all_ahead(&place.loaded.release.plan).await?;
+                let ahead = open_ahead(&*place.world, &place.loaded.release.plan).await?;
                 let sinks = RetrySinks {
                     letters: &*letters,
                     ahead: &ahead,
@@ -269,6 +260,16 @@ impl Desk {
 }
 
 impl Place {
+    fn of(hub: &Arc<Hub>, loaded: Arc<Loaded>, turn: Option<OwnedSemaphorePermit>) -> Self {
+        let world = World::new(&loaded, &hub.releases, &hub.servers, MemoryAnchor::new());
+        Self {
+            hub: Arc::clone(hub),
+            loaded,
+            world: Arc::new(world),
+            _turn: turn,
+        }
+    }
+
     async fn open(&self) -> Result<Box<dyn DeadLetters>> {
         self.world.letters(&self.loaded.release.plan).await
     }
@@ -299,24 +300,14 @@ impl Place {
         let Ok(loaded) = earlier.await else {
             return Ok(None);
         };
-        let (now, then) = (&here.plan, &loaded.release.plan);
-        if now.anchor != then.anchor || now.input.topic != then.input.topic {
-            return Ok(None);
-        }
-        let (releases, servers) = (&self.hub.releases, &self.hub.servers);
-        let world = World::new(&loaded, releases, servers, MemoryAnchor::new());
-        Ok(Some(Place {
-            hub: Arc::clone(&self.hub),
-            loaded,
-            world: Arc::new(world),
-            _turn: None,
-        }))
+        let same = is_same_place(&self.loaded, &loaded);
+        Ok(same.then(|| Place::of(&self.hub, loaded, None)))
     }
 
     /// Retries one letter through sinks of its own.
     async fn finish(&self, letter: &Letter, force: bool) -> Result<Retried> {
         let letters = self.open().await?;
-        let ahead = self.world.all_ahead(&self.loaded.release.plan).await?;
+        let ahead = open_ahead(&*self.world, &self.loaded.release.plan).await?;
         let sinks = RetrySinks {
             letters: &*letters,
             ahead: &ahead,
@@ -387,16 +378,18 @@ impl Place {
 }
 
 /// A version may be bound otherwise than the one in force: then its rows would go elsewhere.
-fn same_place(what: &str, pipeline: &str, now: &Loaded, then: &Loaded) -> Result<(), Refusal> {
+fn is_same_place(now: &Loaded, then: &Loaded) -> bool {
     let (now, then) = (&now.release.plan, &then.release.plan);
-    if now.anchor == then.anchor && now.input.topic == then.input.topic {
-        return Ok(());
-    }
+    now.anchor == then.anchor && now.input.topic == then.input.topic
+}
+
+fn other_place(what: &str, pipeline: &str, now: &Loaded, then: &Loaded) -> Refusal {
+    let (now, then) = (&now.release.plan, &then.release.plan);
     let detail = format!(
         "{} would read {} and keep its position in {}, the release in force {} and {}",
         then.plugin, then.input.topic, then.anchor, now.input.topic, now.anchor
     );
-    Err(refused(what, pipeline, &detail, "choose another version"))
+    refused(what, pipeline, &detail, "choose another version")
 }
 
 /// Rows and removal have to be one transaction.
