@@ -4,6 +4,7 @@ mod absent;
 mod data_loss;
 mod kill;
 mod restart;
+mod steps;
 mod taken_away;
 mod topic;
 mod two_hosts;
