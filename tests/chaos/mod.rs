@@ -3,6 +3,8 @@
 mod absent;
 mod data_loss;
 mod kill;
+mod restart;
+mod steps;
 mod taken_away;
 mod topic;
 mod two_hosts;

@@ -5,6 +5,7 @@
 mod behind;
 mod fakes;
 mod guest;
+mod killed;
 mod lanes;
 mod plans;
 mod process;

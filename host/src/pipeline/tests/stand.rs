@@ -237,22 +237,34 @@ impl Stand {
     pub(super) async fn host_of(&self, partition: i32) -> Host<'static> {
         let claim = self.scene.anchor.claim(&[partition]).await.unwrap();
         let claim = claim.into_iter().next().unwrap();
+        let surroundings = Arc::clone(&self.scene) as Arc<dyn Surroundings>;
+        let shared = Rc::clone(&self.local);
+        self.host_with(claim, surroundings, shared, self.commands.clone())
+    }
+
+    /// A host with a claim, over the connections of `shared`; its source listens to `source`.
+    pub(super) fn host_with(
+        &self,
+        claim: Claim,
+        surroundings: Arc<dyn Surroundings>,
+        shared: Rc<Local>,
+        source: blocking::Sender<SourceCommand>,
+    ) -> Host<'static> {
         let (inlet, outlet) = source::channel();
         let mode = watch::channel(Mode::Run).0;
         let partition = Partition {
             pipeline: "p".into(),
             claim: claim.clone(),
             place: self.place.get(),
-            surroundings: Arc::clone(&self.scene) as Arc<dyn Surroundings>,
+            surroundings,
             desired: self.desired.subscribe(),
             mode: mode.subscribe(),
             counters: Arc::clone(&self.counters),
-            source: self.commands.clone(),
+            source,
             segments: self.begun.0.clone(),
             release: None,
             patience: PATIENCE,
         };
-        let shared = Rc::clone(&self.local);
         Host {
             run: async move { partition.run(&shared, outlet).await }.boxed_local(),
             inlet,
