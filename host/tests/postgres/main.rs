@@ -8,6 +8,7 @@
 mod catalog;
 mod contract;
 mod cost;
+mod deleted;
 mod faults;
 mod keyed;
 mod letters;
