@@ -138,6 +138,7 @@ fn main() {
             mode: Mode::Upsert,
             key: vec![0],
             guard: None,
+            deleted_at: None,
             create: Create::Never,
         }),
     };

@@ -32,6 +32,7 @@ fuzz_target!(|data: (Vec<u8>, Vec<(u8, u8, u8, u8)>)| {
                 mode: Mode::Upsert,
                 key: vec![0],
                 guard: Some(1),
+                deleted_at: None,
                 create: Create::Never,
             }),
         },

@@ -169,6 +169,7 @@ impl World {
                     mode: table.mode,
                     key: table.key.clone(),
                     guard: table.guard,
+                    deleted_at: table.deleted_at.clone(),
                     create: table.create,
                 });
             }

@@ -38,6 +38,7 @@ struct Postgres<'a> {
     mode: Mode,
     key: Vec<At<&'a str>>,
     guard: Option<At<&'a str>>,
+    deleted_at: Option<At<&'a str>>,
     create: Create,
 }
 
@@ -107,6 +108,7 @@ fn postgres<'a>(section: &Section<'a>) -> Postgres<'a> {
     let key_place = key_entry.map(|entry| entry.key.span);
     let key = section.texts("key");
     let guard = section.text("guard");
+    let deleted_at = section.name("deleted_at", names::COLUMN);
     let add = |problem| section.report().add(problem);
     match mode.as_ref().map(|mode| mode.value) {
         Some(Mode::Upsert) if no_key => {
@@ -133,11 +135,17 @@ fn postgres<'a>(section: &Section<'a>) -> Postgres<'a> {
         }
         _ => {}
     }
+    if let (Some(column), None) = (&deleted_at, &guard) {
+        add(Problem::at(column.span.clone(), "deleted_at without a guard")
+            .label("nothing to keep")
+            .hint("remove it: without a guard a delete removes the row; or add guard = \"COLUMN\""));
+    }
     Postgres {
         table,
         mode: mode.map_or(Mode::Append, |mode| mode.value),
         key,
         guard,
+        deleted_at,
         create: create(section),
     }
 }
@@ -253,11 +261,24 @@ impl Resolve<'_, '_> {
             .guard
             .as_ref()
             .and_then(|guard| self.guard(guard, &key));
+        if let Some(name) = &sink.deleted_at
+            && self.columns.iter().any(|column| column.name == name.value)
+        {
+            self.add(
+                name,
+                format!("deleted_at {:?} is a column of the component", name.value),
+                "the host writes it",
+                Some(String::from(
+                    "name a column that the row type of the code does not have",
+                )),
+            );
+        }
         PostgresTable {
             table: sink.table.clone(),
             mode: sink.mode,
             key,
             guard,
+            deleted_at: sink.deleted_at.as_ref().map(|name| name.value.to_owned()),
             create: sink.create,
         }
     }

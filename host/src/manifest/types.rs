@@ -230,6 +230,9 @@ pub struct PostgresTable {
     pub key: Vec<usize>,
     /// Column (index) whose older value changes nothing.
     pub guard: Option<usize>,
+    /// Column of the table, not of the route, in which a delete of a guarded route leaves its time: the row stays,
+    /// with its key and guard, so that an older one cannot come back.
+    pub deleted_at: Option<String>,
     /// Whether the host creates it.
     pub create: Create,
 }

@@ -85,7 +85,7 @@ impl PostgresAnchor {
             let plan = &self.plans[at];
             connection.prepare_route(at, plan).await?;
             let statements = connection.routes[at].as_ref().expect("prepared above");
-            let params = rows::encode(plan, statements, here.rows, batch.offsets(), spare)?;
+            let params = rows::encode(plan, statements, here.rows, batch, spare)?;
             encoded.push((at, params));
         }
         Ok(encoded)

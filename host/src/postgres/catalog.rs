@@ -66,7 +66,7 @@ pub(super) async fn ensure(
             if missing == Missing::PassOver {
                 continue;
             }
-            create(client, route).await?;
+            create(client, plan).await?;
             created = true;
             table = table::read(client, route).await?;
         }
@@ -76,7 +76,7 @@ pub(super) async fn ensure(
                     "route {:?}: table {} does not exist",
                     route.name, route.table
                 ),
-                fix: ddl::create_table(route),
+                fix: ddl::create_table(plan),
             }),
             Some(table) => {
                 problems.extend(compare(plan, &table));
@@ -108,10 +108,11 @@ pub(super) async fn ensure(
 }
 
 /// Creates a route's table, one host at a time.
-async fn create(client: &Client, route: &PostgresRoute) -> Result<()> {
+async fn create(client: &Client, plan: &RoutePlan) -> Result<()> {
+    let route = &plan.route;
     let what = format!("create table {} in postgres", route.table);
     let failed = |error: tokio_postgres::Error| {
-        let hint = format!("let a user who may run:\n{}", ddl::create_table(route));
+        let hint = format!("let a user who may run:\n{}", ddl::create_table(plan));
         failure::error(what.clone(), &error).hint(hint)
     };
     client
@@ -136,7 +137,7 @@ async fn create(client: &Client, route: &PostgresRoute) -> Result<()> {
             .map_err(failed)?;
     }
     client
-        .batch_execute(&ddl::create_table(route))
+        .batch_execute(&ddl::create_table(plan))
         .await
         .map_err(failed)?;
     client.batch_execute("COMMIT").await.map_err(failed)?;
@@ -167,11 +168,11 @@ fn compare(plan: &RoutePlan, table: &Table) -> Vec<Problem> {
             format!("ALTER TABLE {} SET LOGGED;", route.table),
         );
     }
-    for column in &route.columns {
+    for column in &plan.columns {
         compare_column(plan, column, table, &mut problem);
     }
     for found in &table.columns {
-        let known = route.columns.iter().any(|column| column.name == found.name);
+        let known = plan.columns.iter().any(|column| column.name == found.name);
         if !known && found.not_null && !found.fills_itself && found.generated.is_none() {
             problem(
                 format!(
@@ -323,6 +324,11 @@ fn notes(route: &PostgresRoute, table: &Table) -> Vec<String> {
     let mut notes = Vec::new();
     for name in &table.triggers {
         notes.push(format!("trigger {name:?} runs in every flight: what it does counts towards its time, what it raises stops it"));
+    }
+    if let Some(name) = &route.deleted_at {
+        notes.push(format!(
+            "deleted rows stay, their time in {name:?}: readers take those WHERE {name:?} IS NULL"
+        ));
     }
     let key = sorted_key(route);
     for index in table.unique.iter().filter(|index| **index != key) {

@@ -2,13 +2,15 @@
 //! `create = "if-missing"` and the table is missing; else printed for a person.
 
 use super::names::{quote, quote_all};
+use super::plan::RoutePlan;
 use super::settings::PostgresRoute;
 use super::wire;
 use crate::record::Column;
 
 /// The statement that creates a route's table: a primary key for an upsert, a plain table for an append.
-pub(super) fn create_table(route: &PostgresRoute) -> String {
-    let mut lines: Vec<String> = route
+pub(super) fn create_table(plan: &RoutePlan) -> String {
+    let route = &plan.route;
+    let mut lines: Vec<String> = plan
         .columns
         .iter()
         .map(|column| format!("  {}", column_sql(column)))

@@ -6,12 +6,15 @@
 //! type, whose fields may be arrays. (`unnest` of several arrays is syntax: it must be written without its
 //! schema; the session's pinned `search_path` finds the right one.)
 //!
+//! Where a guarded route keeps what it deletes (`deleted_at`), a delete is one more row of the same upsert: the key,
+//! the guard, its time, and null in every other column. So the order in which partitions bring a key decides nothing.
+//!
 //! Every statement carries the filter [`FLYING`]: it touches nothing unless it runs inside the transaction
 //! of its flight. Without it, rows would commit by themselves if the `BEGIN` in front of them failed.
 
 use crate::error::Error;
 use crate::manifest::Mode;
-use crate::record::Type;
+use crate::record::{Column, Type};
 
 use super::names::{self, quote, quote_all};
 use super::settings::PostgresRoute;
@@ -36,9 +39,12 @@ pub(super) enum Shape {
 pub(super) struct RoutePlan {
     pub(super) route: PostgresRoute,
     pub(super) shape: Shape,
+    /// The columns written, in the order of the parameters: those of the route, then `deleted_at` where there is one.
+    /// Nullable is what the table has to take: with deletes kept, null in all but key and guard.
+    pub(super) columns: Vec<Column>,
     /// Last parameter: the flight's number.
     pub(super) write: String,
-    /// By key; `None` where deletes are refused. Last parameter: the flight's number.
+    /// By key; `None` where deletes are refused or kept. Last parameter: the flight's number.
     pub(super) delete: Option<String>,
 }
 
@@ -69,13 +75,36 @@ impl RoutePlan {
         } else {
             Shape::Columns
         };
+        let columns = columns(&route);
         Ok(Self {
-            write: write_sql(&route, shape),
+            write: write_sql(&route, &columns, shape),
             delete: (!route.key.is_empty() && route.guard.is_none()).then(|| delete_sql(&route)),
             shape,
+            columns,
             route,
         })
     }
+
+    /// Whether deletes are kept as rows.
+    pub(super) fn keeps_deleted(&self) -> bool {
+        self.route.deleted_at.is_some()
+    }
+}
+
+fn columns(route: &PostgresRoute) -> Vec<Column> {
+    let mut columns = route.columns.clone();
+    let Some(name) = &route.deleted_at else {
+        return columns;
+    };
+    for (index, column) in columns.iter_mut().enumerate() {
+        column.nullable |= !route.key.contains(&index) && route.guard != Some(index);
+    }
+    columns.push(Column {
+        name: name.clone(),
+        ty: Type::Timestamp,
+        nullable: true,
+    });
+    columns
 }
 
 pub(super) fn is_list(ty: &Type) -> bool {
@@ -148,21 +177,30 @@ fn problems(route: &PostgresRoute) -> Vec<String> {
             problems.push("mode append takes no guard".to_owned());
         }
     }
+    if let Some(name) = &route.deleted_at {
+        problems.extend(names::check(name).err());
+        if route.guard.is_none() {
+            problems.push("deleted_at without a guard".to_owned());
+        }
+        if route.columns.iter().any(|column| column.name == *name) {
+            problems.push(format!("deleted_at {name:?} is a column of the route"));
+        }
+    }
     problems
 }
 
-fn write_sql(route: &PostgresRoute, shape: Shape) -> String {
-    let names = || route.columns.iter().map(|column| column.name.as_str());
+fn write_sql(route: &PostgresRoute, written: &[Column], shape: Shape) -> String {
+    let names = || written.iter().map(|column| column.name.as_str());
     let columns = quote_all(names());
     let (select, parameters) = match shape {
         Shape::Columns => {
             let arrays: Vec<String> = (1..)
-                .zip(&route.columns)
+                .zip(written)
                 .map(|(at, column)| format!("${at}::{}[]", wire::parameter_name(&column.ty)))
                 .collect();
             (
                 format!("* FROM unnest({})", arrays.join(", ")),
-                route.columns.len(),
+                written.len(),
             )
         }
         Shape::Rows => (format!("{columns} FROM unnest($1::{}[])", route.table), 1),
@@ -170,7 +208,7 @@ fn write_sql(route: &PostgresRoute, shape: Shape) -> String {
     let conflict = if route.key.is_empty() {
         String::new()
     } else {
-        format!(" {}", conflict_sql(route))
+        format!(" {}", conflict_sql(route, written))
     };
     format!(
         "INSERT INTO {} AS target ({columns}) SELECT {select} AS source WHERE {}{conflict}",
@@ -179,7 +217,7 @@ fn write_sql(route: &PostgresRoute, shape: Shape) -> String {
     )
 }
 
-fn conflict_sql(route: &PostgresRoute) -> String {
+fn conflict_sql(route: &PostgresRoute, written: &[Column]) -> String {
     let key = quote_all(
         route
             .key
@@ -187,7 +225,7 @@ fn conflict_sql(route: &PostgresRoute) -> String {
             .map(|index| route.columns[*index].name.as_str()),
     );
     let sets: Vec<String> = (0..)
-        .zip(&route.columns)
+        .zip(written)
         .filter(|(index, _)| !route.key.contains(index))
         .map(|(_, column)| format!("{0} = excluded.{0}", quote(&column.name)))
         .collect();
@@ -248,6 +286,7 @@ mod tests {
             mode,
             key: key.to_vec(),
             guard: None,
+            deleted_at: None,
             create: Create::Never,
         }
     }
@@ -264,7 +303,7 @@ mod tests {
             ],
         );
         route.guard = Some(1);
-        let plan = RoutePlan::new(route).unwrap();
+        let plan = RoutePlan::new(route.clone()).unwrap();
         assert_eq!(
             plan.write,
             "INSERT INTO \"geo\".\"t\" AS target (\"id\", \"at\", \"d\") SELECT * FROM \
@@ -273,6 +312,20 @@ mod tests {
              \"at\" = excluded.\"at\", \"d\" = excluded.\"d\" WHERE excluded.\"at\" >= target.\"at\""
         );
         assert_eq!(plan.delete, None, "a guarded route refuses deletes");
+        route.deleted_at = Some("gone".to_owned());
+        let plan = RoutePlan::new(route.clone()).unwrap();
+        assert_eq!(
+            plan.write,
+            "INSERT INTO \"geo\".\"t\" AS target (\"id\", \"at\", \"d\", \"gone\") SELECT * FROM \
+             unnest($1::bigint[], $2::timestamp with time zone[], $3::numeric[], $4::timestamp with time zone[]) AS \
+             source WHERE pg_catalog.current_setting('wasmill.flight', true) = $5::text ON CONFLICT (\"id\") DO UPDATE \
+             SET \"at\" = excluded.\"at\", \"d\" = excluded.\"d\", \"gone\" = excluded.\"gone\" WHERE \
+             excluded.\"at\" >= target.\"at\""
+        );
+        assert_eq!(plan.delete, None, "a delete is a row of the upsert");
+        route.guard = None;
+        let error = RoutePlan::new(route).unwrap_err();
+        assert!(error.detail().contains("without a guard"), "{error}");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Rows of a route as binary parameters: arrays built straight from cells, one copy, no value boxed.
 //!
 //! It owns order and shape: rows of a keyed route are sorted by key, so that flights that meet on the same
-//! rows lock them in the same order; writes and deletes are told apart. Where a row does not fit, the error
+//! rows lock them in the same order; writes and deletes are told apart, unless the route keeps what it deletes. Where a row does not fit, the error
 //! names its record's offset.
 
 use tokio_postgres::types::{Kind, Type as ServerType};
 
 use crate::error::{Error, Result};
 use crate::record::cells::{self, Cell, Reader};
-use crate::record::{Column, Op, RowBatch, RowRef, Type};
+use crate::record::{Batch, Column, Op, RowBatch, RowRef, Type};
 
 use super::connection::RouteStatements;
 use super::plan::{RoutePlan, Shape};
@@ -36,7 +36,10 @@ impl RouteParams {
     }
 }
 
-/// Encodes the rows of a route; `offsets` are those of the batch.
+/// Record times past the year 9999 (milliseconds) are not in the server's calendar.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
+
+/// Encodes the rows of a route that came from records of `batch`.
 ///
 /// # Errors
 /// `Data` for a value the table's types cannot hold, naming its record; `Bug` for cells that were to be
@@ -45,35 +48,48 @@ pub(super) fn encode(
     plan: &RoutePlan,
     statements: &RouteStatements,
     rows: &RowBatch,
-    offsets: &[i64],
+    batch: &Batch,
     spare: &mut Vec<Vec<u8>>,
 ) -> Result<RouteParams> {
     let order = order(plan, rows)?;
-    let is_write = |row: &RowRef<'_>| row.op == Op::Write;
+    let keeps = plan.keeps_deleted();
+    let is_write = |row: &RowRef<'_>| keeps || row.op == Op::Write;
     let writes = rows.iter().filter(is_write).count();
     let deletes = rows.len() - writes;
     let mut params = RouteParams::default();
     let sorted = || order.iter().map(|index| rows.row(*index));
-    let located =
-        |row: &RowRef<'_>, misfit: Misfit| misfit.error(plan, offsets.get(row.source as usize));
+    let located = |row: &RowRef<'_>, misfit: Misfit| {
+        misfit.error(plan, batch.offsets().get(row.source as usize))
+    };
+    let written = || {
+        let gone = |row: &RowRef<'_>| (row.op == Op::Delete).then(|| deleted_at(batch, row.source));
+        sorted()
+            .filter(is_write)
+            .map(move |row| (row, if keeps { gone(&row) } else { None }))
+    };
     if writes > 0 {
-        let written = sorted().filter(is_write);
         params.write = match plan.shape {
             Shape::Columns => {
                 let columns: Vec<&Column> = plan.route.columns.iter().collect();
                 let mut arrays = Arrays::open(&columns, writes, spare);
-                for row in written {
+                for (row, gone) in written() {
                     arrays
-                        .push(row.cells)
+                        .push(row.cells, gone)
                         .map_err(|misfit| located(&row, misfit))?;
                 }
-                arrays.close()
+                let mut arrays = arrays.close();
+                if keeps {
+                    let mut times = open_array(wire::oid(&Type::Timestamp), writes, spare);
+                    written().for_each(|(_, gone)| put_time(&mut times, gone));
+                    arrays.push(times);
+                }
+                arrays
             }
             Shape::Rows => {
                 let mut array = RowArray::open(plan, statements, writes, spare);
-                for row in written {
+                for (row, gone) in written() {
                     array
-                        .push(row.cells)
+                        .push(row.cells, gone)
                         .map_err(|misfit| located(&row, misfit))?;
                 }
                 array.close()
@@ -81,12 +97,12 @@ pub(super) fn encode(
         };
     }
     if deletes > 0 {
-        let mut removed = sorted().filter(|row| row.op == Op::Delete).peekable();
+        let mut removed = sorted().filter(|row| !is_write(row)).peekable();
         if statements.delete.is_none()
             && let Some(row) = removed.peek()
         {
             let why = if plan.route.guard.is_some() {
-                "a delete, but a guarded route takes none: an older row could come back"
+                "a delete, but its route has a guard and no deleted_at: an older row could come back"
             } else {
                 "a delete, but the route appends"
             };
@@ -107,6 +123,12 @@ pub(super) fn encode(
         params.delete = arrays.close();
     }
     Ok(params)
+}
+
+/// When a record's rows were deleted, microseconds: its own time, so that a replay leaves the same.
+fn deleted_at(batch: &Batch, source: u32) -> i64 {
+    let millis = batch.timestamps().get(source as usize).copied();
+    millis.unwrap_or(0).clamp(0, LAST_MILLIS) * 1000
 }
 
 /// Why a row cannot be encoded.
@@ -178,7 +200,8 @@ impl<'a> Arrays<'a> {
         Self { columns, buffers }
     }
 
-    fn push(&mut self, cells: &[u8]) -> Result<(), Misfit> {
+    /// Pushes a row; of one that is deleted (`gone`) what it leaves unset is null.
+    fn push(&mut self, cells: &[u8], gone: Option<i64>) -> Result<(), Misfit> {
         let mut reader = Reader::new(cells);
         for (column, buffer) in self.columns.iter().zip(&mut self.buffers) {
             let before = reader.rest();
@@ -187,7 +210,7 @@ impl<'a> Arrays<'a> {
                 // Length and value as they stand: most cells of most tables.
                 buffer.extend_from_slice(&before[..before.len() - reader.rest().len()]);
             } else {
-                put_cell(buffer, column, cell)?;
+                put_cell(buffer, column, cell, gone)?;
             }
         }
         Ok(())
@@ -199,7 +222,7 @@ impl<'a> Arrays<'a> {
         for index in 0..columns {
             let cell = next(&mut reader)?;
             if let Some(at) = key.iter().position(|column| *column == index) {
-                put_cell(&mut self.buffers[at], self.columns[at], cell)?;
+                put_cell(&mut self.buffers[at], self.columns[at], cell, None)?;
             }
         }
         Ok(())
@@ -235,7 +258,7 @@ impl<'a> RowArray<'a> {
         }
     }
 
-    fn push(&mut self, cells: &[u8]) -> Result<(), Misfit> {
+    fn push(&mut self, cells: &[u8], gone: Option<i64>) -> Result<(), Misfit> {
         let mut reader = Reader::new(cells);
         let mut row = Vec::with_capacity(self.columns.len());
         for _ in self.columns {
@@ -247,7 +270,10 @@ impl<'a> RowArray<'a> {
         for (oid, column) in self.fields {
             self.buffer.extend_from_slice(&oid.to_be_bytes());
             match column {
-                Some(index) => put_cell(&mut self.buffer, &self.columns[*index], row[*index])?,
+                Some(index) if *index == self.columns.len() => put_time(&mut self.buffer, gone),
+                Some(index) => {
+                    put_cell(&mut self.buffer, &self.columns[*index], row[*index], gone)?
+                }
                 None => cells::put_null(&mut self.buffer),
             }
         }
@@ -275,8 +301,26 @@ fn next<'a>(reader: &mut Reader<'a>) -> Result<Cell<'a>, Misfit> {
         .map_err(|error| Misfit::Bug(error.to_string()))
 }
 
-fn put_cell(out: &mut Vec<u8>, column: &Column, cell: Cell<'_>) -> Result<(), Misfit> {
+/// The time of a delete in `deleted_at`; null for a row that is there.
+fn put_time(out: &mut Vec<u8>, gone: Option<i64>) {
+    match gone {
+        None => cells::put_null(out),
+        Some(micros) => wire::put(out, &Type::Timestamp, &micros.to_be_bytes())
+            .expect("kept within the server's calendar"),
+    }
+}
+
+fn put_cell(
+    out: &mut Vec<u8>,
+    column: &Column,
+    cell: Cell<'_>,
+    gone: Option<i64>,
+) -> Result<(), Misfit> {
     match cell {
+        Cell::Unset if gone.is_some() => {
+            cells::put_null(out);
+            Ok(())
+        }
         Cell::Value(value) => wire::put(out, &column.ty, value)
             .map_err(|detail| Misfit::Data(format!("column {:?}: {detail}", column.name))),
         Cell::Null if column.nullable => {
@@ -318,14 +362,13 @@ pub(super) fn fields(
     let mut out = Vec::with_capacity(fields.len());
     for field in fields {
         let index = plan
-            .route
             .columns
             .iter()
             .position(|column| column.name == field.name());
         if let Some(index) = index
-            && !travels(&plan.route.columns[index].ty, field.type_())
+            && !travels(&plan.columns[index].ty, field.type_())
         {
-            let column = &plan.route.columns[index];
+            let column = &plan.columns[index];
             problems.push(format!(
                 "column {:?} is {}, the route needs {}",
                 column.name,

@@ -47,9 +47,11 @@ pub struct PostgresRoute {
     pub mode: Mode,
     /// Key columns (indices); empty for append.
     pub key: Vec<usize>,
-    /// Column (index) whose older value changes nothing. Deletes are refused where there is one: a hard
-    /// delete would let an older row come back.
+    /// Column (index) whose older value changes nothing. A row is never removed where there is one: that would
+    /// let an older row come back.
     pub guard: Option<usize>,
+    /// Column of the table in which a delete of a guarded route leaves its time; without it such deletes are refused.
+    pub deleted_at: Option<String>,
     /// Whether the table is created when it is missing.
     pub create: Create,
 }

@@ -37,6 +37,7 @@ fn postgres(list: &[(&str, &str)], key: &[usize], guard: Option<usize>) -> Route
             },
             key: key.to_vec(),
             guard,
+            deleted_at: None,
             create: Create::Never,
         }),
     }
@@ -487,13 +488,18 @@ fn rows_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_guard_is_never_missing() {
-    let route = postgres(&[("id", "int32"), ("at", "timestamp?")], &[0], Some(1));
+    let mut route = postgres(&[("id", "int32"), ("at", "timestamp?")], &[0], Some(1));
     let row = |guard: fn(&mut Vec<u8>)| {
         move |cells: &mut Vec<u8>| {
             put_int32(cells, 1);
             guard(cells);
         }
     };
+    let refused = one(&route, 1, row(|cells| put_int64(cells, 5))).unwrap_err();
+    assert!(refused.contains("deleted_at"), "a hard delete: {refused}");
+    if let Target::Postgres(table) = &mut route.target {
+        table.deleted_at = Some("deleted_at".to_owned());
+    }
     for op in [0, 1] {
         assert!(one(&route, op, row(|cells| put_int64(cells, 5))).is_ok());
         assert!(one(&route, op, row(put_null)).is_err());

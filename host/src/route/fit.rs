@@ -38,8 +38,15 @@ pub(super) fn fit(
     record: &Record<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), RowFault> {
-    if op == Op::Delete && rules.key.is_empty() {
-        return fault(None, "a delete without a key to delete by");
+    if op == Op::Delete && !rules.deletes {
+        return fault(
+            None,
+            if rules.key.is_empty() {
+                "a delete without a key to delete by"
+            } else {
+                "a delete on a route with a guard and without deleted_at: an older row could come back"
+            },
+        );
     }
     let start = out.len();
     let mut reader = Reader::new(cells);

@@ -28,6 +28,9 @@ pub struct Rules {
     pub partition: usize,
     /// The guard column: never null, and present in deletes.
     pub guard: Option<usize>,
+    /// Whether the route takes deletes: it has a key to delete by, and where it has a guard the table keeps what was
+    /// deleted, so that an older row cannot come back.
+    pub deletes: bool,
     /// How rows become messages, where the store is a topic.
     pub message: Option<MessageFormat>,
     /// What the store refuses on top.
@@ -72,6 +75,7 @@ impl Rules {
             ),
             Target::Kafka(topic) => (topic.key.clone(), 0, None, Store::Kafka, usize::MAX),
         };
+        let keeps = matches!(&route.target, Target::Postgres(table) if table.deleted_at.is_some());
         let message = match &route.target {
             Target::Kafka(topic) => Some(MessageFormat::of(&route.columns, topic)),
             Target::Postgres(_) | Target::Cassandra(_) => None,
@@ -118,6 +122,7 @@ impl Rules {
         Ok(Self {
             columns: route.columns.clone(),
             in_key,
+            deletes: !key.is_empty() && (guard.is_none() || keeps),
             key,
             partition,
             guard,

@@ -8,9 +8,12 @@
 mod catalog;
 mod contract;
 mod cost;
+mod deleted;
+mod failures;
 mod faults;
 mod keyed;
 mod letters;
 mod pin;
 mod support;
+mod traps;
 mod types;

@@ -175,6 +175,7 @@ pub(crate) fn route(name: &str, key: &[usize], of: &[(&str, &str, bool)]) -> Pos
         },
         key: key.to_vec(),
         guard: None,
+        deleted_at: None,
         create: Create::IfMissing,
     }
 }

@@ -226,6 +226,7 @@ mod tests {
             mode: Mode::Append,
             key: Vec::new(),
             guard: None,
+            deleted_at: None,
             create: Create::Never,
         });
         Plan {

@@ -72,6 +72,7 @@ pub(super) fn append_route() -> Route {
             mode: TableMode::Append,
             key: Vec::new(),
             guard: None,
+            deleted_at: None,
             create: Create::Never,
         }),
     }
