@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 WASMILL = $(CARGO) run --quiet --package wasmill --
-PLUGINS = plugins/flights plugins/earthquakes
+PLUGINS = plugins/flights plugins/flights-mended plugins/earthquakes
 
 .PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run idle-cost api-fuzz cost install
 

@@ -2,10 +2,11 @@
 //! log into running pipelines; nothing else decides which broker, engine or database stands behind a contract.
 //!
 //! [`Host`] follows the control log: one `running` task a pipeline does what its deployment says. [`plans`] opens
-//! only files.
+//! only files; [`durability`] asks the databases of a plan what they keep.
 
 mod canaries;
 mod control_thread;
+mod durability;
 mod host;
 mod hub;
 mod log;
@@ -19,5 +20,6 @@ mod servers;
 mod starts;
 mod world;
 
+pub use durability::{Ask, Durability, durability};
 pub use host::Host;
 pub use plans::plans;

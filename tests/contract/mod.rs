@@ -2,6 +2,7 @@
 
 mod components;
 mod config_files;
+mod explain;
 mod topics;
 
 use std::path::Path;

@@ -57,5 +57,5 @@ pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions};
 pub use postgres::{Listen, Postgres, PostgresOptions};
 pub use postgres_binaries::PostgresSource;
 pub use progress::Progress;
-pub use run_folder::Folder;
+pub use run_folder::{Folder, Scratch};
 pub use server::LocalServer;

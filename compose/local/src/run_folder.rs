@@ -26,6 +26,28 @@ pub enum Folder {
     Kept(PathBuf),
 }
 
+/// A folder of a program that runs servers here: it goes when this is dropped, and where the process was killed with the
+/// next server or scratch folder that is started on this machine.
+#[derive(Debug)]
+pub struct Scratch(RunFolder);
+
+impl Scratch {
+    /// A new one, for this user only.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn new() -> Result<Self, StartError> {
+        let folder = RunFolder::open(&Folder::Temporary, &Cache::open()?, User::Same)?;
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 /// The folder of one server, locked while this lives.
 #[derive(Debug)]
 pub(crate) struct RunFolder {

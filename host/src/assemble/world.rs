@@ -158,6 +158,9 @@ impl World {
         settings.timeouts.idle_in_transaction = settings.timeouts.idle_in_transaction.min(idle);
         settings.plugin.clone_from(&plan.plugin);
         settings.digest.clone_from(&plan.digest);
+        if plan.writes_ahead() {
+            settings.durability = postgres::Durability::Disk;
+        }
         for (index, bound) in plan.routes.iter().enumerate() {
             if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target)
             {

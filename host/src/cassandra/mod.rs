@@ -18,6 +18,7 @@
 mod anchor;
 mod catalog;
 mod dead;
+mod durability;
 mod failure;
 mod group;
 mod identifier;
@@ -35,6 +36,7 @@ mod wire;
 pub use anchor::{AnchorSettings, CassandraAnchor};
 pub use catalog::{Facts, ensure_keyspace, ensure_table, facts, look_at_table};
 pub use dead::DEAD_LETTER_TABLE;
+pub use durability::{NEEDED, keeps};
 pub use identifier::TableName;
 pub use look::query_text;
 pub use position::{PARTITION_TABLE, POSITION_TABLE};

@@ -5,11 +5,9 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::demo::servers;
-use super::signals::Signals;
-use super::{Failure, Voice, report};
+use super::{Failure, Voice, report, signals};
 use crate::error::Error;
 
 /// The lines around what this command writes.
@@ -63,7 +61,7 @@ impl Local {
             report::line(format_args!("psql \"{}\"", servers.postgres_url()));
             report::line("running until Ctrl-C");
         }
-        wait()?;
+        signals::wait()?;
         drop(servers);
         // What was added meanwhile stays.
         put(&self.output, &self::kept(&self.output)?)?;
@@ -122,20 +120,6 @@ fn put(path: &Path, text: &str) -> Result<(), Error> {
         std::fs::write(path, text)
     };
     done.map_err(|error| Error::outside(format!("write {}", path.display()), error))
-}
-
-/// Waits for SIGINT or SIGTERM.
-fn wait() -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
-    runtime.block_on(async {
-        Signals::listen()?.any().await;
-        Ok::<(), Error>(())
-    })?;
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(())
 }
 
 #[cfg(test)]

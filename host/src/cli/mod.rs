@@ -19,6 +19,7 @@ mod history;
 mod list;
 mod local;
 mod openapi;
+mod own_host;
 mod plan;
 mod plugin;
 mod report;

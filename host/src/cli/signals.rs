@@ -30,3 +30,15 @@ impl Signals {
         }
     }
 }
+
+/// Waits for either, on a runtime of its own.
+pub(super) fn wait() -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::outside("start a runtime", error))?;
+    runtime.block_on(async {
+        Signals::listen()?.any().await;
+        Ok(())
+    })
+}

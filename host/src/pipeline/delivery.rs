@@ -1,6 +1,6 @@
 //! What a manifest asks of delivery, against what its routes are promised. Pure.
 
-use super::plan::{Guarantee, RoutePlan};
+use super::plan::{AnchorPlan, Guarantee, RoutePlan};
 use crate::manifest::{Delivery, Manifest, Target};
 
 /// Whether `then` promises less than `now`.
@@ -13,6 +13,39 @@ pub fn weaker(then: Guarantee, now: Guarantee) -> bool {
         Guarantee::ExactlyOnce => 3,
     };
     strength(then) < strength(now)
+}
+
+/// What somebody sees who reads the route's table or topic while it is written.
+#[must_use]
+pub fn reader(route: &RoutePlan) -> &'static str {
+    match (route.guarantee, &route.route.target) {
+        (Guarantee::ExactlyOnce, Target::Kafka(_)) => {
+            "a reader with isolation.level = read_committed sees every message once, at every instant"
+        }
+        (Guarantee::ExactlyOnce, _) => {
+            "a reader sees what every record below the position left, once, at every instant"
+        }
+        (Guarantee::ConvergesExactlyOnce, _) => {
+            "a reader may see rows above the position, and right after a failure again; what stays is what a run \
+             without failures leaves"
+        }
+        (Guarantee::AtLeastOnce, _) => {
+            "a reader sees every message, and after a failure some of them again"
+        }
+        (Guarantee::Nothing, _) => "a reader sees nothing of it",
+    }
+}
+
+/// Why the position is where it is.
+#[must_use]
+pub fn because(anchor: &AnchorPlan) -> &'static str {
+    match anchor {
+        AnchorPlan::Postgres(_) => "it moves in the transaction of the rows written there",
+        AnchorPlan::Cassandra(_) => {
+            "nothing is written to Postgres; it moves after the rows, by light-weight transaction"
+        }
+        AnchorPlan::Memory => "nothing is written that could be lost or doubled",
+    }
 }
 
 /// The first bound route that is promised less than the manifest asks for. A discarded one is promised nothing, and

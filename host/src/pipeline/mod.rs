@@ -35,7 +35,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, watch};
 
 pub use counters::{Counters, LaneTotals, Latency, Totals};
-pub use delivery::{out_of_reach, weaker};
+pub use delivery::{because, out_of_reach, reader, weaker};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
 pub use release::{Desired, Release, SegmentStart, Trial};
 pub use retry::{Overwrite, Retried, RetrySinks, retry};

@@ -206,7 +206,10 @@ fn session_sql(settings: &Settings) -> String {
     let timeouts = &settings.timeouts;
     let synchronous = match settings.durability {
         Durability::Server => "",
-        Durability::Lazy => "SET synchronous_commit = off;",
+        Durability::Disk => {
+            "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) \
+             WHERE pg_catalog.current_setting('synchronous_commit') IN ('off', 'local');"
+        }
     };
     format!(
         "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \

@@ -12,6 +12,7 @@
 //! | `catalog`, `table`, `ddl` | the users' tables: compared, created; as they are; the DDL that repairs them |
 //! | `plan` | a route compiled to SQL |
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
+//! | `durability` | what a server keeps when it crashes, for `explain` |
 //! | `dead` | dead letters found, removed, retried |
 //! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
 //!
@@ -24,6 +25,7 @@ mod catalog;
 mod connection;
 mod ddl;
 mod dead;
+mod durability;
 mod failure;
 mod letters;
 mod look;
@@ -42,6 +44,7 @@ mod wire;
 
 pub use anchor::PostgresAnchor;
 pub use catalog::TableReport;
+pub use durability::{Keeps, NEEDED, keeps};
 pub use look::query_text;
 pub use names::TableName;
 pub use settings::{Durability, PostgresRoute, Settings, Timeouts};

@@ -59,12 +59,11 @@ pub struct PostgresRoute {
 /// Whether a flight waits for the disk. Claims, seeds and grants always do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Durability {
-    /// As the server is set up (`synchronous_commit`).
+    /// As the server is set up (`synchronous_commit`): a crash of the server may take back rows and position, together.
     #[default]
     Server,
-    /// `synchronous_commit = off`: a crash of the server may take back the last flights, rows and position
-    /// together. Only where nothing is written ahead.
-    Lazy,
+    /// Always: a flight taken back by a crash would leave what was written ahead of it, and lose the grant it carried.
+    Disk,
 }
 
 /// How long things may take before they count as failed.

@@ -14,6 +14,13 @@ use wasmill_sdk::prelude::*;
 /// The version that wrote a row of the log.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What may stand between the parts of a date. Version 1.1 (`../flights-mended`) takes the dashes of ISO 8601 too.
+const SEPARATORS: &[u8] = if cfg!(feature = "dashes") {
+    b"/-"
+} else {
+    b"/"
+};
+
 #[derive(Fields)]
 struct Flight<'a> {
     #[field(from = "key")]
@@ -121,17 +128,17 @@ fn flights(_: &Config, rec: Record<Flight<'_>>, out: &mut Out) -> Result {
     })
 }
 
-/// `YYYY/MM/DD HH:MM` as if it were UTC.
+/// `YYYY/MM/DD HH:MM`, or with another of [`SEPARATORS`], as if it were UTC.
 fn wall_clock(text: &str) -> Option<Timestamp> {
     let [
         y1,
         y2,
         y3,
         y4,
-        b'/',
+        after_year,
         m1,
         m2,
-        b'/',
+        after_month,
         d1,
         d2,
         b' ',
@@ -144,6 +151,9 @@ fn wall_clock(text: &str) -> Option<Timestamp> {
     else {
         return None;
     };
+    if after_year != after_month || !SEPARATORS.contains(after_year) {
+        return None;
+    }
     let year = i32::from(two(*y1, *y2)?) * 100 + i32::from(two(*y3, *y4)?);
     let date = Date::from_ymd(year, two(*m1, *m2)?, two(*d1, *d2)?)?;
     let time = Time::from_hms(two(*h1, *h2)?, two(*n1, *n2)?, 0)?;
@@ -196,7 +206,7 @@ mod tests {
     fn dates_that_do_not_exist_are_rejected_and_leave_no_row() {
         for date in [
             "2001/02/29 10:00",
-            "2001-01-01 00:47",
+            "2001-01/01 00:47",
             "2001/01/01 24:00",
             "2001/01/01",
             "",
@@ -210,6 +220,17 @@ mod tests {
             );
         }
         assert_eq!(flight("2004/02/29 23:59").code(), None);
+    }
+
+    #[test]
+    fn dates_with_dashes_are_for_version_1_1() {
+        let seen = flight("2001-01-01 00:47");
+        let wanted = if cfg!(feature = "dashes") {
+            (None, 3)
+        } else {
+            (Some("bad-date"), 0)
+        };
+        assert_eq!((seen.code(), seen.rows.len()), wanted);
     }
 
     #[test]

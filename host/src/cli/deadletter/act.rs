@@ -90,7 +90,7 @@ impl Retry {
 }
 
 /// What stayed, one a line, and the sums.
-fn retried(report: &RetryReport) {
+pub(in crate::cli) fn retried(report: &RetryReport) {
     let stayed =
         |one: &&RetryResult| !matches!(one.outcome, RetryOutcome::Emitted | RetryOutcome::Filtered);
     let rows: Vec<[String; 4]> = report

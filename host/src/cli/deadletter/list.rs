@@ -86,7 +86,8 @@ fn pairs(query: &DeadLetterQuery) -> Vec<(&'static str, String)> {
     all.into_iter().filter_map(said).collect()
 }
 
-fn drawn(letters: &[DeadLetter]) -> String {
+/// Letters, one a line.
+pub(in crate::cli) fn drawn(letters: &[DeadLetter]) -> String {
     show::table(
         [
             "at",

@@ -15,6 +15,9 @@ mod list;
 mod show;
 mod which;
 
+pub(super) use act::retried;
+pub(super) use list::drawn;
+
 use super::{Failure, Voice};
 
 /// Records that were set aside: look at them, run them once more, forget them.

@@ -18,12 +18,21 @@ pub(super) struct Sent {
     pub(super) records: u64,
     /// Records that must end as dead letters.
     pub(super) bad: u64,
+    /// Those of them that a mended version takes.
+    pub(super) mendable: u64,
     /// Rows the upsert table must hold.
     pub(super) rows: u64,
 }
 
 /// A key and a value, each null or bytes.
 type Pair = (Option<&'static [u8]>, Option<&'static [u8]>);
+
+/// Dates with dashes: version 1.0 of the plugin rejects them, 1.1 does not.
+const DASHED_FLIGHTS: [Pair; 3] = [
+    (Some(b"dashes-1"), Some(br#"{"date":"2001-01-01 00:47","delay":66,"distance":1750,"origin":"DTW","destination":"LAS"}"#)),
+    (Some(b"dashes-2"), Some(br#"{"date":"2001-01-01 01:10","delay":95,"distance":2399,"origin":"HNL","destination":"SFO"}"#)),
+    (Some(b"dashes-3"), Some(br#"{"date":"2001-01-01 01:24","delay":-5,"distance":407,"origin":"LAS","destination":"OAK"}"#)),
+];
 
 /// Records no plugin should ever see, each bad in its own way.
 const BAD_FLIGHTS: [Pair; 7] = [
@@ -65,6 +74,7 @@ pub(super) fn send(servers: &Servers, plugins: &Path) -> Result<Vec<(&'static st
     let mut sent = Sent {
         records: 0,
         bad: 0,
+        mendable: 0,
         rows: 0,
     };
     for (number, line) in flights.lines().enumerate() {
@@ -72,7 +82,7 @@ pub(super) fn send(servers: &Servers, plugins: &Path) -> Result<Vec<(&'static st
         feed.send(Some(key.as_bytes()), Some(line.as_bytes()))?;
         sent.rows += 1;
     }
-    let flights_sent = finish(&feed, sent, &BAD_FLIGHTS, 0)?;
+    let flights_sent = finish(&feed, sent, [&BAD_FLIGHTS, &DASHED_FLIGHTS], 0)?;
     let feed = create("earthquakes")?;
     let mut ids = std::collections::BTreeSet::new();
     for line in quakes.lines() {
@@ -88,21 +98,24 @@ pub(super) fn send(servers: &Servers, plugins: &Path) -> Result<Vec<(&'static st
     let sent = Sent {
         records: lines - ids.len() as u64,
         bad: 0,
+        mendable: 0,
         rows: ids.len() as u64 - gone,
     };
-    let quakes_sent = finish(&feed, sent, &BAD_QUAKES, 2 * gone)?;
+    let quakes_sent = finish(&feed, sent, [&BAD_QUAKES, &[]], 2 * gone)?;
     Ok(vec![
         ("flights", flights_sent),
         ("earthquakes", quakes_sent),
     ])
 }
 
-/// Sends the bad records and adds everything up; `more`: good records that left no row.
-fn finish(feed: &Feed, mut sent: Sent, bad: &[Pair], more: u64) -> Result<Sent, Error> {
-    for (key, value) in bad {
+/// Sends the bad records, for good and those that can be mended, and adds everything up; `more`: good records that left
+/// no row.
+fn finish(feed: &Feed, mut sent: Sent, bad: [&[Pair]; 2], more: u64) -> Result<Sent, Error> {
+    for (key, value) in bad.into_iter().flatten() {
         feed.send(*key, *value)?;
     }
-    sent.bad = bad.len() as u64;
+    sent.mendable = bad[1].len() as u64;
+    sent.bad = bad[0].len() as u64 + sent.mendable;
     sent.records += sent.rows + sent.bad + more;
     feed.finish()?;
     Ok(sent)

@@ -1,7 +1,7 @@
 //! What the demo runs on: the development broker or Kafka, Postgres, and Cassandra where it can run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{CassandraConnection, PostgresConnection, Secret};
@@ -178,13 +178,9 @@ impl Servers {
         text
     }
 
-    /// The host's config, as an operator would write it.
-    pub(super) fn config(&self, components: &[(&str, PathBuf)], cache: &Path) -> String {
-        let mut text = format!(
-            "[host]\nid = \"demo\"\ncache = {:?}\n\n{}",
-            cache.display().to_string(),
-            self.connections()
-        );
+    /// Connections and pipelines, as an operator would write them.
+    pub(super) fn sections(&self, components: &[(&str, PathBuf)]) -> String {
+        let mut text = self.connections();
         for (name, file) in components {
             text.push_str(&format!(
                 "\n[pipeline.{name}]\nfile = {:?}\n",

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
+use super::again::Again;
 use super::servers::Servers;
 use super::{Expectation, sum};
 use crate::cli::report;
-use crate::config::Config;
 use crate::error::Error;
 use crate::pipeline::{Binding, Plan, Totals};
 use crate::record::TextTable;
@@ -35,7 +35,6 @@ pub(super) struct Shown {
 /// Looks into every sink.
 pub(super) fn results(
     servers: &Servers,
-    config: &Config,
     plans: &[Plan],
     totals: &[(String, Totals)],
     expected: &Expectation,
@@ -45,12 +44,11 @@ pub(super) fn results(
         .build()
         .map_err(|error| Error::outside("start a runtime", error))?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, look(servers, config, plans, totals, expected))
+    local.block_on(&runtime, look(servers, plans, totals, expected))
 }
 
 async fn look(
     servers: &Servers,
-    _config: &Config,
     plans: &[Plan],
     totals: &[(String, Totals)],
     expected: &Expectation,
@@ -163,6 +161,7 @@ impl Shown {
     pub(super) fn document(
         &self,
         totals: &[(String, Totals)],
+        again: Option<&Again>,
         took: Duration,
     ) -> serde_json::Value {
         serde_json::json!({
@@ -174,6 +173,7 @@ impl Shown {
                 "sink": sink.title, "rows": sink.count, "guarantee": sink.guarantee,
             })).collect::<Vec<_>>(),
             "dead_letters": self.dead.rows,
+            "again": again.map(Again::document),
             "mismatches": self.mismatches,
         })
     }

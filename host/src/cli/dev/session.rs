@@ -2,8 +2,7 @@
 //! before. It owns the servers, the host and the scratch folder; watching is not its business.
 
 use std::io::BufReader;
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -11,15 +10,14 @@ use serde_json::json;
 use super::diff;
 use super::inputs::{checked, key_pointer, newest, overlay_of, samples};
 use crate::admin::types::{DeployRequest, Deployed, Uploaded};
-use crate::assemble::Host;
 use crate::author::{self, BuildOptions, Built, Golden, Rerun, Rows};
-use crate::cli::client::{Client, Method, path};
-use crate::cli::connection::Connection;
+use crate::cli::client::{Method, path};
 use crate::cli::demo::servers::Servers;
 use crate::cli::feed::KeyAt;
 use crate::cli::follow::{self, Goal, Waiting};
+use crate::cli::own_host::OwnHost;
 use crate::cli::{Failure, Voice, feed, plugin, report, upload};
-use crate::config::{Config, PipelineConfig, RouteBinding};
+use crate::config::{PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::kafka::{self, Feed};
 use crate::manifest::{Manifest, Target};
@@ -28,7 +26,7 @@ use crate::record::Batch;
 
 /// Partitions of a topic that is made here.
 const PARTITIONS: i32 = 4;
-/// How long the host may take until it answers, and a build until it runs.
+/// How long a build may take until it runs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the author asked for.
@@ -52,7 +50,7 @@ pub(super) struct Settings {
 
 /// One run of `wasmill dev`. Dropped in order: the host before the servers it uses.
 pub(super) struct Session {
-    host: Option<Running>,
+    host: Option<OwnHost>,
     settings: Settings,
     scratch: tempfile::TempDir,
     voice: Voice,
@@ -60,12 +58,6 @@ pub(super) struct Session {
     fed: bool,
     before: Option<Before>,
     servers: Servers,
-}
-
-/// The host and the way to it.
-struct Running {
-    host: Host,
-    client: Client,
 }
 
 /// The build before.
@@ -277,7 +269,9 @@ impl Session {
     /// Uploads the build and waits until it runs.
     fn deploy(&mut self, build: &Build) -> Result<(), Failure> {
         if self.host.is_none() {
-            self.host = Some(start(&self.servers.connections(), self.scratch.path())?);
+            let host = OwnHost::start("dev", self.scratch.path(), &self.servers.connections())?;
+            host.wait_ready()?;
+            self.host = Some(host);
         }
         let client = &self.host.as_ref().expect("started above").client;
         let quiet = Voice { json: true };
@@ -377,38 +371,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Starts a host of this process with its API on a free port of this machine, and waits until it answers.
-fn start(connections: &str, scratch: &Path) -> Result<Running, Failure> {
-    let port = free_port()?;
-    let cache = scratch.join("cache").display().to_string();
-    let text = format!(
-        "[host]\nid = \"dev\"\ncache = {cache:?}\n\n[http]\nlisten = \"127.0.0.1:{port}\"\n\n{connections}"
-    );
-    let config = Config::check(&text, &|_| None)?;
-    let host = Host::start(&config)?;
-    let client = Client::open(&Connection::local(port))?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match client.get(path::READY, "wait for the host") {
-            Ok(_) => return Ok(Running { host, client }),
-            Err(failure) => {
-                if Instant::now() > deadline {
-                    return Err(failure);
-                }
-            }
-        }
-        if let Some(error) = host.failure() {
-            return Err(error.into());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A port nobody listens on now; the host takes it a moment later.
-fn free_port() -> Result<u16, Error> {
-    let failed = |error| Error::outside("find a free port", error);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-    Ok(listener.local_addr().map_err(failed)?.port())
 }
