@@ -64,8 +64,7 @@ impl Caught {
     /// Whether this request is the one; true once.
     pub(super) fn takes(&self, request: &Request<'_>) -> bool {
         let free = !self.taken.load(Ordering::SeqCst) && !self.is_going();
-        let takes =
-            free && (self.wanted)(request) && !self.taken.swap(true, Ordering::SeqCst);
+        let takes = free && (self.wanted)(request) && !self.taken.swap(true, Ordering::SeqCst);
         if takes {
             self.progress.send_modify(|now| now.caught = true);
         }
@@ -124,7 +123,8 @@ impl Hold {
     /// # Panics
     /// None came within that time.
     pub async fn caught(&self, within: Duration) {
-        self.until(within, "a request is caught", |now| now.caught).await;
+        self.until(within, "a request is caught", |now| now.caught)
+            .await;
     }
 
     /// Waits until the client of the caught request has closed its connection or died.
@@ -132,7 +132,8 @@ impl Hold {
     /// # Panics
     /// It did not within that time.
     pub async fn orphaned(&self, within: Duration) {
-        self.until(within, "the sender is gone", |now| now.sender_gone).await;
+        self.until(within, "the sender is gone", |now| now.sender_gone)
+            .await;
     }
 
     /// Lets the request go on to the server, or gives up waiting for one.

@@ -44,7 +44,10 @@ impl Request<'_> {
     /// Kafka: the API key, such as 26 for EndTxn.
     pub fn api_key(&self) -> Option<i16> {
         match self.protocol {
-            Protocol::Kafka => Some(i16::from_be_bytes([*self.bytes.get(4)?, *self.bytes.get(5)?])),
+            Protocol::Kafka => Some(i16::from_be_bytes([
+                *self.bytes.get(4)?,
+                *self.bytes.get(5)?,
+            ])),
             _ => None,
         }
     }
@@ -85,10 +88,7 @@ impl Cutter {
     }
 
     /// The next whole request, and what `look` says of it.
-    pub(super) fn next<T>(
-        &mut self,
-        look: impl FnOnce(&Request<'_>) -> T,
-    ) -> Option<(Vec<u8>, T)> {
+    pub(super) fn next<T>(&mut self, look: impl FnOnce(&Request<'_>) -> T) -> Option<(Vec<u8>, T)> {
         let length = self.length()?;
         if length > self.bytes.len() {
             return None;
@@ -123,7 +123,11 @@ impl Cutter {
             Protocol::Cassandra => (CQL_HEADER - 4, CQL_HEADER),
         };
         let said = self.number(at)?;
-        let least = if self.protocol == Protocol::Postgres { 4 } else { 0 };
+        let least = if self.protocol == Protocol::Postgres {
+            4
+        } else {
+            0
+        };
         match usize::try_from(said) {
             Ok(said) if said >= least => Some(said + more),
             _ => all,
@@ -141,7 +145,9 @@ impl Cutter {
             return None;
         }
         if !self.started {
-            let code = bytes.get(4..8).map(|code| i32::from_be_bytes(code.try_into().unwrap()));
+            let code = bytes
+                .get(4..8)
+                .map(|code| i32::from_be_bytes(code.try_into().unwrap()));
             self.started = !code.is_some_and(|code| ASKS_FOR_ENCRYPTION.contains(&code));
             return None;
         }
@@ -204,7 +210,10 @@ mod tests {
             (postgres(b'S', b""), false),
             (postgres(b'Q', b"COMMIT\0"), true),
         ];
-        let stream: Vec<u8> = requests.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
+        let stream: Vec<u8> = requests
+            .iter()
+            .flat_map(|(bytes, _)| bytes.clone())
+            .collect();
         for piece in 1..=stream.len() {
             assert_eq!(cut(Protocol::Postgres, &stream, piece), requests);
         }
@@ -221,7 +230,10 @@ mod tests {
             (vec![4, 0, 0, 1, 10, 0, 0, 0, 0], true),
         ];
         for (protocol, requests) in [(Protocol::Kafka, kafka), (Protocol::Cassandra, cassandra)] {
-            let stream: Vec<u8> = requests.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
+            let stream: Vec<u8> = requests
+                .iter()
+                .flat_map(|(bytes, _)| bytes.clone())
+                .collect();
             for piece in 1..=stream.len() {
                 assert_eq!(cut(protocol, &stream, piece), requests);
             }
@@ -232,6 +244,9 @@ mod tests {
     fn a_length_that_makes_no_sense_holds_nothing_back() {
         let mut cutter = Cutter::new(Protocol::Kafka);
         cutter.push(&[255, 255, 255, 255, 1, 2]);
-        assert_eq!(cutter.next(|_| false), Some((vec![255, 255, 255, 255, 1, 2], false)));
+        assert_eq!(
+            cutter.next(|_| false),
+            Some((vec![255, 255, 255, 255, 1, 2], false))
+        );
     }
 }

@@ -101,7 +101,10 @@ async fn megabytes_arrive_whole_in_both_directions() {
     let bytes = sent.clone();
     let sending = tokio::spawn(async move { to.write_all(&bytes).await.map(|()| to) });
     let mut got = vec![0; sent.len()];
-    timeout(SOON, from.read_exact(&mut got)).await.unwrap().unwrap();
+    timeout(SOON, from.read_exact(&mut got))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(got == sent, "bytes changed on their way");
     sending.await.unwrap().unwrap();
 }
@@ -125,7 +128,10 @@ async fn a_half_open_link_loses_replies_only() {
     proxy.heal();
     assert!(is_closed(&mut client).await);
     let counts = proxy.counts();
-    assert_eq!((counts.replies_swallowed, counts.requests_swallowed), (9, 0));
+    assert_eq!(
+        (counts.replies_swallowed, counts.requests_swallowed),
+        (9, 0)
+    );
     assert_eq!(counts.closed, 1);
 }
 
@@ -206,7 +212,11 @@ async fn delay_and_limit_take_their_time() {
     client.write_all(&[7; 40_000]).await.unwrap();
     reads(&mut client, 40_000).await;
     // Both directions at once: a fifth of a second.
-    assert!(start.elapsed() >= Duration::from_millis(190), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(190),
+        "{:?}",
+        start.elapsed()
+    );
     let counts = proxy.counts();
     assert!(counts.delayed == 2 && counts.limited >= 6, "{counts:?}");
 }
@@ -231,7 +241,10 @@ async fn a_held_request_arrives_after_its_sender_died_and_others_pass() {
     assert_eq!(hears(&mut heard).await, "COMMIT");
     assert_eq!(hears(&mut heard).await, "END");
     let counts = proxy.counts();
-    assert_eq!((counts.held, counts.let_go, counts.let_go_orphaned), (1, 1, 1));
+    assert_eq!(
+        (counts.held, counts.let_go, counts.let_go_orphaned),
+        (1, 1, 1)
+    );
 }
 
 #[tokio::test]
