@@ -5,6 +5,7 @@ mod data_loss;
 mod kill;
 mod restart;
 mod steps;
+mod links;
 mod taken_away;
 mod topic;
 mod two_hosts;
