@@ -1,22 +1,52 @@
-//! Breadth-first search through all states of a variant: what is found first has a shortest trace.
+//! Breadth-first search through all states of a model: what is found first has a shortest trace.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use super::protocol::{Bad, Goal, Label, Model, NORMAL, Rules, State};
+/// What leads to a state: a name, who, and up to two numbers.
+pub(super) type Label = (&'static str, u8, i8, i8);
+
+/// What kind of step leads to a state. What must always be within reach is so by [`Kind::Normal`] steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    Fault,
+    /// New input.
+    Input,
+}
+
+/// One variant of a protocol.
+pub(super) trait Model {
+    type State: Clone + Debug + Eq + Hash;
+    /// What must never be.
+    type Bad: Copy + Debug + PartialEq;
+    /// What must always be within reach.
+    type Goal: Copy + Debug + PartialEq;
+
+    fn start(&self) -> Self::State;
+    fn successors(&self, state: &Self::State, to: &mut Vec<(Label, Self::State, Kind)>);
+    fn bad(&self, state: &Self::State) -> Option<Self::Bad>;
+    fn reached(&self, goal: Self::Goal, state: &Self::State) -> bool;
+}
 
 /// What the search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Verdict<B, G> {
     Safe,
-    Violated(Bad),
-    Stuck(Goal),
+    Violated(B),
+    Stuck(G),
 }
 
 /// Explores a variant; its verdict and the number of steps of a shortest trace to what is wrong.
-pub(super) fn explore(name: &str, rules: Rules, goals: &[Goal]) -> (Verdict, usize) {
-    let model = Model::new(rules);
-    let mut ids = HashMap::from([(Model::start(), 0_usize)]);
-    let mut states = vec![Model::start()];
+pub(super) fn explore<M: Model>(
+    name: &str,
+    model: &M,
+    goals: &[M::Goal],
+) -> (Verdict<M::Bad, M::Goal>, usize) {
+    let mut ids: HashMap<M::State, usize, BuildHasherDefault<Mix>> = HashMap::default();
+    ids.insert(model.start(), 0);
+    let mut states = vec![model.start()];
     let mut parents: Vec<(usize, Label)> = vec![(0, ("start", 0, 0, 0))];
     let mut edges: Vec<(usize, usize)> = Vec::new();
     let mut found = Vec::new();
@@ -34,7 +64,7 @@ pub(super) fn explore(name: &str, rules: Rules, goals: &[Goal]) -> (Verdict, usi
                 parents.push((at, label));
                 states.len() - 1
             });
-            if kind == NORMAL && !goals.is_empty() {
+            if kind == Kind::Normal && !goals.is_empty() {
                 edges.push((at, id));
             }
         }
@@ -42,7 +72,7 @@ pub(super) fn explore(name: &str, rules: Rules, goals: &[Goal]) -> (Verdict, usi
     }
     if end.0 == Verdict::Safe {
         for goal in goals {
-            if let Some(stuck) = never(&model, *goal, &states, &edges) {
+            if let Some(stuck) = never(model, *goal, &states, &edges) {
                 end = (Verdict::Stuck(*goal), stuck);
                 break;
             }
@@ -60,7 +90,12 @@ pub(super) fn explore(name: &str, rules: Rules, goals: &[Goal]) -> (Verdict, usi
 }
 
 /// The first state from which no wanted state can be reached.
-fn never(model: &Model, goal: Goal, states: &[State], edges: &[(usize, usize)]) -> Option<usize> {
+fn never<M: Model>(
+    model: &M,
+    goal: M::Goal,
+    states: &[M::State],
+    edges: &[(usize, usize)],
+) -> Option<usize> {
     let mut back = vec![Vec::new(); states.len()];
     for (from, to) in edges {
         back[*to].push(*from);
@@ -79,4 +114,29 @@ fn never(model: &Model, goal: Goal, states: &[State], edges: &[(usize, usize)]) 
         }
     }
     reaches.iter().position(|reaches| !reaches)
+}
+
+/// A fast hash: nobody attacks a model, and hashing is most of the search.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64((*byte).into());
+        }
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn finish(&self) -> u64 {
+        // The map takes the group from the low bits.
+        self.0 ^ (self.0 >> 32)
+    }
 }

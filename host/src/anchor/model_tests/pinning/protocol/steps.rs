@@ -2,12 +2,11 @@
 //! atomic change of the row, of a lane or of the wire.
 
 use super::{
-    Asks, FAULT, INPUT, Kind, Label, List, Message, Model, NOBODY, NORMAL, Phase, Sent, State,
-    Upgrade, Worker,
+    Asks, Kind, Label, List, Message, NOBODY, Phase, Pinning, Sent, State, Step, Upgrade, Worker,
 };
 
-impl Model {
-    pub(in super::super) fn successors(&self, state: &State, to: &mut Vec<(Label, State, u8)>) {
+impl Pinning {
+    pub(super) fn steps(&self, state: &State, to: &mut Vec<(Label, State, Step)>) {
         self.world(state, to);
         for worker in [0, 1] {
             let index = usize::from(worker);
@@ -18,7 +17,11 @@ impl Model {
                     let mut next = self.claim(state.clone(), worker);
                     next.faults = faults;
                     next.crashed |= doubled;
-                    to.push((("claim", worker, 0, 0), next, u8::from(doubled)));
+                    to.push((
+                        ("claim", worker, 0, 0),
+                        next,
+                        if doubled { Step::Fault } else { Step::Normal },
+                    ));
                 }
                 continue;
             };
@@ -29,16 +32,16 @@ impl Model {
                 Phase::Unknown | Phase::Reread if !now.current => {
                     let mut next = state.clone();
                     next.workers[index] = None;
-                    to.push((("fenced", worker, 0, 0), next, NORMAL));
+                    to.push((("fenced", worker, 0, 0), next, Step::Normal));
                 }
                 Phase::Unknown => {
                     let next = self.claim(state.clone(), worker);
-                    to.push((("claim anew", worker, 0, 0), next, NORMAL));
+                    to.push((("claim anew", worker, 0, 0), next, Step::Normal));
                 }
                 Phase::Reread => {
                     let mut next = state.clone();
                     self.learn(&mut next, worker);
-                    to.push((("read again", worker, 0, 0), next, NORMAL));
+                    to.push((("read again", worker, 0, 0), next, Step::Normal));
                 }
                 Phase::Advance | Phase::Pin => {}
             }
@@ -49,7 +52,7 @@ impl Model {
     }
 
     /// Records arrive, releases are asked for, hosts learn of it.
-    fn world(&self, state: &State, to: &mut Vec<(Label, State, u8)>) {
+    fn world(&self, state: &State, to: &mut Vec<(Label, State, Step)>) {
         if state.target <= self.rules.upgrades {
             let mut next = state.clone();
             next.target += 1;
@@ -62,23 +65,23 @@ impl Model {
                 next.list = self.added(state.list, state.next, at, next.target);
             }
             let target = i8::try_from(next.target).expect("few upgrades");
-            to.push((("upgrade", NOBODY, target, 0), next, NORMAL));
+            to.push((("upgrade", NOBODY, target, 0), next, Step::Normal));
         }
         for host in [0, 1] {
             if self.rules.late && state.seen[usize::from(host)] < state.target {
                 let mut next = state.clone();
                 next.seen[usize::from(host)] += 1;
-                to.push((("reads", host, 0, 0), next, NORMAL));
+                to.push((("reads", host, 0, 0), next, Step::Normal));
             }
         }
         if let Some(record) = self.rules.records.get(usize::from(state.arrived)) {
             let mut next = state.clone();
             next.arrived += 1;
-            to.push((("record", NOBODY, *record, 0), next, INPUT));
+            to.push((("record", NOBODY, *record, 0), next, Step::Input));
         }
     }
 
-    fn fails(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, u8)>) {
+    fn fails(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, Step)>) {
         if state.faults >= self.rules.faults {
             return;
         }
@@ -86,16 +89,16 @@ impl Model {
         crashed.orphan(worker);
         let mut given_up = crashed.clone();
         crashed.workers[usize::from(worker)] = None;
-        to.push((("crash", worker, 0, 0), crashed, FAULT));
+        to.push((("crash", worker, 0, 0), crashed, Step::Fault));
         let label = ("time-out", worker, 0, 0);
         match now.phase {
             Phase::Data => {
                 let lane = given_up.worker(worker);
                 (lane.phase, lane.to) = (Phase::Idle, 0);
-                to.push((label, given_up, FAULT));
+                to.push((label, given_up, Step::Fault));
             }
             Phase::Advance | Phase::Pin => {
-                to.push((label, self.unknown(given_up, worker), FAULT));
+                to.push((label, self.unknown(given_up, worker), Step::Fault));
             }
             Phase::Idle | Phase::Unknown | Phase::Reread => {}
         }
@@ -107,7 +110,7 @@ impl Model {
         state: &State,
         worker: u8,
         now: Worker,
-        to: &mut Vec<(Label, State, u8)>,
+        to: &mut Vec<(Label, State, Step)>,
     ) {
         if state.wire.iter().any(|message| message.who() == worker) {
             return;
@@ -123,11 +126,11 @@ impl Model {
             reserved,
             kind: Kind::Advance,
         });
-        to.push((("advance", worker, now.next, now.to), next, NORMAL));
+        to.push((("advance", worker, now.next, now.to), next, Step::Normal));
     }
 
     /// What an owner may do that waits for nothing.
-    fn idle(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, u8)>) {
+    fn idle(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, Step)>) {
         let arrived = &self.rules.records[..usize::from(state.arrived)];
         let mut waiting = arrived.iter().copied().filter(|record| *record >= now.next);
         let (first, second) = (waiting.next(), waiting.next());
@@ -151,7 +154,7 @@ impl Model {
             if self.rules.late && now.current && followed {
                 next.under = state.under.max(known);
             }
-            to.push((("send", worker, now.next, last), next, NORMAL));
+            to.push((("send", worker, now.next, last), next, Step::Normal));
         }
         let pins = matches!(self.rules.upgrade, Upgrade::Pin | Upgrade::PinAtNext);
         let change = |label: &'static str, reserved: i8, kind: Kind| {
@@ -168,7 +171,7 @@ impl Model {
                 reserved,
                 kind,
             });
-            ((label, worker, reserved, 0), next, NORMAL)
+            ((label, worker, reserved, 0), next, Step::Normal)
         };
         if let Some(first) = first.filter(|first| *first >= now.grant && self.rules.grants) {
             let from = if self.rules.from_record {
@@ -235,12 +238,12 @@ impl Model {
     }
 
     /// A message gets where it goes, or is lost with its sender.
-    fn arrives(&self, state: &State, at: usize, to: &mut Vec<(Label, State, u8)>) {
+    fn arrives(&self, state: &State, at: usize, to: &mut Vec<(Label, State, Step)>) {
         let mut next = state.clone();
         let message = next.wire.remove(at);
         let who = message.who();
         if who == NOBODY {
-            to.push((("lost", who, 0, 0), next.clone(), NORMAL));
+            to.push((("lost", who, 0, 0), next.clone(), Step::Normal));
         }
         match message {
             Message::Data {
@@ -250,7 +253,7 @@ impl Model {
                 let record = record.expect("only records are sent");
                 next.landed |= 1 << (4 * record + usize::from(release));
                 let release = i8::try_from(release).expect("few releases");
-                to.push((("applied", who, offset, release), next, NORMAL));
+                to.push((("applied", who, offset, release), next, Step::Normal));
             }
             Message::Change {
                 current,
@@ -275,7 +278,7 @@ impl Model {
                 if who != NOBODY {
                     if state.faults < self.rules.faults {
                         let lost = self.unknown(next.clone().fault(), who);
-                        to.push((("reply lost", who, moved, reserved), lost, FAULT));
+                        to.push((("reply lost", who, moved, reserved), lost, Step::Fault));
                     }
                     if holds || current {
                         self.learn(&mut next, who);
@@ -284,7 +287,7 @@ impl Model {
                     }
                 }
                 let label = if holds { "changed" } else { "refused" };
-                to.push(((label, who, moved, reserved), next, NORMAL));
+                to.push(((label, who, moved, reserved), next, Step::Normal));
             }
         }
     }

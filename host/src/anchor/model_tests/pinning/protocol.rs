@@ -5,6 +5,7 @@ mod steps;
 
 use std::cell::RefCell;
 
+use super::super::explore::{Kind as Step, Label, Model};
 use crate::anchor::{Cut, Order, cuts};
 
 /// A worker whose sender died or gave up.
@@ -89,7 +90,7 @@ pub(super) const RULES: Rules = Rules {
     noted: true,
 };
 
-/// A list of cuts, by its index in [`Model::lists`].
+/// A list of cuts, by its index in [`Pinning::lists`].
 type List = u16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,15 +166,7 @@ pub(super) struct State {
     crashed: bool,
 }
 
-/// What leads to a state: a name, who, and up to two numbers.
-pub(super) type Label = (&'static str, u8, i8, i8);
-
-/// Steps that are not faults and no new input.
-pub(super) const NORMAL: u8 = 0;
-const FAULT: u8 = 1;
-const INPUT: u8 = 2;
-
-pub(super) struct Model {
+pub(super) struct Pinning {
     rules: Rules,
     lists: RefCell<Vec<Vec<Cut>>>,
 }
@@ -231,7 +224,7 @@ impl State {
     }
 }
 
-impl Model {
+impl Pinning {
     pub(super) fn new(rules: Rules) -> Self {
         let first = vec![cut(&rules, 0, 1)];
         Self {
@@ -325,7 +318,7 @@ impl Model {
         })
     }
 
-    pub(super) fn start() -> State {
+    fn first() -> State {
         State {
             next: 0,
             reserved: 0,
@@ -378,8 +371,22 @@ impl Model {
         (worker.phase, worker.to) = (phase, 0);
         state
     }
+}
 
-    pub(super) fn bad(&self, state: &State) -> Option<Bad> {
+impl Model for Pinning {
+    type State = State;
+    type Bad = Bad;
+    type Goal = Goal;
+
+    fn start(&self) -> State {
+        Self::first()
+    }
+
+    fn successors(&self, state: &State, to: &mut Vec<(Label, State, Step)>) {
+        self.steps(state, to);
+    }
+
+    fn bad(&self, state: &State) -> Option<Bad> {
         let Rules {
             records,
             deployments,
@@ -413,7 +420,7 @@ impl Model {
         (state.reserved > state.next.max(end) + self.rules.reach).then_some(Bad::Reserved)
     }
 
-    pub(super) fn reached(&self, goal: Goal, state: &State) -> bool {
+    fn reached(&self, goal: Goal, state: &State) -> bool {
         let target = self.rules.deployments[usize::from(state.target) - 1];
         let newest = self.release(state.list, state.next) == target;
         let arrived = &self.rules.records[..usize::from(state.arrived)];
