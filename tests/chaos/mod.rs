@@ -3,9 +3,9 @@
 mod absent;
 mod data_loss;
 mod kill;
+mod links;
 mod restart;
 mod steps;
-mod links;
 mod taken_away;
 mod topic;
 mod two_hosts;
