@@ -29,18 +29,23 @@ impl Stage {
     pub fn new() -> Self {
         let broker = Broker::start(Options::default()).unwrap();
         let bootstrap = broker.bootstrap();
-        Self::with(&bootstrap, Some(broker))
+        // Commits survive the kills of these tests either way; only a power cut needs the disk.
+        Self::with(&bootstrap, Some(broker), false)
     }
 
     /// With a Kafka that runs elsewhere.
     pub fn on(bootstrap: &str) -> Self {
-        Self::with(bootstrap, None)
+        Self::with(bootstrap, None, false)
     }
 
-    fn with(bootstrap: &str, broker: Option<Broker>) -> Self {
-        // Commits survive the kills of these tests either way; only a power cut needs the disk.
+    /// The same with a Postgres whose commits wait for the disk.
+    pub fn durable_on(bootstrap: &str) -> Self {
+        Self::with(bootstrap, None, true)
+    }
+
+    fn with(bootstrap: &str, broker: Option<Broker>, durable: bool) -> Self {
         let options = PostgresOptions {
-            durable: false,
+            durable,
             listen: Listen::Loopback,
             ..PostgresOptions::default()
         };
