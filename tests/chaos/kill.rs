@@ -19,9 +19,17 @@ pub(super) const RECORDS: usize = 40_000;
 pub(super) async fn stage_with_flights(
     partitions: i32,
 ) -> (Stage, Vec<(String, String)>, Vec<Place>) {
-    let stage = Stage::new();
+    with_flights(Stage::new(), partitions, RECORDS).await
+}
+
+/// The same on a stage of its own and with that many records.
+pub(super) async fn with_flights(
+    stage: Stage,
+    partitions: i32,
+    records: usize,
+) -> (Stage, Vec<(String, String)>, Vec<Place>) {
     stage.feed.topic("flights", partitions).await;
-    let input = shipped_flights(RECORDS);
+    let input = shipped_flights(records);
     let made: Vec<Made> = input
         .iter()
         .map(|(id, text)| Made::new(id.as_bytes(), text.as_bytes()))

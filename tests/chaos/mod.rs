@@ -3,6 +3,7 @@
 mod absent;
 mod data_loss;
 mod kill;
+mod links;
 mod taken_away;
 mod topic;
 mod two_hosts;

@@ -28,6 +28,7 @@ pub mod expected;
 pub mod hash;
 pub mod host;
 pub mod latency;
+pub mod proxy;
 pub mod records;
 pub mod ring;
 pub mod site;

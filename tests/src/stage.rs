@@ -9,6 +9,7 @@ use wasmill_local::{Listen, Postgres, PostgresOptions};
 
 use crate::artifact;
 use crate::host::Host;
+use crate::proxy::{Protocol, Proxy};
 use crate::records::Feed;
 
 /// See the module.
@@ -20,8 +21,19 @@ pub struct Stage {
     pub broker: Option<Broker>,
     /// The producer.
     pub feed: Feed,
+    /// The proxies between the host and its servers, where the stage has them.
+    pub links: Option<Links>,
     bootstrap: String,
     folder: TempDir,
+}
+
+/// What the host goes through to reach the stage's servers; the stage itself looks past them.
+#[derive(Debug)]
+pub struct Links {
+    /// To Kafka.
+    pub kafka: Proxy,
+    /// To Postgres.
+    pub postgres: Proxy,
 }
 
 impl Stage {
@@ -31,6 +43,28 @@ impl Stage {
         let bootstrap = broker.bootstrap();
         // Commits survive the kills of these tests either way; only a power cut needs the disk.
         Self::with(&bootstrap, Some(broker), false)
+    }
+
+    /// With the embedded broker, and a proxy before each server. What the stage produces goes through the broker's
+    /// proxy too.
+    pub fn linked() -> Self {
+        let kafka = Proxy::new(Protocol::Kafka);
+        let options = Options {
+            advertised: Some(kafka.address()),
+            ..Options::default()
+        };
+        let broker = Broker::start(options).unwrap();
+        let bootstrap = broker.bootstrap();
+        kafka.point_at(bootstrap.parse().unwrap());
+        Self::with(&bootstrap, Some(broker)).behind(kafka)
+    }
+
+    /// The same stage with a proxy before its Postgres, and this one before the host's Kafka.
+    #[must_use]
+    pub fn behind(mut self, kafka: Proxy) -> Self {
+        let postgres = Proxy::to(Protocol::Postgres, self.postgres.tcp_address().unwrap());
+        self.links = Some(Links { kafka, postgres });
+        self
     }
 
     /// With a Kafka that runs elsewhere.
@@ -52,6 +86,7 @@ impl Stage {
         Self {
             postgres: Postgres::start(&options).unwrap(),
             broker,
+            links: None,
             feed: Feed::new(bootstrap),
             bootstrap: bootstrap.to_owned(),
             folder: TempDir::with_prefix("wasmill-test-").unwrap(),
@@ -77,13 +112,21 @@ impl Stage {
 
     /// The part of the config that names the surroundings.
     pub fn connections(&self) -> String {
+        let (brokers, postgres) = match &self.links {
+            None => (self.bootstrap.clone(), self.postgres.url()),
+            Some(links) => {
+                let database = links.postgres.address();
+                let postgres = format!("postgres://postgres@{database}/postgres");
+                (links.kafka.address().to_string(), postgres)
+            }
+        };
         format!(
             "[host]\nid = \"test-host\"\nshards = 2\ncache = {:?}\n\n\
              [kafka.main]\nbrokers = {:?}\nsession_timeout = \"6s\"\n\n\
              [postgres.main]\nurl = {:?}\n",
             artifact::compiled_cache().display().to_string(),
-            self.bootstrap,
-            self.postgres.url(),
+            brokers,
+            postgres,
         )
     }
 

@@ -23,6 +23,9 @@ pub struct Options {
     /// Partitions of a topic created because a producer or a metadata request that allows it names it. `None`, the
     /// default, creates nothing: an unknown topic is an error, as in a production cluster.
     pub auto_create: Option<i32>,
+    /// The address clients are told to connect to, when a proxy stands in front of the broker. `None`, the default:
+    /// its own.
+    pub advertised: Option<SocketAddr>,
 }
 
 impl Default for Options {
@@ -31,6 +34,7 @@ impl Default for Options {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
             auto_create: None,
+            advertised: None,
         }
     }
 }
@@ -59,7 +63,9 @@ impl Broker {
         }
         let listener = std::net::TcpListener::bind(SocketAddr::new(options.address, options.port))?;
         listener.set_nonblocking(true)?;
-        let shared = Arc::new(Shared::new(listener.local_addr()?, options.auto_create));
+        let address = listener.local_addr()?;
+        let advertised = options.advertised.unwrap_or(address);
+        let shared = Arc::new(Shared::new(address, advertised, options.auto_create));
         let (gate, watched) = watch::channel(Gate {
             open: true,
             drops: 0,

@@ -58,6 +58,7 @@ fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         address,
         port,
         auto_create,
+        advertised: None,
     })?;
     for (name, partitions) in topic {
         broker.create_topic(&name, partitions)?;

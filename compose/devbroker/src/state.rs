@@ -78,17 +78,24 @@ pub(crate) struct Shared {
     rescheduled: Notify,
     /// Where clients reach us.
     pub(crate) address: SocketAddr,
+    /// Where clients are told to connect.
+    pub(crate) advertised: SocketAddr,
     /// Partitions of topics created on first use; `None` refuses unknown topics.
     pub(crate) auto_create: Option<i32>,
 }
 
 impl Shared {
-    pub(crate) fn new(address: SocketAddr, auto_create: Option<i32>) -> Self {
+    pub(crate) fn new(
+        address: SocketAddr,
+        advertised: SocketAddr,
+        auto_create: Option<i32>,
+    ) -> Self {
         Self {
             state: Mutex::new(State::default()),
             grown: Notify::new(),
             rescheduled: Notify::new(),
             address,
+            advertised,
             auto_create,
         }
     }

@@ -47,8 +47,9 @@ pub struct KafkaOptions {
     pub heap_mb: u32,
     /// Where its data are.
     pub folder: Folder,
-    /// The address clients are told to connect to, when a proxy stands in front of the broker.
-    pub advertised: Option<SocketAddr>,
+    /// A proxy in front of the broker: it gets a second listener, [`Kafka::proxied`], and tells those who come through
+    /// that one to come back to this address. The others stay on the direct one.
+    pub proxy: Option<SocketAddr>,
     /// Further broker properties, such as `("message.max.bytes", "1000")`; they win over ours.
     pub properties: Vec<(String, String)>,
     /// Told what takes long.
@@ -61,7 +62,7 @@ impl Default for KafkaOptions {
             version: KAFKA_VERSION.to_owned(),
             heap_mb: 256,
             folder: Folder::default(),
-            advertised: None,
+            proxy: None,
             properties: Vec::new(),
             progress: Progress::default(),
         }
@@ -74,6 +75,7 @@ pub struct Kafka {
     // fields drop in this order: the process goes before its ports
     server: LocalServer,
     port: Port,
+    proxied: Port,
     _controller: Port,
 }
 
@@ -105,12 +107,14 @@ impl Kafka {
         let folder = RunFolder::open(&options.folder, &cache, User::Same)?;
         let data =
             folder.data(|data| identify(&formatted(&cache, version, &java, &jars)?, data))?;
-        let (port, controller) = (Port::free(&cache)?, Port::free(&cache)?);
+        let (port, proxied, controller) = (
+            Port::free(&cache)?,
+            Port::free(&cache)?,
+            Port::free(&cache)?,
+        );
+        let ports = [port.number(), proxied.number(), controller.number()];
         let file = folder.path().join("server.properties");
-        write(
-            &file,
-            &properties(&data, port.address(), controller.number(), options),
-        )?;
+        write(&file, &properties(&data, ports, options))?;
         let class_path = class_path(&jars)?;
         let (address, heap_mb, logs) = (port.address(), options.heap_mb, folder.path().to_owned());
         let plan = Plan {
@@ -136,6 +140,7 @@ impl Kafka {
         Ok(Kafka {
             server: LocalServer::start(plan, folder)?,
             port,
+            proxied,
             _controller: controller,
         })
     }
@@ -146,10 +151,16 @@ impl Kafka {
         self.port.address().to_string()
     }
 
-    /// Where the broker listens, whatever it advertises.
+    /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
+    }
+
+    /// Where it listens for those who come through [`KafkaOptions::proxy`]: the address that proxy leads to.
+    #[must_use]
+    pub fn proxied(&self) -> SocketAddr {
+        self.proxied.address()
     }
 
     /// Stops it in good order; a temporary folder goes, a kept one stays.
@@ -229,11 +240,8 @@ fn formatted(
 ) -> Result<PathBuf, StartError> {
     let entry = cache.entry(&format!("kafka-{version}-formatted"), |part| {
         let file = part.join("server.properties");
-        let any = SocketAddr::from(([127, 0, 0, 1], 1));
-        write(
-            &file,
-            &properties(&part.join("data"), any, 2, &KafkaOptions::default()),
-        )?;
+        let options = KafkaOptions::default();
+        write(&file, &properties(&part.join("data"), [1, 2, 3], &options))?;
         let mut tool = java.command(64, 128);
         tool.args(logging("error"));
         tool.arg("-cp")
@@ -263,14 +271,18 @@ fn identify(template: &Path, data: &Path) -> Result<(), StartError> {
     write(&file, &renamed)
 }
 
-fn properties(data: &Path, address: SocketAddr, controller: u16, options: &KafkaOptions) -> String {
+/// The properties; the ports are those for clients, for clients behind a proxy, and of the controller.
+fn properties(data: &Path, ports: [u16; 3], options: &KafkaOptions) -> String {
+    let [port, proxied, controller] = ports.map(|port| port.to_string());
+    let proxy = match options.proxy {
+        Some(proxy) => proxy.to_string(),
+        None => format!("127.0.0.1:{proxied}"),
+    };
     let mut text = PROPERTIES
-        .replace(
-            "@ADVERTISED@",
-            &options.advertised.unwrap_or(address).to_string(),
-        )
-        .replace("@CONTROLLER_PORT@", &controller.to_string())
-        .replace("@PORT@", &address.port().to_string())
+        .replace("@PROXY@", &proxy)
+        .replace("@PROXIED_PORT@", &proxied)
+        .replace("@CONTROLLER_PORT@", &controller)
+        .replace("@PORT@", &port)
         .replace("@DATA@", &data.display().to_string().replace('\\', "\\\\"));
     // of a key that is set twice, the last wins
     for (key, value) in &options.properties {
@@ -330,18 +342,22 @@ mod tests {
     #[test]
     fn properties_are_filled_in_and_can_be_overruled() {
         let options = KafkaOptions {
-            advertised: Some(([127, 0, 0, 1], 9).into()),
+            proxy: Some(([127, 0, 0, 1], 9).into()),
             properties: vec![("num.partitions".into(), "7".into())],
             ..KafkaOptions::default()
         };
-        let text = properties(Path::new("/d"), ([127, 0, 0, 1], 5).into(), 6, &options);
+        let text = properties(Path::new("/d"), [5, 7, 6], &options);
         assert!(
             !text.lines().any(|line| !line.starts_with('#')
                 && line.contains('@')
                 && !line.contains("1@127"))
         );
-        assert!(text.contains("advertised.listeners=PLAINTEXT://127.0.0.1:9\n"));
-        assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:5,CONTROLLER://127.0.0.1:6\n"));
+        assert!(
+            text.contains("advertised.listeners=PLAINTEXT://127.0.0.1:5,PROXIED://127.0.0.1:9\n")
+        );
+        assert!(text.contains(
+            "\nlisteners=PLAINTEXT://127.0.0.1:5,PROXIED://127.0.0.1:7,CONTROLLER://127.0.0.1:6\n"
+        ));
         assert!(text.ends_with("num.partitions=7\n"));
     }
 }

@@ -40,8 +40,8 @@ pub(crate) fn metadata(
     };
     let broker = MetadataResponseBroker::default()
         .with_node_id(NODE)
-        .with_host(text(shared.address.ip().to_string()))
-        .with_port(i32::from(shared.address.port()));
+        .with_host(text(shared.advertised.ip().to_string()))
+        .with_port(i32::from(shared.advertised.port()));
     MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(text(CLUSTER)))
@@ -98,6 +98,6 @@ fn found(name: &str, topic: &Topic) -> MetadataResponseTopic {
 pub(crate) fn find_coordinator(shared: &Shared) -> FindCoordinatorResponse {
     FindCoordinatorResponse::default()
         .with_node_id(NODE)
-        .with_host(text(shared.address.ip().to_string()))
-        .with_port(i32::from(shared.address.port()))
+        .with_host(text(shared.advertised.ip().to_string()))
+        .with_port(i32::from(shared.advertised.port()))
 }

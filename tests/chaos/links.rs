@@ -1,0 +1,198 @@
+//! The link to Postgres fails in the moment of a commit, and requests arrive after their sender's death.
+
+use std::time::Duration;
+
+use wasmill_tests::Stage;
+use wasmill_tests::host::Host;
+use wasmill_tests::proxy::{Link, Outcome, Proxy, Request};
+use wasmill_tests::records::Place;
+use wasmill_tests::wait::eventually;
+
+use super::kill::{balanced, ends_exact, passes, with_flights};
+use crate::scenario::flights::flights_in_postgres;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Records of a test here: enough to be flowing still when its last fault comes.
+const RECORDS: usize = 60_000;
+
+/// What the host logs when a COMMIT was sent and its reply never came.
+const IN_DOUBT: &str = "outcome of a commit unknown";
+
+type Flights = (Stage, Vec<(String, String)>, Vec<Place>);
+
+async fn linked_flights() -> Flights {
+    with_flights(Stage::linked(), 2, RECORDS).await
+}
+
+fn to_postgres(stage: &Stage) -> &Proxy {
+    &stage.links.as_ref().unwrap().postgres
+}
+
+/// The commit of whatever is open.
+fn is_commit(request: &Request<'_>) -> bool {
+    request.bytes[0] == b'Q' && request.contains(b"COMMIT\0")
+}
+
+/// Waits until every partition has moved on from where it was: nobody is claiming.
+async fn all_move(stage: &Stage) {
+    let smallest = "SELECT coalesce(min(next), 0)::int8 FROM wasmill.position";
+    let before = stage.number(smallest).await;
+    eventually(SOON, "every partition moves", async || {
+        match stage.try_rows(smallest).await?[0].get::<_, i64>(0) {
+            now if now > before => Ok(()),
+            now => Err(format!("one is at {now}")),
+        }
+    })
+    .await;
+}
+
+/// Records are left: the fault came while they flowed.
+async fn flows(stage: &Stage) {
+    let at = stage.position("flights").await;
+    assert!(
+        at < i64::try_from(RECORDS).unwrap(),
+        "it came after the end: nothing was proven"
+    );
+}
+
+async fn says(host: &Host, text: &str, times: usize) {
+    eventually(
+        SOON,
+        &format!("the host says {text:?}"),
+        async || match host.stderr().matches(text).count() {
+            seen if seen >= times => Ok(()),
+            seen => Err(format!("{seen} times instead of {times}")),
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_found_done() {
+    let (stage, input, places) = linked_flights().await;
+    let mut host = stage.host(&flights_in_postgres());
+    let link = to_postgres(&stage);
+    for round in 1..=3 {
+        all_move(&stage).await;
+        let hold = link.hold(is_commit);
+        hold.caught(SOON).await;
+        flows(&stage).await;
+        let before = stage.position("flights").await;
+        link.set(Link::half_open());
+        hold.let_go();
+        assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
+        passes(&stage, before + 1).await;
+        link.heal();
+        says(&host, IN_DOUBT, round).await;
+        balanced(&stage).await;
+    }
+    assert!(link.counts().replies_swallowed > 0);
+    ends_exact(&stage, &input, &places).await;
+    host.alive().unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_never_arrives_is_found_undone() {
+    let (stage, input, places) = linked_flights().await;
+    let mut host = stage.host(&flights_in_postgres());
+    let link = to_postgres(&stage);
+    for round in 1..=3 {
+        all_move(&stage).await;
+        let hold = link.hold(is_commit);
+        hold.caught(SOON).await;
+        flows(&stage).await;
+        link.close_all();
+        assert_eq!(hold.outcome(SOON).await, Outcome::Closed);
+        says(&host, IN_DOUBT, round).await;
+        balanced(&stage).await;
+    }
+    ends_exact(&stage, &input, &places).await;
+    host.alive().unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_arrives_after_its_sender_died_is_waited_for_by_the_next_claim() {
+    let (stage, input, places) = linked_flights().await;
+    let host = stage.host(&flights_in_postgres());
+    let link = to_postgres(&stage);
+    all_move(&stage).await;
+    let hold = link.hold(is_commit);
+    hold.caught(SOON).await;
+    flows(&stage).await;
+    host.kill();
+    hold.orphaned(SOON).await;
+    let mut successor = stage.again();
+    // The open transaction holds the row: the claim has to wait, whatever it decides.
+    eventually(SOON, "the successor's claim waits", async || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%AS held%'";
+        match stage.try_rows(waits).await?[0].get::<_, i64>(0) {
+            0 => Err("nobody waits".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let before = stage.position("flights").await;
+    hold.let_go();
+    assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
+    passes(&stage, before + 1).await;
+    ends_exact(&stage, &input, &places).await;
+    balanced(&stage).await;
+    assert_eq!(link.counts().let_go_orphaned, 1);
+    successor.alive().unwrap();
+}
+
+#[tokio::test]
+async fn a_flight_that_arrives_after_its_sender_died_is_fenced() {
+    let (stage, input, places) = linked_flights().await;
+    let host = stage.host(&flights_in_postgres());
+    let link = to_postgres(&stage);
+    all_move(&stage).await;
+    let hold = link.hold(|request| request.contains(b"wasmill.advance("));
+    hold.caught(SOON).await;
+    flows(&stage).await;
+    host.kill();
+    hold.orphaned(SOON).await;
+    let mut successor = stage.again();
+    all_move(&stage).await;
+    flows(&stage).await;
+    hold.let_go();
+    assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
+    eventually(SOON, "Postgres refuses the late flight", async || {
+        let log = std::fs::read_to_string(stage.postgres.log()).unwrap();
+        if log.contains("the flight comes from") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
+    ends_exact(&stage, &input, &places).await;
+    balanced(&stage).await;
+    assert_eq!(link.counts().let_go_orphaned, 1);
+    successor.alive().unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_that_arrives_after_its_sender_died_takes_nothing_from_its_successor() {
+    let (stage, input, places) = linked_flights().await;
+    let link = to_postgres(&stage);
+    let hold = link.hold(|request| {
+        request.bytes[0] == b'B' && request.contains(b"UPDATE wasmill.position AS held")
+    });
+    let host = stage.host(&flights_in_postgres());
+    hold.caught(SOON).await;
+    host.kill();
+    hold.orphaned(SOON).await;
+    let mut successor = stage.again();
+    all_move(&stage).await;
+    flows(&stage).await;
+    hold.let_go();
+    assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
+    ends_exact(&stage, &input, &places).await;
+    balanced(&stage).await;
+    assert_eq!(link.counts().let_go_orphaned, 1);
+    successor.alive().unwrap();
+    let refused = successor.stderr().matches("fenced").count();
+    assert_eq!(refused, 0, "the late claim took a partition");
+}
