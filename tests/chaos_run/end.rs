@@ -11,9 +11,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use serde_json::Value;
-use wasmill_tests::checker::{
-    Faults, Input, Kind, Last, Live, Messages, Position, Said, Snapshot,
-};
+use wasmill_tests::checker::{Faults, Input, Kind, Last, Live, Messages, Position, Said, Snapshot};
 use wasmill_tests::records::Feed;
 use wasmill_tests::swaps::against_history;
 
@@ -97,8 +95,8 @@ pub(crate) async fn check(
         let text = format!("{all} rows in the log instead of {}", live.rows());
         end.faults.add(kind, text);
     }
-    let sql = "SELECT count(*) FROM wasmill.dead_letter WHERE pipeline = 'chaos'";
-    let letters = eye.number(sql).await?;
+    let sql = format!("SELECT count(*) FROM wasmill.dead_letter WHERE pipeline = '{PIPELINE}'");
+    let letters = eye.number(&sql).await?;
     if letters != live.ledger()[3] {
         let text = format!("{letters} dead letters instead of {}", live.ledger()[3]);
         end.faults.add(Kind::Foreign, text);
@@ -107,8 +105,7 @@ pub(crate) async fn check(
         .extend(live.fold().compare("upserted table", &eye.latest().await?));
     // I5
     let seen = by_id(places.cassandra).await?;
-    end.faults
-        .extend(live.fold().compare("Cassandra", &seen));
+    end.faults.extend(live.fold().compare("Cassandra", &seen));
     for fault in against_history(&live.runs(), history) {
         end.faults.add(Kind::Inconsistent, fault);
     }
@@ -191,4 +188,3 @@ fn read(bootstrap: &str, messages: &mut Messages<'_>) -> anyhow::Result<()> {
     }
     Ok(())
 }
-

@@ -19,6 +19,9 @@ const COUNT: Duration = Duration::from_secs(10);
 /// How long a query may take while the server is frozen before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Faults after which no more are told at once.
+const TOLD: u64 = 20;
+
 type Failed = tokio_postgres::Error;
 
 /// A connection with what it has prepared.
@@ -129,8 +132,10 @@ impl Eye {
             from,
             to,
         } = span;
-        let rows = self.client.query(&self.rows, &[partitions, from, to]);
-        let rows = rows.await?;
+        let rows = self
+            .client
+            .query(&self.rows, &[partitions, from, to])
+            .await?;
         let rows = rows.iter().map(|row| Row {
             number: row.get(0),
             partition: row.get(1),
@@ -140,8 +145,10 @@ impl Eye {
             id: row.get(5),
             seq: row.get(6),
         });
-        let letters = self.client.query(&self.letters, &[partitions, from, to]);
-        let letters = letters.await?;
+        let letters = self
+            .client
+            .query(&self.letters, &[partitions, from, to])
+            .await?;
         let letters = letters.iter().map(|row| Letter {
             partition: row.get(0),
             offset: row.get(1),
@@ -153,7 +160,13 @@ impl Eye {
     /// All rows of the upserted table.
     pub(crate) async fn latest(&self) -> Result<Vec<(String, Last)>, Failed> {
         let sql = format!("SELECT id, seq, partition, \"offset\", version FROM {LATEST}");
-        Ok(self.client.query(&sql, &[]).await?.iter().map(last).collect())
+        Ok(self
+            .client
+            .query(&sql, &[])
+            .await?
+            .iter()
+            .map(last)
+            .collect())
     }
 
     /// A number that a query returns.
@@ -173,7 +186,12 @@ fn last(row: &tokio_postgres::Row) -> (String, Last) {
 }
 
 /// Looks until told to stop; what it found is in the view, what it knows is returned.
-pub(crate) async fn watch(url: String, mut live: Live, view: Shared, stop: Arc<AtomicBool>) -> Live {
+pub(crate) async fn watch(
+    url: String,
+    mut live: Live,
+    view: Shared,
+    stop: Arc<AtomicBool>,
+) -> Live {
     let mut eye: Option<Eye> = None;
     let mut counted = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -184,7 +202,8 @@ pub(crate) async fn watch(url: String, mut live: Live, view: Shared, stop: Arc<A
                 None => Eye::open(&url).await?,
             };
             let snapshot = open.look(&live).await?;
-            let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'wasmill%'";
+            let sql =
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'wasmill%'";
             let sessions = open.number(sql).await?;
             Ok::<_, Failed>((open, snapshot, sessions))
         });
@@ -211,8 +230,10 @@ fn compare(live: &mut Live, snapshot: &Snapshot, sessions: i64, view: &Shared) {
     let mut seen = view.lock();
     seen.snapshots += 1;
     seen.inconsistent += u64::from(faults.total() > 0);
-    for fault in faults.told() {
-        eprintln!("chaos run: BROKEN {}: {}", fault.kind.word(), fault.text);
+    if seen.faults.total() < TOLD {
+        for fault in faults.told() {
+            eprintln!("chaos run: BROKEN {}: {}", fault.kind.word(), fault.text);
+        }
     }
     seen.faults.extend(faults);
     if now != before {

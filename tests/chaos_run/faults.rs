@@ -123,7 +123,8 @@ impl Injector {
         self.fleet.start(GUEST);
         let moved = self
             .until(HEALED, || {
-                self.fleet.said(&[marks[GUEST]], &[&["assigned", "partitions=["]])
+                self.fleet
+                    .said(&[marks[GUEST]], &[&["assigned", "partitions=["]])
                     && self.fleet.said(&others, &[&["revoked", "partitions=["]])
             })
             .await;
@@ -145,7 +146,11 @@ impl Injector {
     pub(crate) async fn swap(&mut self) {
         let (now, before) = self.deployed;
         let back = self.dice.once_in(3);
-        let next = if back { before } else { (now + 1) % self.versions.len() };
+        let next = if back {
+            before
+        } else {
+            (now + 1) % self.versions.len()
+        };
         self.flows(HEALED).await;
         let asked = self.any_host();
         let victim = self.any_host();
@@ -185,8 +190,7 @@ impl Injector {
         if !effective {
             let text = format!("{number} was deployed, and not every partition has rows of it");
             self.tell(format!("BROKEN {text}"));
-            self.faults
-                .add(wasmill_tests::checker::Kind::Stalled, text);
+            self.faults.add(wasmill_tests::checker::Kind::Stalled, text);
         }
         let detail = format!(
             "{} {number}, {} killed; everywhere after {:.1?}",

@@ -1,10 +1,10 @@
 //! The hosts: started, killed, frozen; and watched all the time for an end that nobody asked for, a panic, and what
 //! they use.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use wasmill_tests::checker::{Faults, Kind};
 use wasmill_tests::host::Host;
@@ -48,6 +48,13 @@ pub(crate) struct Mark {
     at: usize,
 }
 
+impl Mark {
+    /// The beginning of a host's log.
+    pub(crate) fn start(host: usize) -> Self {
+        Self { host, at: 0 }
+    }
+}
+
 impl Fleet {
     /// Of these sites; nothing runs yet.
     pub(crate) fn new(sites: Vec<Site>) -> Self {
@@ -62,7 +69,9 @@ impl Fleet {
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().expect("whoever holds it does not panic")
+        self.running
+            .lock()
+            .expect("whoever holds it does not panic")
     }
 
     /// Its name.
@@ -174,9 +183,22 @@ impl Fleet {
     pub(crate) fn said(&self, marks: &[Mark], any: &[&[&str]]) -> bool {
         marks.iter().any(|mark| {
             let log = self.since(*mark);
-            let says = |line: &str| any.iter().any(|all| all.iter().all(|word| line.contains(word)));
+            let says = |line: &str| {
+                any.iter()
+                    .any(|all| all.iter().all(|word| line.contains(word)))
+            };
             log.lines().any(says)
         })
+    }
+
+    /// Copies their logs.
+    pub(crate) fn keep_logs(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        for (host, site) in self.sites.iter().enumerate() {
+            let to = folder.join(format!("{}.log", site.id));
+            fs::write(to, self.since(Mark::start(host)))?;
+        }
+        Ok(())
     }
 
     /// Looks after them all.
@@ -208,7 +230,7 @@ impl Fleet {
             faults.add(Kind::Host, format!("a host used {peak:?}"));
         }
         for host in 0..self.sites.len() {
-            let log = self.since(Mark { host, at: 0 });
+            let log = self.since(Mark::start(host));
             let wrong = |line: &&str| {
                 line.contains("panicked at")
                     || line.contains(" ERROR ")

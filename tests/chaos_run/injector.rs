@@ -2,12 +2,15 @@
 //! partition has gone on (I8). What the kinds of faults are is in `faults`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use serde_json::json;
 use wasmill_local::{Cassandra, Kafka};
 use wasmill_tests::Stage;
 use wasmill_tests::checker::{Faults, Kind};
+use wasmill_tests::proxy::Proxy;
 use wasmill_tests::versions::Version;
 
 use super::dice::Dice;
@@ -24,7 +27,7 @@ pub(crate) const HEALED: Duration = Duration::from_secs(SESSION.as_secs() + 15);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// What a round may be.
-const BAG: [Trouble; 15] = [
+const BAG: [Trouble; 19] = [
     Trouble::Takeover,
     Trouble::Drain,
     Trouble::Zombie,
@@ -40,6 +43,10 @@ const BAG: [Trouble; 15] = [
     Trouble::Sessions,
     Trouble::Cassandra,
     Trouble::CassandraFrozen,
+    Trouble::LinkClosed,
+    Trouble::LinkSlow,
+    Trouble::LinkStalled,
+    Trouble::LinkDead,
 ];
 
 /// See the module.
@@ -49,6 +56,7 @@ pub(crate) struct Injector {
     pub(crate) kafka: Kafka,
     /// Taken while it starts.
     pub(crate) cassandra: Option<Cassandra>,
+    pub(crate) to_cassandra: Proxy,
     pub(crate) fleet: Fleet,
     pub(crate) view: Shared,
     pub(crate) dice: Dice,
@@ -68,7 +76,7 @@ impl Injector {
     /// Goes on until the time is over.
     pub(crate) async fn run(&mut self, time: Duration) {
         let mut bag = Vec::new();
-        while self.begun.elapsed() < time {
+        while self.begun.elapsed() < time && self.view.lock().void.is_none() {
             if !self.flows(HEALED).await {
                 self.stalled("nothing moves though nothing is wrong").await;
             }
@@ -102,6 +110,10 @@ impl Injector {
             Trouble::Sessions => self.sessions().await,
             Trouble::Cassandra => self.cassandra().await,
             Trouble::CassandraFrozen => self.cassandra_frozen().await,
+            Trouble::LinkClosed => self.link_closed().await,
+            Trouble::LinkSlow => self.link_slow().await,
+            Trouble::LinkStalled => self.link_stalled().await,
+            Trouble::LinkDead | Trouble::LinkHalfOpen => self.link_swallows().await,
             Trouble::Kill | Trouble::KillBeside | Trouble::Dead => self.kill().await,
         }
     }
@@ -135,7 +147,8 @@ impl Injector {
             return Some(since.elapsed());
         }
         let now = self.view.positions();
-        self.stalled(&format!("from {mark:?} to {now:?} only")).await;
+        self.stalled(&format!("from {mark:?} to {now:?} only"))
+            .await;
         None
     }
 
@@ -160,7 +173,8 @@ impl Injector {
         detail: impl std::fmt::Display,
     ) {
         let seen = if observed { "" } else { " (not seen)" };
-        let after = recovered.map_or_else(String::new, |time| format!("; all move after {time:.1?}"));
+        let after =
+            recovered.map_or_else(String::new, |time| format!("; all move after {time:.1?}"));
         self.tell(format!("{}{seen}: {detail}{after}", trouble.text()));
         self.tally.add(trouble, observed, recovered);
     }
@@ -173,6 +187,16 @@ impl Injector {
             200..300 => Ok(()),
             _ => Err(format!("{answer:?}")),
         }
+    }
+
+    /// Copies the logs of the servers.
+    pub(crate) fn keep_logs(&self, folder: &Path) -> io::Result<()> {
+        fs::copy(self.stage.postgres.log(), folder.join("postgres.log"))?;
+        fs::copy(self.kafka.log(), folder.join("kafka.log"))?;
+        if let Some(cassandra) = &self.cassandra {
+            fs::copy(cassandra.log(), folder.join("cassandra.log"))?;
+        }
+        Ok(())
     }
 
     /// All is up; waits until so many records are behind the positions.

@@ -36,6 +36,16 @@ pub(crate) enum Trouble {
     Cassandra,
     /// Cassandra frozen.
     CassandraFrozen,
+    /// All connections of a link closed.
+    LinkClosed,
+    /// A link that delays.
+    LinkSlow,
+    /// A link on which nothing moves until it heals.
+    LinkStalled,
+    /// A link that swallows both directions.
+    LinkDead,
+    /// A link that swallows answers.
+    LinkHalfOpen,
 }
 
 impl Trouble {
@@ -57,6 +67,11 @@ impl Trouble {
             Self::Sessions => "Postgres: sessions of hosts terminated",
             Self::Cassandra => "Cassandra: SIGKILL, started again",
             Self::CassandraFrozen => "Cassandra: frozen",
+            Self::LinkClosed => "link: all connections closed",
+            Self::LinkSlow => "link: delayed",
+            Self::LinkStalled => "link: stalled, then all arrives at once",
+            Self::LinkDead => "link: swallows everything",
+            Self::LinkHalfOpen => "link: swallows the answers",
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) missed: u64,
     /// Most sessions of hosts at once.
     pub(crate) sessions: i64,
+    /// Why the records are not what they should be: nothing that follows would say anything.
+    pub(crate) void: Option<String>,
     /// What did not hold.
     pub(crate) faults: Faults,
 }

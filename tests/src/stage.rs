@@ -56,7 +56,7 @@ impl Stage {
         let broker = Broker::start(options).unwrap();
         let bootstrap = broker.bootstrap();
         kafka.point_at(bootstrap.parse().unwrap());
-        Self::with(&bootstrap, Some(broker)).behind(kafka)
+        Self::with(&bootstrap, Some(broker), false).behind(kafka)
     }
 
     /// The same stage with a proxy before its Postgres, and this one before the host's Kafka.

@@ -69,10 +69,14 @@ impl Faults {
 
     /// Adds all of another list.
     pub fn extend(&mut self, other: Self) {
+        for fault in other.told {
+            if self.count(fault.kind) < TOLD as u64 {
+                self.told.push(fault);
+            }
+        }
         for (kind, count) in other.counts {
             *self.counts.entry(kind).or_default() += count;
         }
-        self.told.extend(other.told);
     }
 
     /// How many of a kind.

@@ -110,7 +110,11 @@ impl Input {
         let shape = self.shape(partition, n);
         let (id, run) = (self.id(partition, n), self.run);
         let crc = crc32(format!("{run}:{id}:{n}").as_bytes());
-        let crc = if shape == Shape::WrongSum { crc ^ 1 } else { crc };
+        let crc = if shape == Shape::WrongSum {
+            crc ^ 1
+        } else {
+            crc
+        };
         let seq = match shape {
             Shape::WrongType => "\"many\"".to_owned(),
             _ => n.to_string(),
@@ -190,7 +194,11 @@ mod tests {
 
     #[test]
     fn the_checksum_is_that_of_zlib() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926, "the published check value");
+        assert_eq!(
+            crc32(b"123456789"),
+            0xcbf4_3926,
+            "the published check value"
+        );
     }
 
     #[test]

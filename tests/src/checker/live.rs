@@ -209,7 +209,10 @@ impl Live {
             return;
         };
         if next < checked.next {
-            let text = format!("partition {partition} went back from {} to {next}", checked.next);
+            let text = format!(
+                "partition {partition} went back from {} to {next}",
+                checked.next
+            );
             faults.add(Kind::Inconsistent, text);
             return;
         }
@@ -578,10 +581,7 @@ mod tests {
 
     #[test]
     fn a_lost_or_mistaken_dead_letter_is_seen() {
-        assert_eq!(
-            faults(|all| drop(all.letters.pop())),
-            [Kind::Lost].into()
-        );
+        assert_eq!(faults(|all| drop(all.letters.pop())), [Kind::Lost].into());
         let other = |all: &mut Snapshot| all.letters[0].code = "other".to_owned();
         assert_eq!(faults(other), [Kind::Inconsistent].into());
     }
