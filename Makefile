@@ -5,7 +5,7 @@ CARGO ?= cargo
 WASMILL = $(CARGO) run --quiet --package wasmill --
 PLUGINS = plugins/flights plugins/flights-mended plugins/earthquakes
 
-.PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run idle-cost api-fuzz cost install
+.PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run chaos idle-cost api-fuzz cost install
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,15 +54,21 @@ swap-run: ## versions uploaded and swapped under a backlog of SWAP_RECORDS, SWAP
 	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
 	$(CARGO) run --release --quiet --package wasmill-tests --bin swap_run -- --records $(SWAP_RECORDS) --swaps $(SWAPS)
 
+CHAOS_MINUTES = $(or $(MINUTES),8)
+chaos: ## records through real Kafka, Postgres and Cassandra for MINUTES (8) of kills, faults and swaps, every sink checked (SEED=n repeats a run, REPORT=file)
+	$(CARGO) build --quiet --package wasmill --package wasmill-tests
+	$(CARGO) run --quiet --package wasmill-tests --bin chaos_run -- --minutes $(CHAOS_MINUTES) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT)) $(if $(LOGS),--logs $(LOGS))
+
 idle-cost: ## 50 plugins with nothing to do: time until a restarted host is ready, memory each adds
 	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
 	$(CARGO) run --release --quiet --package wasmill-tests --bin idle_cost
 
-MINUTES ?= 10
+FUZZ_MINUTES = $(or $(MINUTES),10)
 api-fuzz: ## the API of a real host driven by schemathesis from its own document for MINUTES: no 500, no panic (pip install schemathesis)
 	$(CARGO) build --quiet --package wasmill
 	$(WASMILL) plugin build plugins/flights
-	tests/api_fuzz.sh $(or $(CARGO_TARGET_DIR),target)/debug/wasmill $(MINUTES) plugins/flights/flights.wasm
+	tests/api_fuzz.sh $(or $(CARGO_TARGET_DIR),target)/debug/wasmill $(FUZZ_MINUTES) plugins/flights/flights.wasm
 
 cost: ## CPU a record of the whole host on real Kafka, into nothing and into Postgres
 	$(CARGO) build --release --quiet --package wasmill

@@ -6,6 +6,7 @@
 //!   │ Stage::config          writes wasmill.toml
 //!   │ host::Host             `wasmill run` as a process: killed, stopped, waited for
 //!   │ Site                   a host that can be talked to: its config, its port, `api::Api`, run after run
+//!   │ checker                what every sink has to hold, from the input alone; snapshot after snapshot
 //!   │ versions, versioned    a hundred versions of one plugin; what their rows have to be
 //!   │ swaps                  versions replaced while records flow and hosts die; what has to hold afterwards
 //!   └ Stage::number, rows    looks into Postgres; `ring` into Cassandra
@@ -22,6 +23,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod checker;
 pub mod expected;
 pub mod hash;
 pub mod host;

@@ -41,7 +41,8 @@ impl Stage {
     pub fn new() -> Self {
         let broker = Broker::start(Options::default()).unwrap();
         let bootstrap = broker.bootstrap();
-        Self::with(&bootstrap, Some(broker))
+        // Commits survive the kills of these tests either way; only a power cut needs the disk.
+        Self::with(&bootstrap, Some(broker), false)
     }
 
     /// With the embedded broker, and a proxy before each server. What the stage produces goes through the broker's
@@ -55,7 +56,7 @@ impl Stage {
         let broker = Broker::start(options).unwrap();
         let bootstrap = broker.bootstrap();
         kafka.point_at(bootstrap.parse().unwrap());
-        Self::with(&bootstrap, Some(broker)).behind(kafka)
+        Self::with(&bootstrap, Some(broker), false).behind(kafka)
     }
 
     /// The same stage with a proxy before its Postgres, and this one before the host's Kafka.
@@ -68,13 +69,17 @@ impl Stage {
 
     /// With a Kafka that runs elsewhere.
     pub fn on(bootstrap: &str) -> Self {
-        Self::with(bootstrap, None)
+        Self::with(bootstrap, None, false)
     }
 
-    fn with(bootstrap: &str, broker: Option<Broker>) -> Self {
-        // Commits survive the kills of these tests either way; only a power cut needs the disk.
+    /// The same with a Postgres whose commits wait for the disk.
+    pub fn durable_on(bootstrap: &str) -> Self {
+        Self::with(bootstrap, None, true)
+    }
+
+    fn with(bootstrap: &str, broker: Option<Broker>, durable: bool) -> Self {
         let options = PostgresOptions {
-            durable: false,
+            durable,
             listen: Listen::Loopback,
             ..PostgresOptions::default()
         };

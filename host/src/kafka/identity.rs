@@ -54,6 +54,11 @@ impl Identity {
         }
     }
 
+    /// Drops a question that is under way, before the handle that asked it goes.
+    pub(super) fn hush(&mut self) {
+        self.asked = None;
+    }
+
     /// Asks when it is time and looks at an answer that has come; never waits. `highest` is the highest
     /// partition being fetched.
     ///

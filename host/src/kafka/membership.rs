@@ -38,6 +38,8 @@ pub(super) struct Rebalances {
 struct State {
     held: HashSet<i32>,
     gone: Vec<i32>,
+    /// Its session ended and nothing was assigned since: it has no place in the group, and joins under a new id.
+    expelled: bool,
 }
 
 impl State {
@@ -68,8 +70,13 @@ impl ConsumerContext for Rebalances {
         if partitions.is_empty() {
             return;
         }
-        self.state.lock().take_away(&partitions);
-        if consumer.assignment_lost() {
+        let lost = consumer.assignment_lost();
+        {
+            let mut state = self.state.lock();
+            state.take_away(&partitions);
+            state.expelled = lost;
+        }
+        if lost {
             self.events.send(SourceEvent::Lost(partitions)).ok();
             return;
         }
@@ -88,6 +95,7 @@ impl ConsumerContext for Rebalances {
                     tracing::warn!(error = %error, "cannot pause the membership handle");
                 }
                 let partitions = partitions(list);
+                self.state.lock().expelled = false;
                 if !partitions.is_empty() {
                     self.state.lock().held.extend(&partitions);
                     self.events.send(SourceEvent::Assigned(partitions)).ok();
@@ -180,6 +188,13 @@ impl Membership {
     /// Partitions taken away since the last call.
     pub(super) fn gone(&self) -> Vec<i32> {
         std::mem::take(&mut self.state().lock().gone)
+    }
+
+    /// Whether a commit of its own fenced it: one that waited for a coordinator that was away, and was sent when the
+    /// member had lost its id with its session. librdkafka ends the handle for that; a new one may join.
+    pub(super) fn has_fenced_itself(&self) -> bool {
+        let code = self.consumer.client().fatal_error().map(|(code, _)| code);
+        code == Some(RDKafkaErrorCode::FencedInstanceId) && self.state().lock().expelled
     }
 
     /// The error that ended this member for good, if there is one.

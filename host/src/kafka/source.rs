@@ -131,17 +131,25 @@ impl Source for KafkaSource {
         let failed = |error: KafkaError| client_error(&what, &error);
         let membership = self.membership(events.clone()).map_err(failed)?;
         let fetch = self.fetch().map_err(failed)?;
+        let again = events.clone();
         let mut running = Running {
-            identity: Identity::new(&self.settings.topic, self.topic_id),
+            identity: Identity::new(&self.settings.topic, self.topic_id.clone()),
             fetching: Fetching::new(&self.settings.topic, fetch, events),
             membership,
             advised: HashMap::new(),
             last: HashMap::new(),
-            what,
+            what: what.clone(),
         };
         let mut committed_at = Instant::now();
         loop {
-            running.serve_group()?;
+            if let Err(error) = running.serve_group() {
+                if !running.membership.has_fenced_itself() {
+                    return Err(error);
+                }
+                tracing::warn!(error = %error, "fenced by a commit of its own, joining the group anew");
+                let membership = self.membership(again.clone());
+                running.joins(membership.map_err(failed)?);
+            }
             loop {
                 match commands.try_recv() {
                     // A supervisor that is gone wants nothing any more.
@@ -189,6 +197,14 @@ impl Running {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Goes on as another member; the one before had lost everything.
+    fn joins(&mut self, membership: Membership) {
+        self.identity.hush();
+        self.advised.clear();
+        self.last.clear();
+        self.membership = membership;
     }
 
     fn group_error(&mut self, error: &KafkaError) -> Result<(), Error> {
@@ -252,6 +268,9 @@ impl Running {
     }
 
     fn advise(&mut self) {
+        // Of what was taken away, the next owner tells.
+        self.advised
+            .retain(|partition, _| self.membership.holds(*partition));
         if !self.advised.is_empty() {
             self.membership.commit(&self.advised);
             self.advised.clear();
