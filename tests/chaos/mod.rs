@@ -3,7 +3,9 @@
 mod absent;
 mod data_loss;
 mod kill;
+mod late_write;
 mod links;
+mod slow_link;
 mod taken_away;
 mod topic;
 mod two_hosts;
