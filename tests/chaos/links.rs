@@ -14,7 +14,7 @@ use crate::scenario::flights::flights_in_postgres;
 const SOON: Duration = Duration::from_secs(30);
 
 /// Records of a test here: enough to be flowing still when its last fault comes.
-const RECORDS: usize = 60_000;
+const RECORDS: usize = 40_000;
 
 /// What the host logs when a COMMIT was sent and its reply never came.
 const IN_DOUBT: &str = "outcome of a commit unknown";

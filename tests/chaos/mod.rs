@@ -3,9 +3,11 @@
 mod absent;
 mod data_loss;
 mod kill;
+mod late_write;
 mod links;
 mod restart;
 mod steps;
+mod slow_link;
 mod taken_away;
 mod topic;
 mod two_hosts;
