@@ -44,10 +44,22 @@ pub(super) enum Broken {
     CompareAndSet,
     /// A rolled-back commit is reported as done.
     SwallowedRollback,
-    /// The sinks are not written before the commit.
+    /// The sinks are never written.
     AheadForgotten,
+    /// The sinks are written after the commit.
+    Order,
     /// The last write to arrive wins, whatever its stamp.
     Stamps,
+    /// The stamp of a write is when it was sent, not a function of its record.
+    ArrivalTime,
+    /// A cut that waits takes effect at the position.
+    Pin,
+    /// What moves with the position (ledger, last write time) is stored after it, and a host dies in between.
+    StateAfter,
+    /// The same, before it.
+    StateBefore,
+    /// An older claim is as good as the newest.
+    Epoch,
     /// A claim grants more than it stored.
     Grant,
     /// A claim does not tell the reservation it found: cuts at the position, and lowering, although an earlier owner
@@ -135,6 +147,8 @@ pub(super) struct Store {
     pub(super) late_first: bool,
     late: Vec<Late>,
     late_pins: Vec<LatePin>,
+    /// Writes so far, where they are stamped by that.
+    sent: i64,
     /// What was not known last: a pin (true), something else (false).
     unknown: Option<bool>,
 }
@@ -224,6 +238,15 @@ impl FakeAnchor {
         store.dead.extend(dead);
     }
 
+    /// A claim as the row's check sees it.
+    fn checked(&self, claim: &Claim) -> Claim {
+        let mut claim = claim.clone();
+        if self.store.lock().broken == Broken::Epoch {
+            claim.epoch = self.inner.read(claim.partition).epoch;
+        }
+        claim
+    }
+
     /// What was on its way arrives now.
     async fn arrive(&self) {
         let (late, pins) = {
@@ -258,6 +281,7 @@ impl FakeAnchor {
 
     /// The bare move of a stored position.
     async fn move_position(&self, claim: &Claim, from: i64, to: Mark) -> Result<(), CommitError> {
+        let claim = &self.checked(claim);
         let flight = Flight {
             claim,
             from,
@@ -288,6 +312,7 @@ impl FakeAnchor {
         }
         let pin = Pin { cuts: &list, ..pin };
         self.store.lock().pins += 1;
+        let claim = &self.checked(claim);
         let pinned = self.inner.pin(claim, next, pin).await;
         self.look(claim.partition);
         pinned
@@ -373,6 +398,8 @@ impl FakeAnchor {
         if self.lazy {
             return self.fly_lazily(flight, ahead, fault, dead).await;
         }
+        let claim = &self.checked(flight.claim);
+        let flight = Flight { claim, ..flight };
         let keep = (flight.from, flight.to);
         let late = matches!(
             fault,
@@ -403,10 +430,38 @@ impl FakeAnchor {
                     };
                     self.move_position(flight.claim, flight.from, to).await
                 }
-                Fault::RolledBackLate => Err(CommitError::RolledBack(outside("deadlock (40P01)"))),
+                Fault::RolledBackLate => {
+                    if broken == Broken::StateBefore {
+                        let before = Mark {
+                            next: flight.from,
+                            reserved: 0,
+                            hlc: flight.hlc,
+                            ledger: flight.ledger,
+                        };
+                        self.move_position(flight.claim, flight.from, before)
+                            .await?;
+                    }
+                    Err(CommitError::RolledBack(outside("deadlock (40P01)")))
+                }
                 _ => Err(self.unknown(false)),
             };
         }
+        if broken == Broken::Order {
+            let nothing = async { Ok(()) }.boxed_local();
+            self.inner.commit(flight, nothing).await?;
+            self.look(flight.claim.partition);
+            self.record(keep, flight.hlc, &here, dead, self.release);
+            return ahead.await.map_err(CommitError::Ahead);
+        }
+        let stored = self.inner.read(flight.claim.partition);
+        let flight = match (broken, fault) {
+            (Broken::StateAfter, Fault::UnknownDone) => Flight {
+                ledger: stored.ledger,
+                hlc: stored.hlc,
+                ..flight
+            },
+            _ => flight,
+        };
         self.inner.commit(flight, ahead).await?;
         self.look(flight.claim.partition);
         self.record(keep, flight.hlc, &here, dead, self.release);
@@ -609,6 +664,7 @@ impl FakeAnchor {
             match broken {
                 Broken::Grant => claim.reserved += 1 << 40,
                 Broken::Found => claim.reserved = claim.next,
+                Broken::Pin => claim.cuts = cuts::lower(&claim.cuts, claim.next),
                 _ => {}
             }
         }
@@ -675,7 +731,11 @@ impl AheadSink for FakeSink {
             for row in rows.rows.iter() {
                 let numbers = numbers(row.cells);
                 let (key, offset, release) = (numbers[0], numbers[1], numbers[2]);
-                let stamp = rows.stamps[row.source as usize] + 1;
+                let mut stamp = rows.stamps[row.source as usize] + 1;
+                if store.broken == Broken::ArrivalTime {
+                    store.sent += 1;
+                    stamp = store.sent;
+                }
                 let current = store.current.values().max().copied().unwrap_or(0);
                 if offset >= current {
                     let text = format!("{offset} sent ahead at a reservation of {current}");

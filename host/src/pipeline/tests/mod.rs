@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod behind;
+mod duels;
 mod fakes;
 mod guest;
 mod killed;
 mod lanes;
+mod mutation;
 mod plans;
 mod process;
 mod random;

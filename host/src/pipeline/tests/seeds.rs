@@ -2,17 +2,18 @@
 //! most of their time is back-off. It knows no scenario: `random` and `upgrades` each bring one, which says what is
 //! wrong after one seed.
 
-use std::ops::Range;
-
 use futures_util::StreamExt as _;
 
 use super::fakes::{Broken, Fault};
 use super::guest::Act;
 use super::world::on_a_shard;
 
-/// Set to a failing seed to run it alone.
-const REPLAY: Option<u64> = None;
-const SEEDS: u64 = 2000;
+/// Runs one seed alone: the one that a failure names.
+const REPLAY: &str = "WASMILL_SEED";
+/// How many seeds each seeded test runs instead of its own count.
+const COUNT: &str = "WASMILL_SEEDS";
+/// Seeds that run side by side on a thread: most of their time is back-off.
+const AT_ONCE: usize = 500;
 
 /// Faults after which a lane goes on, or another takes its place, with nobody's help.
 pub(super) const FAULTS: [Fault; 8] = [
@@ -62,40 +63,72 @@ pub(super) fn act(seed: u64, offset: i64, of: &[Act]) -> Act {
 
 /// Runs seeds without a rule; those that fail, and what is wrong with them.
 fn failing(
-    seeds: Range<u64>,
+    seeds: impl Iterator<Item = u64>,
     broken: Broken,
     run: &impl AsyncFn(u64, Broken) -> Vec<String>,
 ) -> Vec<(u64, Vec<String>)> {
     on_a_shard(async {
         futures_util::stream::iter(seeds)
             .map(async |seed| (seed, run(seed, broken).await))
-            .buffer_unordered(2000)
+            .buffer_unordered(AT_ONCE)
             .filter(|(_, wrong)| std::future::ready(!wrong.is_empty()))
             .collect()
             .await
     })
 }
 
-/// Expects that nothing is wrong after any seed.
-pub(super) fn none_fails(run: impl AsyncFn(u64, Broken) -> Vec<String>) {
-    let seeds = REPLAY.map_or(0..SEEDS, |seed| seed..seed + 1);
-    let failed = failing(seeds, Broken::Nothing, &run);
+/// Expects that nothing is wrong after any of so many seeds, spread over the machine's threads.
+pub(super) fn none_fails<R>(seeds: u64, run: R)
+where
+    R: AsyncFn(u64, Broken) -> Vec<String> + Sync,
+{
+    let all = match (number(REPLAY), number(COUNT)) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(seeds),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let failed: Vec<_> = std::thread::scope(|scope| {
+        let parts = (0..threads).map(|at| {
+            let (all, run) = (all.clone(), &run);
+            scope.spawn(move || {
+                let mine = all.filter(|seed| seed % threads == at);
+                failing(mine, Broken::Nothing, run)
+            })
+        });
+        let parts: Vec<_> = parts.collect();
+        parts
+            .into_iter()
+            .flat_map(|part| part.join().unwrap())
+            .collect()
+    });
     let count = failed.len();
     assert!(
         count == 0,
-        "{count} seeds fail, set REPLAY to one: {:#?}",
+        "{count} seeds fail, run one again with {REPLAY}=<seed>: {:#?}",
         &failed[..count.min(3)]
     );
 }
 
-/// Expects that some of the first `seeds` fail without a rule, whichever of these it is.
-pub(super) fn some_fail_without(
-    rules: &[Broken],
+/// A number that the environment gives.
+#[allow(clippy::disallowed_methods, reason = "no part of the program")]
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap())
+}
+
+/// Expects that some of the first `seeds` fail without a rule, and that what is wrong with one of them is said so.
+pub(super) fn goes_red(
+    broken: Broken,
     seeds: u64,
+    said: &str,
     run: impl AsyncFn(u64, Broken) -> Vec<String>,
 ) {
-    for broken in rules {
-        let failed = failing(0..seeds, *broken, &run);
-        assert!(!failed.is_empty(), "nobody noticed that {broken:?} is gone");
-    }
+    let failed = failing(0..seeds, broken, &run);
+    let all: Vec<&String> = failed.iter().flat_map(|(_, wrong)| wrong).collect();
+    assert!(!all.is_empty(), "nobody noticed that {broken:?} is gone");
+    assert!(
+        all.iter().any(|wrong| wrong.contains(said)),
+        "{broken:?} is gone, and nobody says {said:?}: {:#?}",
+        &all[..all.len().min(5)]
+    );
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::fakes::{FakeAnchor, FakeSink, Shared};
 use super::guest::{Act, FakePlugin};
-use crate::anchor::{Anchor as _, Cut, Stored};
+use crate::anchor::{Anchor as _, Cut, Ledger, Stored};
 use crate::decode::Decoder;
 use crate::manifest::{
     CassandraTable, Create, DataPolicy, ErrorPolicy, Field, FieldSource, Format, Input, KafkaTopic,
@@ -358,6 +358,15 @@ impl World {
             if store.stamps.contains_key(&offset) && store.dead.contains(&refused) {
                 wrong.push(format!("{offset} was sent ahead and is a dead letter"));
             }
+        }
+        let dead = (0..end).filter(|at| store.dead.iter().any(|dead| dead.0 == *at));
+        let filtered = |at: &i64| matches!((self.plugin.acts)(*at), Act::Filter | Act::Slow);
+        let filtered = (0..end).filter(filtered).count() as u64;
+        let (all, dead) = (end.unsigned_abs(), dead.count() as u64);
+        let expected = Ledger::default().settle(all, all - dead - filtered, dead);
+        let ledger = self.anchor.inner.read(0).ledger;
+        if Ok(ledger) != expected {
+            wrong.push(format!("the ledger is {ledger:?}, it was {expected:?}"));
         }
         if self.plan.writes_ahead() {
             let found = store
