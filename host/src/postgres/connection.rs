@@ -206,6 +206,10 @@ fn session_sql(settings: &Settings) -> String {
     let timeouts = &settings.timeouts;
     let synchronous = match settings.durability {
         Durability::Server => "",
+        Durability::Disk => {
+            "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) \
+             WHERE pg_catalog.current_setting('synchronous_commit') IN ('off', 'local');"
+        }
         Durability::Lazy => "SET synchronous_commit = off;",
     };
     format!(

@@ -56,12 +56,15 @@ pub struct PostgresRoute {
     pub create: Create,
 }
 
-/// Whether a flight waits for the disk. Claims, seeds and grants always do.
+/// Whether a flight waits for the disk. Claims, seeds and pins always do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Durability {
     /// As the server is set up (`synchronous_commit`).
     #[default]
     Server,
+    /// At least to the server's own disk, whatever it defaults to: for pipelines that write something ahead. A crash
+    /// that took a flight back would leave sinks with what no stored reservation speaks of.
+    Disk,
     /// `synchronous_commit = off`: a crash of the server may take back the last flights, rows and position
     /// together. Only where nothing is written ahead.
     Lazy,
