@@ -59,6 +59,8 @@ pub(super) struct Look {
     pub(super) partitions: Result<i32>,
     /// What does not fit.
     pub(super) problems: Vec<Error>,
+    /// What somebody should know of tables that fit: triggers, generated columns, further unique indexes.
+    pub(super) notes: Vec<String>,
 }
 
 impl Hub {
@@ -138,10 +140,13 @@ impl Hub {
         let looked = self.at_work("look at the live tables", PATIENCE, move || {
             async move { Ok(world.look(&loaded.release.plan).await) }.boxed_local()
         });
-        let problems = looked.await.unwrap_or_else(|error| vec![error]);
+        let (problems, notes) = looked
+            .await
+            .unwrap_or_else(|error| (vec![error], Vec::new()));
         Look {
             partitions,
             problems,
+            notes,
         }
     }
 

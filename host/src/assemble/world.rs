@@ -19,7 +19,7 @@ use crate::kafka::{
 };
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings};
-use crate::postgres::{self, PostgresAnchor, PostgresRoute, TableName};
+use crate::postgres::{self, Durability, PostgresAnchor, PostgresRoute, TableName, TableReport};
 use crate::record::Batch;
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
@@ -159,7 +159,7 @@ impl World {
         settings.plugin.clone_from(&plan.plugin);
         settings.digest.clone_from(&plan.digest);
         if plan.writes_ahead() {
-            settings.durability = postgres::Durability::Disk;
+            settings.durability = Durability::Disk;
         }
         for (index, bound) in plan.routes.iter().enumerate() {
             if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target)
@@ -180,8 +180,16 @@ impl World {
         Ok(settings)
     }
 
+    /// A session as lanes use it: it gives up before the anchor's transaction is taken away for being idle, and before
+    /// a successor claims.
+    async fn lane_session(&self, name: &str) -> Result<CassandraSession, Error> {
+        let mut patience = Patience::default();
+        patience.budget = patience.budget.min(self.session_timeout()? * 3 / 5);
+        CassandraSession::connect(self.cassandra(name)?, patience).await
+    }
+
     async fn cassandra_anchor(&self, plan: &Plan, name: &str) -> Result<CassandraAnchor, Error> {
-        let session = CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
+        let session = self.lane_session(name).await?;
         let settings = cassandra::AnchorSettings {
             pipeline: self.pipeline.clone(),
             topic: self.input.topic.clone(),
@@ -219,15 +227,20 @@ impl World {
         kafka::record(&self.kafka()?, &self.input.topic, partition, offset)
     }
 
-    /// Compares every table and topic of a release with what the live ones are; creates nothing. Returns what does not fit.
-    pub(super) async fn look(&self, plan: &Plan) -> Vec<Error> {
+    /// Compares every table and topic of a release with what the live ones are; creates nothing. Returns what does not
+    /// fit, and what somebody should know of those that do.
+    pub(super) async fn look(&self, plan: &Plan) -> (Vec<Error>, Vec<String>) {
         let mut problems = Vec::new();
+        let mut notes = Vec::new();
         if let AnchorPlan::Postgres(name) = &plan.anchor {
             let looked = async {
                 let tables = self.servers.tables(name)?;
                 tables.look(&self.postgres(plan, name)?).await
             };
-            problems.extend(looked.await.err());
+            match looked.await {
+                Ok(reports) => notes.extend(told(&reports)),
+                Err(error) => problems.push(error),
+            }
         }
         for (index, bound) in plan.routes.iter().enumerate() {
             let Binding::Ahead(name) = &bound.binding else {
@@ -252,14 +265,17 @@ impl World {
             };
             problems.extend(looked.await.err());
         }
-        problems
+        (problems, notes)
     }
 
     /// Creates or checks every table and topic of a release, before it runs.
     pub(super) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
         if let AnchorPlan::Postgres(name) = &plan.anchor {
             let tables = self.servers.tables(name)?;
-            tables.ensure(&self.postgres(plan, name)?).await?;
+            let reports = tables.ensure(&self.postgres(plan, name)?).await?;
+            for note in told(&reports) {
+                tracing::info!(pipeline = self.pipeline, note, "table");
+            }
         }
         for (index, bound) in plan.routes.iter().enumerate() {
             let Binding::Ahead(name) = &bound.binding else {
@@ -288,6 +304,16 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What the looks at tables found and nobody has to change, each with its route and table.
+fn told(reports: &[TableReport]) -> Vec<String> {
+    let notes = |report: &TableReport| {
+        let (route, table) = (report.route.clone(), report.table.clone());
+        let tell = move |note: &String| format!("route {route}, table {table}: {note}");
+        report.notes.iter().map(tell).collect::<Vec<_>>()
+    };
+    reports.iter().flat_map(notes).collect()
 }
 
 impl Surroundings for World {
@@ -335,9 +361,8 @@ impl Surroundings for World {
                     Box::new(KafkaSink::new(&self.servers.producers, settings));
                 return Ok(sink);
             }
-            let connection = self.cassandra(name)?;
-            let session = CassandraSession::connect(connection, Patience::default()).await?;
-            let table = Self::cassandra_table(plan, route, connection)?;
+            let session = self.lane_session(name).await?;
+            let table = Self::cassandra_table(plan, route, self.cassandra(name)?)?;
             let sink: Box<dyn AheadSink> = Box::new(CassandraSink::open(&session, &table).await?);
             Ok(sink)
         }

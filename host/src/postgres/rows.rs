@@ -9,6 +9,7 @@ use tokio_postgres::types::{Kind, Type as ServerType};
 use crate::error::{Error, Result};
 use crate::record::cells::{self, Cell, Reader};
 use crate::record::{Batch, Column, Op, RowBatch, RowRef, Type};
+use crate::route::POSTGRES_MAX_ROW;
 
 use super::connection::RouteStatements;
 use super::plan::{RoutePlan, Shape};
@@ -35,6 +36,9 @@ impl RouteParams {
         );
     }
 }
+
+/// Most bytes of one request: one row may be as large, and the server takes less than 1 GiB.
+const MAX_REQUEST: usize = POSTGRES_MAX_ROW + (1 << 20);
 
 /// Record times past the year 9999 (milliseconds) are not in the server's calendar.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
@@ -122,7 +126,25 @@ pub(super) fn encode(
         }
         params.delete = arrays.close();
     }
+    bounded(plan, &params, MAX_REQUEST)?;
     Ok(params)
+}
+
+/// Refuses what the server would end the connection for; the lane halves the flight then.
+fn bounded(plan: &RoutePlan, params: &RouteParams, most: usize) -> Result<()> {
+    for arrays in [&params.write, &params.delete] {
+        let bytes: usize = arrays.iter().map(Vec::len).sum();
+        if bytes > most {
+            return Err(Error::data(
+                format!(
+                    "rows of route {:?} for postgres table {}",
+                    plan.route.name, plan.route.table
+                ),
+                format!("{bytes} bytes in one flight, at most {most} are sent"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// When a record's rows were deleted, microseconds: its own time, so that a replay leaves the same.
@@ -394,5 +416,41 @@ fn travels(ty: &Type, server: &ServerType) -> bool {
         Type::Text => [ServerType::TEXT, ServerType::VARCHAR].contains(server),
         Type::Timestamp => [ServerType::TIMESTAMPTZ, ServerType::TIMESTAMP].contains(server),
         _ => server.oid() == wire::oid(ty),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use crate::error::Blame;
+    use crate::manifest::{Create, Mode};
+    use crate::postgres::{PostgresRoute, TableName};
+
+    #[test]
+    fn a_flight_too_large_for_one_request_is_a_matter_of_its_data() {
+        let plan = RoutePlan::new(PostgresRoute {
+            index: 0,
+            name: "r".to_owned(),
+            columns: vec![Column {
+                name: "id".to_owned(),
+                ty: Type::Int64,
+                nullable: false,
+            }],
+            table: TableName::parse("t").unwrap(),
+            mode: Mode::Append,
+            key: Vec::new(),
+            guard: None,
+            deleted_at: None,
+            create: Create::Never,
+        })
+        .unwrap();
+        let params = RouteParams {
+            write: vec![vec![0; 60], vec![0; 41]],
+            delete: Vec::new(),
+        };
+        assert!(bounded(&plan, &params, 101).is_ok());
+        let error = bounded(&plan, &params, 100).unwrap_err();
+        assert_eq!(error.blame(), Blame::Data, "so that the lane halves it");
     }
 }

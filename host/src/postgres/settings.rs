@@ -56,7 +56,7 @@ pub struct PostgresRoute {
     pub create: Create,
 }
 
-/// Whether a flight waits for the disk. Claims, seeds and grants always do.
+/// Whether a flight waits for the disk. Claims, seeds and pins always do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Durability {
     /// As the server is set up (`synchronous_commit`): a crash of the server may take back rows and position, together.

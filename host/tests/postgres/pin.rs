@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmill::anchor::{Anchor, Claim, CommitError, Cut, Pin, Stored};
 use wasmill::error::Blame;
-use wasmill::postgres::PostgresAnchor;
+use wasmill::postgres::{Durability, PostgresAnchor};
 use wasmill::record::RowBatch;
 
 use crate::support::{Place, claim, commit, connect, ensure};
@@ -150,6 +150,16 @@ async fn a_pin_is_durable_where_flights_are_not() {
         .unwrap();
     let seen = place.text("SELECT value FROM public.seen").await;
     assert_eq!(seen, "on off", "the pin, then the flight");
+    // With something written ahead a flight may not vanish either.
+    let mut settings = place.settings(Vec::new());
+    settings.durability = Durability::Disk;
+    let ahead = PostgresAnchor::new(settings).unwrap();
+    let owner = claim(&ahead, 0).await;
+    commit(&ahead, &owner, 101..102, &RowBatch::default(), &[])
+        .await
+        .unwrap();
+    let seen = place.text("SELECT value FROM public.seen").await;
+    assert_eq!(seen, "on off on on", "the claim and its flight");
 }
 
 #[tokio::test]

@@ -244,6 +244,7 @@ async fn live(
         }
         Err(error) => plan.problems.push(problem(&error)),
     }
+    plan.warnings.extend(look.notes);
     for error in look.problems {
         plan.ddl
             .extend(error.hint_text().map(statements).unwrap_or_default());
