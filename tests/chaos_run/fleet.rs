@@ -231,11 +231,14 @@ impl Fleet {
         }
         for host in 0..self.sites.len() {
             let log = self.since(Mark::start(host));
-            // What a client library calls an error may be the host's daily bread.
-            let theirs = |line: &str| line.contains("facility=") || line.contains("on drop:");
-            let wrong = |line: &&str| {
-                line.contains("panicked at") || line.contains(" ERROR ") && !theirs(line)
-            };
+            // Other errors are a driver's: a server that is away is the host's daily bread.
+            let own = [
+                "panicked at",
+                " ERROR pipeline stopped",
+                " ERROR shard has no runtime",
+                " ERROR task of a shard failed",
+            ];
+            let wrong = |line: &&str| own.iter().any(|words| line.contains(words));
             for line in log.lines().filter(wrong) {
                 faults.add(Kind::Host, format!("{}: {line}", self.name(host)));
             }
