@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
 use std::{fs, io};
 
 use wasmill_tests::checker::{Faults, Kind};
@@ -14,7 +15,7 @@ use wasmill_tests::{Site, api::Api};
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// The most memory a host may hold, bytes.
-pub(crate) const MOST_MEMORY: u64 = 400 << 20;
+pub(crate) const MOST_MEMORY: u64 = 300 << 20;
 /// The most descriptors a host may hold.
 pub(crate) const MOST_FILES: u64 = 400;
 
@@ -90,6 +91,15 @@ impl Fleet {
         let all = running.hosts.iter().enumerate();
         all.filter_map(|(index, host)| host.as_ref().map(|_| index))
             .collect()
+    }
+
+    /// How many partitions it says it was given and has not been asked to give back.
+    pub(crate) fn held(&self, host: usize) -> usize {
+        let log = match &self.lock().hosts[host] {
+            Some(host) => host.stderr(),
+            None => return 0,
+        };
+        held(&log).len()
     }
 
     /// Starts one; it may not be ready when this returns.
@@ -245,6 +255,24 @@ impl Fleet {
         }
         faults
     }
+}
+
+/// Partitions that the log of a process speaks of as assigned, and not as taken away since.
+fn held(log: &str) -> BTreeSet<&str> {
+    let mut held = BTreeSet::new();
+    for line in log.lines() {
+        let Some((head, tail)) = line.split_once("partitions=[") else {
+            continue;
+        };
+        let list = tail.split(']').next().unwrap_or_default();
+        let partitions = list.split(", ").filter(|one| !one.is_empty());
+        if head.contains(" assigned ") {
+            held.extend(partitions);
+        } else if head.contains(" revoked ") || head.contains(" lost ") {
+            partitions.for_each(|one| drop(held.remove(one)));
+        }
+    }
+    held
 }
 
 impl Running {

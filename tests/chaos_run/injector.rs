@@ -141,6 +141,13 @@ impl Injector {
         is()
     }
 
+    /// Positions that were read after now, or the last ones where Postgres is away.
+    pub(crate) async fn mark(&self) -> Positions {
+        let now = Instant::now();
+        self.until(Duration::from_secs(1), || self.view.since(now)).await;
+        self.view.positions()
+    }
+
     /// Waits until every partition has gone on since `mark`, all being well from now on; how long after `since`.
     pub(crate) async fn goes_on(&mut self, mark: &Positions, since: Instant) -> Option<Duration> {
         if self.until(HEALED, || self.view.beyond(mark)).await {
@@ -150,6 +157,13 @@ impl Injector {
         self.stalled(&format!("from {mark:?} to {now:?} only"))
             .await;
         None
+    }
+
+    /// All is well from now on: how long until every partition has gone on.
+    pub(crate) async fn heals(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let mark = self.mark().await;
+        self.goes_on(&mark, now).await
     }
 
     async fn stalled(&mut self, how: &str) {

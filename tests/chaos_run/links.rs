@@ -1,8 +1,6 @@
 //! Faults of the links between hosts and servers: a proxy closes, delays, stalls or swallows. It counts what it did to
 //! bytes that were on their way, and that is what says that a fault happened.
 
-use std::time::Instant;
-
 use wasmill_tests::proxy::{Counts, Link, Proxy};
 
 use super::injector::{HEALED, Injector};
@@ -31,8 +29,7 @@ impl Injector {
         tokio::time::sleep(time).await;
         proxy.heal();
         let felt = felt(&before, &proxy.counts());
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let detail = format!("{name} for {time:.1?}");
         self.done(trouble, flowed && felt, took, detail);
     }
@@ -47,8 +44,7 @@ impl Injector {
         proxy.close_all();
         let closed = || self.link(which).0.counts().closed > before;
         let felt = self.until(HEALED, closed).await;
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         self.done(Trouble::LinkClosed, flowed && felt, took, name);
     }
 
