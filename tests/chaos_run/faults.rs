@@ -105,7 +105,7 @@ impl Injector {
         self.done(Trouble::Drain, drained && flowed, took, detail);
     }
 
-    /// Frozen until another host has its partitions; what it does when it wakes up has to be refused.
+    /// Frozen until another host has its partitions; when it wakes up it finds that it lost them, or is refused.
     pub(crate) async fn zombie(&mut self) {
         // Somebody has to be there who takes its place.
         self.until(HEALED, || (0..2).all(|host| self.fleet.held(host) > 0))
@@ -117,11 +117,16 @@ impl Injector {
         let mark = self.mark().await;
         tokio::time::sleep(SESSION + self.dice.time(200, 1_500)).await;
         self.goes_on(&mark, Instant::now()).await;
-        let log = self.fleet.mark(host);
+        let (log, fences) = (self.fleet.mark(host), self.fences());
         self.fleet.signal(host, "CONT");
         let (woke, frozen) = (Instant::now(), frozen.elapsed());
         let fenced = self
-            .until(WORD, || self.fleet.said(&[log], &[&["fenced"]]))
+            .until(WORD, || {
+                let said = self
+                    .fleet
+                    .said(&[log], &[&["fenced"], &["lost", "partitions=["]]);
+                said || self.fences() > fences
+            })
             .await;
         let mark = self.mark().await;
         let took = self.goes_on(&mark, woke).await;

@@ -1,10 +1,10 @@
 //! The hosts: started, killed, frozen; and watched all the time for an end that nobody asked for, a panic, and what
 //! they use.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use std::collections::BTreeSet;
 use std::{fs, io};
 
 use wasmill_tests::checker::{Faults, Kind};
@@ -269,7 +269,8 @@ fn held(log: &str) -> BTreeSet<&str> {
         if head.contains(" assigned ") {
             held.extend(partitions);
         } else if head.contains(" revoked ") || head.contains(" lost ") {
-            partitions.for_each(|one| drop(held.remove(one)));
+            let gone: Vec<&str> = partitions.collect();
+            held.retain(|one| !gone.contains(one));
         }
     }
     held

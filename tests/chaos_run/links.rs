@@ -68,6 +68,36 @@ impl Injector {
             .await;
     }
 
+    /// Flights that Postgres refused because another owner had come, from its log.
+    pub(crate) fn fences(&self) -> usize {
+        let log = std::fs::read(self.stage.postgres.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        log.matches("the flight comes from").count()
+    }
+
+    /// A flight is held on its way to Postgres; its host dies, another process goes on where it stood; then the flight
+    /// arrives.
+    pub(crate) async fn late(&mut self) {
+        self.flows(HEALED).await;
+        let (flowed, fences) = (self.view.flows(), self.fences());
+        let (postgres, _) = self.link(1);
+        let hold = postgres.hold(|request| request.contains(b"wasmill.advance("));
+        let caught = self.until(HEALED, || hold.is_caught()).await;
+        // Nobody says whose flight it is.
+        let hosts = self.fleet.up();
+        for host in &hosts {
+            self.fleet.kill(*host);
+        }
+        for host in &hosts {
+            self.fleet.start(*host);
+        }
+        let took = self.heals().await;
+        hold.let_go();
+        let refused = self.until(HEALED, || self.fences() > fences).await;
+        self.heals().await;
+        self.done(Trouble::Late, flowed && caught && refused, took, "");
+    }
+
     /// What is sent is gone, or only its answers are.
     pub(crate) async fn link_swallows(&mut self) {
         let (trouble, link) = match self.dice.once_in(2) {

@@ -42,7 +42,8 @@ pub(crate) fn a_table_that_comes_a_moment_later(world: &World) {
         let table = route(&["id text", "v int64"], &declared("later", 0, None));
         let made = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            eye.run("CREATE TABLE KS.later (id text PRIMARY KEY, v bigint)").await;
+            eye.run("CREATE TABLE KS.later (id text PRIMARY KEY, v bigint)")
+                .await;
         };
         let (_sink, ()) = tokio::join!(sink(&session, &table), made);
     });
