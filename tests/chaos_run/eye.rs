@@ -210,6 +210,7 @@ pub(crate) async fn watch(
         match looked.await {
             Ok(Ok((open, snapshot, sessions))) => {
                 compare(&mut live, &snapshot, sessions, &view);
+                view.lock().taken = Some(begun);
                 if counted.elapsed() > COUNT {
                     counted = Instant::now();
                     count(&open, &live, &view).await.ok();

@@ -39,33 +39,44 @@ impl Injector {
         self.dice.pick(&up).unwrap_or(0)
     }
 
+    /// A host that has partitions, where one has; waits until records flow.
+    async fn busy_host(&mut self) -> usize {
+        self.flows(HEALED).await;
+        let mut up = self.fleet.up();
+        up.retain(|host| self.fleet.held(*host) > 0);
+        match self.dice.pick(&up) {
+            Some(host) => host,
+            None => self.any_host(),
+        }
+    }
+
     /// A host is killed and started again at once.
     pub(crate) async fn kill(&mut self) {
-        let host = self.any_host();
-        self.flows(HEALED).await;
+        let host = self.busy_host().await;
         self.pause(0, 400).await;
-        let (flowed, mark) = (self.view.flows(), self.view.positions());
+        let (flowed, held) = (self.view.flows(), self.fleet.held(host));
         let killed = Instant::now();
         let alive = self.fleet.kill(host);
         self.fleet.start(host);
+        let mark = self.mark().await;
         let took = self.goes_on(&mark, killed).await;
-        let name = self.fleet.name(host).to_owned();
-        self.done(Trouble::Kill, alive && flowed, took, name);
+        let detail = format!("{} with {held} partitions", self.fleet.name(host));
+        self.done(Trouble::Kill, alive && flowed && held > 0, took, detail);
     }
 
     /// A host is killed and stays away until others have its partitions.
     pub(crate) async fn takeover(&mut self) {
-        let host = self.any_host();
-        self.flows(HEALED).await;
-        let (flowed, mark) = (self.view.flows(), self.view.positions());
+        let host = self.busy_host().await;
+        let (flowed, held) = (self.view.flows(), self.fleet.held(host));
         let killed = Instant::now();
         let alive = self.fleet.kill(host);
+        let mark = self.mark().await;
         let took = self.goes_on(&mark, killed).await;
         self.fleet.start(host);
-        let mark = self.view.positions();
+        let mark = self.mark().await;
         self.goes_on(&mark, Instant::now()).await;
-        let name = self.fleet.name(host).to_owned();
-        self.done(Trouble::Takeover, alive && flowed, took, name);
+        let detail = format!("{} with {held} partitions", self.fleet.name(host));
+        self.done(Trouble::Takeover, alive && flowed && held > 0, took, detail);
     }
 
     /// While a server is away, now and then a host dies as well.
@@ -81,34 +92,43 @@ impl Injector {
     }
 
     pub(crate) async fn drain(&mut self) {
-        let host = self.any_host();
-        self.flows(HEALED).await;
-        let (flowed, mark) = (self.view.flows(), self.view.positions());
+        let host = self.busy_host().await;
+        let flowed = self.view.flows();
         let asked = Instant::now();
         let fleet = self.fleet.clone();
         let drained = tokio::task::block_in_place(|| fleet.drain(host));
         let ended = asked.elapsed();
         self.fleet.start(host);
+        let mark = self.mark().await;
         let took = self.goes_on(&mark, Instant::now()).await;
         let detail = format!("{} ended after {ended:.1?}", self.fleet.name(host));
         self.done(Trouble::Drain, drained && flowed, took, detail);
     }
 
-    /// Frozen until another host has its partitions; what it does when it wakes up has to be refused.
+    /// Frozen until another host has its partitions; when it wakes up it finds that it lost them, or is refused.
     pub(crate) async fn zombie(&mut self) {
-        let host = self.any_host();
-        self.flows(HEALED).await;
-        let (flowed, mark) = (self.view.flows(), self.view.positions());
+        // Somebody has to be there who takes its place.
+        self.until(HEALED, || (0..2).all(|host| self.fleet.held(host) > 0))
+            .await;
+        let host = self.busy_host().await;
+        let flowed = self.view.flows();
         let frozen = Instant::now();
         let alive = self.fleet.signal(host, "STOP");
+        let mark = self.mark().await;
         tokio::time::sleep(SESSION + self.dice.time(200, 1_500)).await;
         self.goes_on(&mark, Instant::now()).await;
-        let (log, mark) = (self.fleet.mark(host), self.view.positions());
+        let (log, fences) = (self.fleet.mark(host), self.fences());
         self.fleet.signal(host, "CONT");
         let (woke, frozen) = (Instant::now(), frozen.elapsed());
         let fenced = self
-            .until(WORD, || self.fleet.said(&[log], &[&["fenced"]]))
+            .until(WORD, || {
+                let said = self
+                    .fleet
+                    .said(&[log], &[&["fenced"], &["lost", "partitions=["]]);
+                said || self.fences() > fences
+            })
             .await;
+        let mark = self.mark().await;
         let took = self.goes_on(&mark, woke).await;
         let detail = format!("{} for {frozen:.1?}", self.fleet.name(host));
         self.done(Trouble::Zombie, alive && flowed && fenced, took, detail);
@@ -154,7 +174,7 @@ impl Injector {
         self.flows(HEALED).await;
         let asked = self.any_host();
         let victim = self.any_host();
-        let (flowed, mark) = (self.view.flows(), self.view.positions());
+        let (flowed, held) = (self.view.flows(), self.fleet.held(victim));
         let (api, plugin) = (self.fleet.api(asked).clone(), self.versions[next].plugin());
         let answer = std::thread::spawn(move || match back {
             true => api.change(PIPELINE, "rollback"),
@@ -180,6 +200,7 @@ impl Injector {
             }
         }
         self.deployed = (next, now);
+        let mark = self.mark().await;
         let took = self.goes_on(&mark, killed).await;
         let number = self.versions[next].number.clone();
         let everywhere = || {
@@ -198,7 +219,8 @@ impl Injector {
             self.fleet.name(victim),
             killed.elapsed()
         );
-        self.done(Trouble::Swap, alive && flowed && effective, took, detail);
+        let seen = alive && flowed && held > 0 && effective;
+        self.done(Trouble::Swap, seen, took, detail);
     }
 
     pub(crate) async fn broker(&mut self) {
@@ -208,8 +230,7 @@ impl Injector {
         self.pause(100, 2_000).await;
         self.kill_beside().await;
         tokio::task::block_in_place(|| self.kafka.restart()).unwrap();
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let felt = self.fleet.said(&marks, &BROKER_AWAY);
         self.done(Trouble::Broker, flowed && felt, took, "");
     }
@@ -218,11 +239,10 @@ impl Injector {
         self.flows(HEALED).await;
         let (flowed, marks) = (self.view.flows(), self.fleet.marks());
         self.kafka.pause().unwrap();
-        self.pause(1_000, 8_000).await;
+        self.pause(2_500, 8_000).await;
         let still = !self.view.flows();
         self.kafka.resume().unwrap();
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let felt = still || self.fleet.said(&marks, &BROKER_AWAY);
         self.done(Trouble::BrokerFrozen, flowed && felt, took, "");
     }
@@ -242,8 +262,7 @@ impl Injector {
         self.pause(0, 1_500).await;
         self.kill_beside().await;
         tokio::task::block_in_place(|| self.stage.postgres.restart()).unwrap();
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let felt = self.fleet.said(&marks, &POSTGRES_AWAY);
         self.done(Trouble::Postgres, flowed && felt, took, "");
     }
@@ -252,11 +271,10 @@ impl Injector {
         self.flows(HEALED).await;
         let flowed = self.view.flows();
         self.stage.postgres.pause().unwrap();
-        self.pause(1_500, 8_000).await;
+        self.pause(2_500, 8_000).await;
         let still = !self.view.flows();
         self.stage.postgres.resume().unwrap();
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         self.done(Trouble::PostgresFrozen, flowed && still, took, "");
     }
 
@@ -270,8 +288,7 @@ impl Injector {
             Ok(rows) => rows[0].get(0),
             Err(_) => 0,
         };
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let felt = self.fleet.said(&marks, &POSTGRES_AWAY);
         let detail = format!("{ended} of them");
         self.done(Trouble::Sessions, flowed && ended > 0 && felt, took, detail);
@@ -291,8 +308,7 @@ impl Injector {
         let (server, started) = starting.await.expect("it does not panic");
         started.unwrap();
         self.cassandra = Some(server);
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let felt = self.fleet.said(&marks, &CASSANDRA_AWAY);
         self.done(Trouble::Cassandra, flowed && felt, took, "");
     }
@@ -301,11 +317,10 @@ impl Injector {
         self.flows(HEALED).await;
         let flowed = self.view.flows();
         self.freeze_cassandra(true);
-        self.pause(1_500, 8_000).await;
+        self.pause(2_500, 8_000).await;
         let still = !self.view.flows();
         self.freeze_cassandra(false);
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         self.done(Trouble::CassandraFrozen, flowed && still, took, "");
     }
 

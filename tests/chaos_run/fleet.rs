@@ -1,6 +1,7 @@
 //! The hosts: started, killed, frozen; and watched all the time for an end that nobody asked for, a panic, and what
 //! they use.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use wasmill_tests::{Site, api::Api};
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// The most memory a host may hold, bytes.
-pub(crate) const MOST_MEMORY: u64 = 400 << 20;
+pub(crate) const MOST_MEMORY: u64 = 300 << 20;
 /// The most descriptors a host may hold.
 pub(crate) const MOST_FILES: u64 = 400;
 
@@ -90,6 +91,15 @@ impl Fleet {
         let all = running.hosts.iter().enumerate();
         all.filter_map(|(index, host)| host.as_ref().map(|_| index))
             .collect()
+    }
+
+    /// How many partitions it says it was given and has not been asked to give back.
+    pub(crate) fn held(&self, host: usize) -> usize {
+        let log = match &self.lock().hosts[host] {
+            Some(host) => host.stderr(),
+            None => return 0,
+        };
+        held(&log).len()
     }
 
     /// Starts one; it may not be ready when this returns.
@@ -231,17 +241,39 @@ impl Fleet {
         }
         for host in 0..self.sites.len() {
             let log = self.since(Mark::start(host));
-            // What a client library calls an error may be the host's daily bread.
-            let theirs = |line: &str| line.contains("facility=") || line.contains("on drop:");
-            let wrong = |line: &&str| {
-                line.contains("panicked at") || line.contains(" ERROR ") && !theirs(line)
-            };
+            // Other errors are a driver's: a server that is away is the host's daily bread.
+            let own = [
+                "panicked at",
+                " ERROR pipeline stopped",
+                " ERROR shard has no runtime",
+                " ERROR task of a shard failed",
+            ];
+            let wrong = |line: &&str| own.iter().any(|words| line.contains(words));
             for line in log.lines().filter(wrong) {
                 faults.add(Kind::Host, format!("{}: {line}", self.name(host)));
             }
         }
         faults
     }
+}
+
+/// Partitions that the log of a process speaks of as assigned, and not as taken away since.
+fn held(log: &str) -> BTreeSet<&str> {
+    let mut held = BTreeSet::new();
+    for line in log.lines() {
+        let Some((head, tail)) = line.split_once("partitions=[") else {
+            continue;
+        };
+        let list = tail.split(']').next().unwrap_or_default();
+        let partitions = list.split(", ").filter(|one| !one.is_empty());
+        if head.contains(" assigned ") {
+            held.extend(partitions);
+        } else if head.contains(" revoked ") || head.contains(" lost ") {
+            let gone: Vec<&str> = partitions.collect();
+            held.retain(|one| !gone.contains(one));
+        }
+    }
+    held
 }
 
 impl Running {

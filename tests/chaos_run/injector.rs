@@ -27,7 +27,7 @@ pub(crate) const HEALED: Duration = Duration::from_secs(SESSION.as_secs() + 15);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// What a round may be.
-const BAG: [Trouble; 19] = [
+const BAG: [Trouble; 20] = [
     Trouble::Takeover,
     Trouble::Drain,
     Trouble::Zombie,
@@ -47,6 +47,7 @@ const BAG: [Trouble; 19] = [
     Trouble::LinkSlow,
     Trouble::LinkStalled,
     Trouble::LinkDead,
+    Trouble::Late,
 ];
 
 /// See the module.
@@ -114,6 +115,7 @@ impl Injector {
             Trouble::LinkSlow => self.link_slow().await,
             Trouble::LinkStalled => self.link_stalled().await,
             Trouble::LinkDead | Trouble::LinkHalfOpen => self.link_swallows().await,
+            Trouble::Late => self.late().await,
             Trouble::Kill | Trouble::KillBeside | Trouble::Dead => self.kill().await,
         }
     }
@@ -141,6 +143,14 @@ impl Injector {
         is()
     }
 
+    /// Positions that were read after now, or the last ones where Postgres is away.
+    pub(crate) async fn mark(&self) -> Positions {
+        let now = Instant::now();
+        self.until(Duration::from_secs(1), || self.view.since(now))
+            .await;
+        self.view.positions()
+    }
+
     /// Waits until every partition has gone on since `mark`, all being well from now on; how long after `since`.
     pub(crate) async fn goes_on(&mut self, mark: &Positions, since: Instant) -> Option<Duration> {
         if self.until(HEALED, || self.view.beyond(mark)).await {
@@ -150,6 +160,13 @@ impl Injector {
         self.stalled(&format!("from {mark:?} to {now:?} only"))
             .await;
         None
+    }
+
+    /// All is well from now on: how long until every partition has gone on.
+    pub(crate) async fn heals(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let mark = self.mark().await;
+        self.goes_on(&mark, now).await
     }
 
     async fn stalled(&mut self, how: &str) {

@@ -1,8 +1,6 @@
 //! Faults of the links between hosts and servers: a proxy closes, delays, stalls or swallows. It counts what it did to
 //! bytes that were on their way, and that is what says that a fault happened.
 
-use std::time::Instant;
-
 use wasmill_tests::proxy::{Counts, Link, Proxy};
 
 use super::injector::{HEALED, Injector};
@@ -31,8 +29,7 @@ impl Injector {
         tokio::time::sleep(time).await;
         proxy.heal();
         let felt = felt(&before, &proxy.counts());
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let detail = format!("{name} for {time:.1?}");
         self.done(trouble, flowed && felt, took, detail);
     }
@@ -47,8 +44,7 @@ impl Injector {
         proxy.close_all();
         let closed = || self.link(which).0.counts().closed > before;
         let felt = self.until(HEALED, closed).await;
-        let mark = self.view.positions();
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         self.done(Trouble::LinkClosed, flowed && felt, took, name);
     }
 
@@ -70,6 +66,36 @@ impl Injector {
         let felt: Felt = |before, now| now.stalled > before.stalled;
         self.bad_link(Trouble::LinkStalled, Link::stalled(), (1_000, 9_000), felt)
             .await;
+    }
+
+    /// Flights that Postgres refused because another owner had come, from its log.
+    pub(crate) fn fences(&self) -> usize {
+        let log = std::fs::read(self.stage.postgres.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        log.matches("the flight comes from").count()
+    }
+
+    /// A flight is held on its way to Postgres; its host dies, another process goes on where it stood; then the flight
+    /// arrives.
+    pub(crate) async fn late(&mut self) {
+        self.flows(HEALED).await;
+        let (flowed, fences) = (self.view.flows(), self.fences());
+        let (postgres, _) = self.link(1);
+        let hold = postgres.hold(|request| request.contains(b"wasmill.advance("));
+        let caught = self.until(HEALED, || hold.is_caught()).await;
+        // Nobody says whose flight it is.
+        let hosts = self.fleet.up();
+        for host in &hosts {
+            self.fleet.kill(*host);
+        }
+        for host in &hosts {
+            self.fleet.start(*host);
+        }
+        let took = self.heals().await;
+        hold.let_go();
+        let refused = self.until(HEALED, || self.fences() > fences).await;
+        self.heals().await;
+        self.done(Trouble::Late, flowed && caught && refused, took, "");
     }
 
     /// What is sent is gone, or only its answers are.

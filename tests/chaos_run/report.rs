@@ -11,9 +11,10 @@ use super::tally::{Tally, Trouble, median_and_worst};
 use super::view::Shared;
 
 /// Runs of this many minutes and more have to show enough.
-const WHOLE: f64 = 5.0;
-/// Kinds of faults that have to be seen then.
-const KINDS: usize = 8;
+const WHOLE: f64 = 2.0;
+/// Kinds of faults that have to be seen: so many a minute, up to so many.
+const KINDS_A_MINUTE: f64 = 2.0;
+const KINDS: f64 = 8.0;
 /// Kills while records flowed that have to be seen a minute.
 const KILLS: f64 = 3.0;
 /// Sessions that hosts may hold at once: two hosts, at times three, of two shards with two connections each for the
@@ -75,6 +76,7 @@ impl Report {
         f64::from(self.tally.kills()) / (self.seconds / 60.0).max(1e-9)
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "a few kinds")]
     fn checks(&self) -> Vec<(String, bool)> {
         let none = |kind: Kind, what: &str| {
             let count = self.faults.count(kind);
@@ -133,10 +135,11 @@ impl Report {
             ),
         ];
         if self.minutes >= WHOLE {
-            let (kinds, kills) = (self.tally.kinds(), self.kills_a_minute());
+            let (kinds, kills) = (self.tally.kinds() as f64, self.kills_a_minute());
+            let least = (self.minutes * KINDS_A_MINUTE).min(KINDS).floor();
             checks.push((
-                format!("kinds of faults seen {kinds}, at least {KINDS}"),
-                kinds >= KINDS,
+                format!("kinds of faults seen {kinds}, at least {least}"),
+                kinds >= least,
             ));
             checks.push((
                 format!(

@@ -14,7 +14,7 @@ pub(crate) enum Trouble {
     KillBeside,
     /// SIGTERM of a host, and its start.
     Drain,
-    /// A host frozen past its session time-out, then thawed: its successor has to fence it.
+    /// A host frozen until another has its partitions, then thawed: it has to find out, or to be told by the fence.
     Zombie,
     /// A third host comes and goes.
     Storm,
@@ -46,6 +46,8 @@ pub(crate) enum Trouble {
     LinkDead,
     /// A link that swallows answers.
     LinkHalfOpen,
+    /// A flight held on its way until its host is dead and another goes on, then let go: the fence has to refuse it.
+    Late,
 }
 
 impl Trouble {
@@ -56,7 +58,7 @@ impl Trouble {
             Self::Takeover => "host: SIGKILL, left dead until another has its partitions",
             Self::KillBeside => "host: SIGKILL while a server is away",
             Self::Drain => "host: SIGTERM, started again",
-            Self::Zombie => "host: frozen past its session time-out, thawed, fenced",
+            Self::Zombie => "host: frozen until another had its partitions, thawed",
             Self::Storm => "group: a third host comes and goes",
             Self::Swap => "version: deployed or rolled back while a host is killed",
             Self::Dead => "records: nothing but dead letters can be made of them",
@@ -72,6 +74,7 @@ impl Trouble {
             Self::LinkStalled => "link: stalled, then all arrives at once",
             Self::LinkDead => "link: swallows everything",
             Self::LinkHalfOpen => "link: swallows the answers",
+            Self::Late => "link: a flight arrives after its sender's death and is fenced (WM001)",
         }
     }
 }

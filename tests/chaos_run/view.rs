@@ -19,6 +19,8 @@ pub(crate) struct View(Mutex<Seen>);
 /// What was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
+    /// When the last snapshot was begun.
+    pub(crate) taken: Option<Instant>,
     /// Positions by partition.
     pub(crate) next: BTreeMap<i32, i64>,
     /// When the position of any partition was last seen to have moved.
@@ -50,6 +52,11 @@ impl View {
     /// Whether records flow.
     pub(crate) fn flows(&self) -> bool {
         self.lock().moved.is_some_and(|at| at.elapsed() < FLOW)
+    }
+
+    /// Whether a snapshot was begun after this moment.
+    pub(crate) fn since(&self, moment: Instant) -> bool {
+        self.lock().taken.is_some_and(|taken| taken > moment)
     }
 
     /// Positions by partition.

@@ -38,6 +38,18 @@ pub(super) fn prepare_verdict(error: &PrepareError) -> Verdict {
     }
 }
 
+/// Whether a node refused a statement because it knows no such table.
+pub(super) fn is_unknown(error: &PrepareError) -> bool {
+    let PrepareError::AllAttemptsFailed { first_attempt } = error else {
+        return false;
+    };
+    matches!(
+        first_attempt,
+        RequestAttemptError::DbError(DbError::Invalid, text)
+            if text.contains("does not exist") || text.contains("unconfigured table")
+    )
+}
+
 fn attempt_verdict(error: &RequestAttemptError) -> Verdict {
     match error {
         RequestAttemptError::DbError(error, _) => server_verdict(error),

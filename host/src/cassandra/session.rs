@@ -11,6 +11,7 @@ use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::PrepareError;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
@@ -21,6 +22,9 @@ use super::failure;
 use super::retry;
 use crate::config::CassandraConnection;
 use crate::error::{Error, Result};
+
+/// How long a node may not know a table that stands in its catalog: another host is making it.
+const MAKING: Duration = Duration::from_secs(5);
 
 /// How long to wait for Cassandra.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +122,14 @@ impl CassandraSession {
         consistency: Consistency,
     ) -> Result<PreparedStatement> {
         let what = format!("prepare {text}");
+        let made = Instant::now() + MAKING;
+        let judge = |error: PrepareError| match failure::is_unknown(&error) {
+            true if Instant::now() < made => Error::outside(&what, error),
+            _ => failure::explain_prepare(&what, &error),
+        };
         let mut prepared = retry::until(self.deadline(), async || {
-            Box::pin(self.driver.prepare(text))
-                .await
-                .map_err(|error| failure::explain_prepare(&what, &error))
+            let prepared = Box::pin(self.driver.prepare(text)).await;
+            prepared.map_err(judge)
         })
         .await?;
         prepared.set_is_idempotent(true);

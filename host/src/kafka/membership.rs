@@ -130,6 +130,8 @@ pub(super) struct Membership {
     asked: HashMap<usize, oneshot::Sender<bool>>,
     tickets: usize,
     is_static: bool,
+    /// Since when it has been a member without a partition, as far as was looked.
+    idle: Option<Instant>,
 }
 
 impl std::fmt::Debug for Membership {
@@ -158,6 +160,7 @@ impl Membership {
             asked: HashMap::new(),
             tickets: 0,
             is_static: properties.get("group.instance.id").is_some(),
+            idle: None,
         })
     }
 
@@ -188,6 +191,22 @@ impl Membership {
     /// Partitions taken away since the last call.
     pub(super) fn gone(&self) -> Vec<i32> {
         std::mem::take(&mut self.state().lock().gone)
+    }
+
+    /// Whether this static member has been without a partition for so long; to be asked now and then.
+    ///
+    /// A cooperative group shares out in two turns: an older member gives partitions up, and joins again so that they
+    /// are given to the newcomer. If it dies in between and is static, its successor takes its place without another
+    /// turn, and what it gave up belongs to nobody until a member comes or goes.
+    pub(super) fn starves(&mut self, patience: Duration) -> bool {
+        let idles = self.is_static
+            && self.state().lock().held.is_empty()
+            && native::is_member(self.client());
+        if !idles {
+            self.idle = None;
+            return false;
+        }
+        self.idle.get_or_insert_with(Instant::now).elapsed() > patience
     }
 
     /// Whether a commit of its own fenced it: one that waited for a coordinator that was away, and was sent when the

@@ -72,6 +72,7 @@ impl KafkaSource {
     fn membership(
         &self,
         events: mpsc::UnboundedSender<SourceEvent>,
+        mode: MembershipMode,
     ) -> Result<Membership, KafkaError> {
         let mut config = self.settings.kafka.client_config();
         let session = self.settings.kafka.session_timeout.as_millis();
@@ -91,7 +92,7 @@ impl KafkaSource {
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1")
             .set("fetch.message.max.bytes", "1024");
-        if self.settings.membership == MembershipMode::Static {
+        if mode == MembershipMode::Static {
             config.set("group.instance.id", &self.settings.instance);
         }
         Membership::join(&config, &self.settings.topic, events)
@@ -129,7 +130,8 @@ impl Source for KafkaSource {
     ) -> Result<(), Error> {
         let what = format!("consume topic {:?}", self.settings.topic);
         let failed = |error: KafkaError| client_error(&what, &error);
-        let membership = self.membership(events.clone()).map_err(failed)?;
+        let mode = self.settings.membership;
+        let membership = self.membership(events.clone(), mode).map_err(failed)?;
         let fetch = self.fetch().map_err(failed)?;
         let again = events.clone();
         let mut running = Running {
@@ -147,7 +149,7 @@ impl Source for KafkaSource {
                     return Err(error);
                 }
                 tracing::warn!(error = %error, "fenced by a commit of its own, joining the group anew");
-                let membership = self.membership(again.clone());
+                let membership = self.membership(again.clone(), mode);
                 running.joins(membership.map_err(failed)?);
             }
             loop {
@@ -165,6 +167,16 @@ impl Source for KafkaSource {
             if committed_at.elapsed() >= ADVISE {
                 running.advise();
                 committed_at = Instant::now();
+                let patience = self.settings.kafka.session_timeout;
+                if running.membership.starves(patience) {
+                    // Somebody new makes the group share out again; a static member that returns does not.
+                    tracing::warn!(
+                        topic = self.settings.topic,
+                        "no partition for a session time-out, joining the group as a dynamic member"
+                    );
+                    let membership = self.membership(again.clone(), MembershipMode::Dynamic);
+                    running.joins(membership.map_err(failed)?);
+                }
             }
         }
     }

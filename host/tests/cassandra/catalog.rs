@@ -1,11 +1,13 @@
 //! Tables and keyspaces as they are.
 
+use std::time::Duration;
+
 use wasmill::cassandra::{CassandraSession, Patience, ensure_keyspace, ensure_table, facts};
 use wasmill::config::CassandraConnection;
 use wasmill::error::Blame;
 use wasmill::manifest::Create;
 
-use super::support::{KEYSPACE, World, declared, route};
+use super::support::{KEYSPACE, World, declared, route, sink};
 
 pub(crate) fn keyspaces(world: &World) {
     world.block(async {
@@ -30,6 +32,20 @@ pub(crate) fn keyspaces(world: &World) {
         );
         ensure_keyspace(&session, Some(1)).await.unwrap();
         ensure_keyspace(&session, None).await.unwrap();
+    });
+}
+
+/// Another host is making it: it stands in the catalog before the node takes statements for it.
+pub(crate) fn a_table_that_comes_a_moment_later(world: &World) {
+    world.block(async {
+        let (session, eye) = (world.session().await, world.eye().await);
+        let table = route(&["id text", "v int64"], &declared("later", 0, None));
+        let made = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            eye.run("CREATE TABLE KS.later (id text PRIMARY KEY, v bigint)")
+                .await;
+        };
+        let (_sink, ()) = tokio::join!(sink(&session, &table), made);
     });
 }
 

@@ -31,6 +31,10 @@ fn against_a_real_cassandra() {
         ("sink: batches", sink::many_rows_of_few_keys),
         ("sink: refusals", sink::refusals_name_the_record),
         ("catalog: keyspace", catalog::keyspaces),
+        (
+            "catalog: tables",
+            catalog::a_table_that_comes_a_moment_later,
+        ),
         ("catalog: tables", catalog::tables_that_differ),
         ("catalog: facts", catalog::what_the_cluster_says),
         ("anchor: seed", anchor::seeds_once),
