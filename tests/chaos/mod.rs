@@ -6,6 +6,8 @@ mod kill;
 mod late_write;
 mod links;
 mod restart;
+mod ring;
+mod servers_killed;
 mod slow_link;
 mod steps;
 mod taken_away;

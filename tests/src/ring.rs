@@ -60,17 +60,19 @@ impl RealServers {
 
     /// A session with Cassandra.
     pub async fn session(&self) -> Session {
-        SessionBuilder::new()
-            .known_node(self.cassandra.contact_point())
-            .build()
-            .await
-            .unwrap()
+        session(&[self.cassandra.contact_point()]).await
     }
 
     /// The config's `[cassandra.main]` with a keyspace that the host creates.
     pub fn connection(&self, keyspace: &str) -> String {
         connection(&[self.cassandra.contact_point()], keyspace, 1)
     }
+}
+
+/// A session with the Cassandra that has these nodes.
+pub async fn session(hosts: &[String]) -> Session {
+    let builder = SessionBuilder::new().known_nodes(hosts);
+    builder.build().await.unwrap()
 }
 
 /// The config's `[cassandra.main]` with a keyspace that the host creates, of that replication factor. The driver goes to

@@ -99,6 +99,12 @@ impl Caught {
         self.progress.send_modify(|now| now.answered = true);
     }
 
+    pub(super) async fn is_answered(&self) {
+        let mut progress = self.progress.subscribe();
+        // the sender is `self`: it lives
+        progress.wait_for(|now| now.answered).await.unwrap();
+    }
+
     /// Tells what became of it, once.
     pub(super) fn ends(&self, outcome: Outcome) {
         self.progress.send_modify(|now| {

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +19,9 @@ use super::{Protocol, Shared, Way, lock};
 
 /// Greatest read, and unit in which the limit lets go.
 const PIECE: usize = 16 * 1024;
+
+/// How long the end of a dead sender's connection waits for the answer to its late request.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Pieces on their way: with a delay, what the link carries (4 MiB).
 const QUEUED: usize = 256;
@@ -136,6 +139,11 @@ impl Intake<'_> {
         }
         if self.flow == Flow::Replies {
             self.fate.server_gone.store(true, Ordering::SeqCst);
+        }
+        // a server that learns at once that nobody waits may drop what it has not begun
+        let unanswered = lock(&self.fate.unanswered).clone();
+        if let Some(hold) = unanswered.filter(|_| self.flow == Flow::Requests) {
+            tokio::time::timeout(ANSWER, hold.is_answered()).await.ok();
         }
         let rest = cutter.rest();
         if (rest.is_empty() || self.pass(rest).await.is_ok()) && self.may_end().await {
@@ -301,7 +309,7 @@ async fn write(
                 let mut free = lock(&shared.free);
                 let free = &mut free[flow as usize];
                 *free = (*free).max(Instant::now())
-                    + std::time::Duration::from_secs_f64(many as f64 / limit.max(1) as f64);
+                    + Duration::from_secs_f64(many as f64 / limit.max(1) as f64);
                 *free
             };
             shared.count(|counts| counts.limited += 1);
