@@ -4,5 +4,10 @@
 //! [`explore`] searches; every other module is one protocol and what was found out about it.
 
 mod explore;
+mod letters;
+mod lightweight;
+mod mixed;
+mod mutation;
 mod pinning;
 mod transaction;
+mod wire;

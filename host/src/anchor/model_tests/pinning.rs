@@ -8,7 +8,7 @@
 //! an owner has left behind must not come back. Each rule is also taken away, to see the exploration find what it
 //! prevents.
 
-mod protocol;
+pub(super) mod protocol;
 
 use protocol::{Bad, Goal, Pinning, RULES, Rules, Sent, Upgrade};
 
