@@ -14,6 +14,7 @@ mod random;
 mod seeds;
 mod shadow;
 mod stand;
+mod starts;
 mod supervised;
 mod swaps;
 mod trial;

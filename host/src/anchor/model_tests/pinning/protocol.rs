@@ -50,6 +50,10 @@ pub(in super::super) struct Rules {
     pub(in super::super) claim_anew: bool,
     /// The grant is given up only while no fetched record waits.
     pub(in super::super) idle_only: bool,
+    /// The grant is given up at all.
+    pub(in super::super) lowers: bool,
+    /// An advance never takes back what was granted.
+    pub(in super::super) keeps_grant: bool,
     /// There are commits of a grant alone.
     pub(in super::super) grants: bool,
     /// They count from the next record; otherwise from the position.
@@ -78,6 +82,8 @@ pub(in super::super) const RULES: Rules = Rules {
     epoch: true,
     claim_anew: true,
     idle_only: false,
+    lowers: true,
+    keeps_grant: true,
     grants: true,
     from_record: true,
     records: [0, 2, 5],
