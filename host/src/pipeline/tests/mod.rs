@@ -11,6 +11,7 @@ mod mutation;
 mod plans;
 mod process;
 mod random;
+mod retries;
 mod seeds;
 mod shadow;
 mod stand;

@@ -3,7 +3,7 @@
 
 use super::fakes::Broken;
 use super::seeds::goes_red;
-use super::{duels, random, upgrades};
+use super::{duels, random, retries, upgrades};
 
 /// What the checks say of each kind of damage.
 const LOST: &str = "0 rows, 0 dead letters";
@@ -60,4 +60,9 @@ fn epoch_goes_red_in_the_liveness_of_duelling_owners() {
 #[test]
 fn epoch_goes_red_in_pinning_with_lowering() {
     goes_red(Broken::Epoch, 300, UNRESERVED, duels::run);
+}
+
+#[test]
+fn mark_of_a_retry_goes_red() {
+    goes_red(Broken::Mark, 300, "ahead those of", retries::run);
 }

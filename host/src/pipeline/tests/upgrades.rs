@@ -87,7 +87,7 @@ async fn comes(patience: Duration, holds: impl Fn() -> bool) -> bool {
 }
 
 /// Drops a future after a number of polls: a host that dies.
-async fn killed_after<T>(polls: u64, run: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn killed_after<T>(polls: u64, run: impl Future<Output = T>) -> Option<T> {
     let mut run = pin!(run);
     let mut left = polls;
     std::future::poll_fn(|context| {

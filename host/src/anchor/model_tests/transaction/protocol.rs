@@ -338,7 +338,10 @@ impl State {
         alive.extend(messages.map(|message| message.epoch));
         alive.sort_unstable();
         alive.dedup();
-        let rank = |epoch: u8| alive.partition_point(|known| *known < epoch) as u8 + 1;
+        let rank = |epoch: u8| {
+            let below = alive.partition_point(|known| *known < epoch);
+            u8::try_from(below).expect("few epochs are alive") + 1
+        };
         for epoch in [
             &mut producer.epoch,
             &mut producer.rows_epoch,
