@@ -9,7 +9,7 @@ mod ledger;
 mod letters;
 mod memory;
 #[cfg(test)]
-mod model_tests;
+pub(crate) mod model_tests;
 
 pub use ledger::Ledger;
 pub use letters::{

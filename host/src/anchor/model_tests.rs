@@ -3,6 +3,12 @@
 //!
 //! [`explore`] searches; every other module is one protocol and what was found out about it.
 
-mod explore;
+pub(crate) mod explore;
+mod letters;
+mod lightweight;
+mod mixed;
+mod mutation;
 mod pinning;
+mod state;
 mod transaction;
+mod wire;

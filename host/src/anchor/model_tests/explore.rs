@@ -5,11 +5,11 @@ use std::fmt::Debug;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// What leads to a state: a name, who, and up to two numbers.
-pub(super) type Label = (&'static str, u8, i8, i8);
+pub(crate) type Label = (&'static str, u8, i8, i8);
 
 /// What kind of step leads to a state. What must always be within reach is so by [`Kind::Normal`] steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Normal,
     Fault,
     /// New input.
@@ -17,7 +17,7 @@ pub(super) enum Kind {
 }
 
 /// One variant of a protocol.
-pub(super) trait Model {
+pub(crate) trait Model {
     type State: Clone + Debug + Eq + Hash;
     /// What must never be.
     type Bad: Copy + Debug + PartialEq;
@@ -32,14 +32,14 @@ pub(super) trait Model {
 
 /// What the search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict<B, G> {
+pub(crate) enum Verdict<B, G> {
     Safe,
     Violated(B),
     Stuck(G),
 }
 
 /// Explores a variant; its verdict and the number of steps of a shortest trace to what is wrong.
-pub(super) fn explore<M: Model>(
+pub(crate) fn explore<M: Model>(
     name: &str,
     model: &M,
     goals: &[M::Goal],

@@ -8,7 +8,7 @@
 //! an owner has left behind must not come back. Each rule is also taken away, to see the exploration find what it
 //! prevents.
 
-mod protocol;
+pub(super) mod protocol;
 
 use protocol::{Bad, Goal, Pinning, RULES, Rules, Sent, Upgrade};
 
@@ -175,6 +175,12 @@ fn a_grant_that_was_used_is_not_given_up() {
     };
     violated("C5", used(RULES), Bad::Ghost, 14);
     violated("P5", used(PINS), Bad::Ghost, 14);
+    // Unless whatever was sent is still waiting to be sent again.
+    let idle = Rules {
+        idle_only: true,
+        ..used(RULES)
+    };
+    safe("C5f", idle, &[]);
 }
 
 #[test]
@@ -207,6 +213,61 @@ fn lowering_needs_the_epoch() {
     };
     violated("C8", without(RULES), Bad::Ghost, 14);
     violated("P8", without(PINS), Bad::Ghost, 14);
+}
+
+#[test]
+fn none_of_this_hangs_on_pending_cuts() {
+    let left = |rules| Rules {
+        lower_cuts: false,
+        ..rules
+    };
+    let finds_a_ghost = |name, rules| {
+        let found = explore(name, &Pinning::new(left(rules)), &[]).0;
+        assert_eq!(found, Verdict::Violated(Bad::Ghost), "{name}");
+    };
+    let sent = Sent::NotNow;
+    finds_a_ghost("C5w", Rules { sent, ..RULES });
+    let past_found = false;
+    finds_a_ghost(
+        "C6w",
+        Rules {
+            past_found,
+            ..RULES
+        },
+    );
+    let claim_anew = false;
+    finds_a_ghost(
+        "C7w",
+        Rules {
+            claim_anew,
+            ..RULES
+        },
+    );
+    let (epoch, faults) = (false, 1);
+    finds_a_ghost(
+        "C8w",
+        Rules {
+            epoch,
+            faults,
+            ..RULES
+        },
+    );
+}
+
+#[test]
+fn without_lowering_the_epoch_is_not_needed_for_safety() {
+    let never = Rules {
+        epoch: false,
+        lowers: false,
+        ..RULES
+    };
+    safe("C8n", never, &[]);
+    let forgets = Rules {
+        keeps_grant: false,
+        faults: 1,
+        ..RULES
+    };
+    safe("C9", forgets, &[]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! transaction. Sessions expire, partitions move, senders die or give up, replies get lost, what is on the wire
 //! arrives late or never.
 
-mod protocol;
+pub(super) mod protocol;
 
 use protocol::{Bad, Goal, Metadata, RULES, Rules, Then, Transactions, Unknown};
 

@@ -69,6 +69,8 @@ pub(super) enum Broken {
     ReadNotClaim,
     /// Lowering leaves the cuts that wait.
     CutsStay,
+    /// Nothing keeps which release began to retry a letter.
+    Mark,
     /// Connections of another release go on under the claim of the one before.
     NoClaimAtHandOver,
 }
@@ -673,7 +675,7 @@ impl FakeAnchor {
 }
 
 /// The cells of a row of 64-bit numbers.
-fn numbers(cells: &[u8]) -> Vec<i64> {
+pub(super) fn numbers(cells: &[u8]) -> Vec<i64> {
     let mut cells_left = Reader::new(cells);
     let mut all = Vec::new();
     while let Ok(Cell::Value(bytes)) = cells_left.cell() {

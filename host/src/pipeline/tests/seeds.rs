@@ -13,7 +13,7 @@ const REPLAY: &str = "WASMILL_SEED";
 /// How many seeds each seeded test runs instead of its own count.
 const COUNT: &str = "WASMILL_SEEDS";
 /// Seeds that run side by side on a thread: most of their time is back-off.
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 250;
 
 /// Faults after which a lane goes on, or another takes its place, with nobody's help.
 pub(super) const FAULTS: [Fault; 8] = [

@@ -74,8 +74,20 @@ async fn play(stand: &Stand, host: &Host<'_>, log: &[i64], dice: &mut Dice, newe
     }
 }
 
+/// Waits for something, for so long at least: it counts its turns, because on a busy machine everybody's take longer.
+async fn comes(patience: Duration, holds: impl Fn() -> bool) -> bool {
+    const TURN: Duration = Duration::from_millis(10);
+    for _ in 0..patience.as_millis() / TURN.as_millis() {
+        if holds() {
+            return true;
+        }
+        tokio::time::sleep(TURN).await;
+    }
+    holds()
+}
+
 /// Drops a future after a number of polls: a host that dies.
-async fn killed_after<T>(polls: u64, run: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn killed_after<T>(polls: u64, run: impl Future<Output = T>) -> Option<T> {
     let mut run = pin!(run);
     let mut left = polls;
     std::future::poll_fn(|context| {
@@ -128,7 +140,7 @@ pub(super) async fn run(seed: u64, broken: Broken) -> Vec<String> {
         let (polls, limit) = if dies {
             (dice.roll(120), Duration::from_millis(dice.roll(400)))
         } else {
-            (u64::MAX, 2 * patience)
+            (u64::MAX, 12 * patience)
         };
         let life = async {
             let mut lane = std::mem::replace(&mut host.run, Box::pin(std::future::pending()));
@@ -141,19 +153,12 @@ pub(super) async fn run(seed: u64, broken: Broken) -> Vec<String> {
                 return Ok(lane.await);
             }
             // Through, or fenced: then it goes on at the next host.
-            let drained = async {
-                while stand.position() < end {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                host.mode.send_replace(Mode::Drain);
-            };
-            let drained = tokio::time::timeout(patience, drained);
             tokio::select! {
                 biased;
                 ended = &mut lane => Ok(ended),
-                through = drained => match through {
-                    Ok(()) => Ok(lane.await),
-                    Err(_) => Err(stand.position()),
+                through = comes(patience, || stand.position() >= end) => {
+                    host.mode.send_replace(Mode::Drain);
+                    if through { Ok(lane.await) } else { Err(stand.position()) }
                 },
             }
         };
@@ -191,14 +196,7 @@ async fn quiet(
     }
     stand.place.set(Place::Home);
     let mut host = stand.host().await;
-    let idle = async |release: i64| {
-        let said = async {
-            while !stand.began(release) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(patience, said).await.is_ok()
-    };
+    let idle = async |release: i64| comes(patience, || stand.began(release)).await;
     let upgrade = || {
         newest.set(newest.get() + 1);
         stand.ask(newest.get());
@@ -216,12 +214,7 @@ async fn quiet(
             log.push(at);
             host.inlet.send(batch_of(log, from, at + 1)).ok();
             from = at + 1;
-            let committed = async {
-                while stand.position() < from {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            };
-            if tokio::time::timeout(patience, committed).await.is_err() {
+            if !comes(patience, || stand.position() >= from).await {
                 wrong.push(format!("record {at} is not committed"));
                 return wrong;
             }

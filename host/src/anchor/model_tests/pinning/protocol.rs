@@ -13,7 +13,7 @@ const NOBODY: u8 = 2;
 
 /// How an upgrade gets into the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upgrade {
+pub(in super::super) enum Upgrade {
     /// Somebody adds a cut at the row's grant; the owner learns of it with its next change.
     AtReserved,
     /// The same, at the committed position.
@@ -26,7 +26,7 @@ pub(super) enum Upgrade {
 
 /// When the owner may give up its grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(in super::super) enum Sent {
     /// Nothing at or above the position was ever sent by this owner.
     Never,
     /// Nothing is being sent now: an attempt may have been given up.
@@ -35,41 +35,45 @@ pub(super) enum Sent {
 
 /// One variant of the protocol; [`RULES`] is the one that is built.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    pub(super) upgrade: Upgrade,
-    pub(super) sent: Sent,
+pub(in super::super) struct Rules {
+    pub(in super::super) upgrade: Upgrade,
+    pub(in super::super) sent: Sent,
     /// Giving up the grant waits until the position is past the reservation found at the claim.
-    pub(super) past_found: bool,
+    pub(in super::super) past_found: bool,
     /// Giving up the grant lowers the cuts above the position too.
-    pub(super) lower_cuts: bool,
+    pub(in super::super) lower_cuts: bool,
     /// The last listed cut decides; otherwise the greatest.
-    pub(super) last_listed: bool,
+    pub(in super::super) last_listed: bool,
     /// A claim fences changes of earlier ones.
-    pub(super) epoch: bool,
+    pub(in super::super) epoch: bool,
     /// After an unknown outcome the owner claims anew; otherwise it reads the row again.
-    pub(super) claim_anew: bool,
+    pub(in super::super) claim_anew: bool,
     /// The grant is given up only while no fetched record waits.
-    pub(super) idle_only: bool,
+    pub(in super::super) idle_only: bool,
+    /// The grant is given up at all.
+    pub(in super::super) lowers: bool,
+    /// An advance never takes back what was granted.
+    pub(in super::super) keeps_grant: bool,
     /// There are commits of a grant alone.
-    pub(super) grants: bool,
+    pub(in super::super) grants: bool,
     /// They count from the next record; otherwise from the position.
-    pub(super) from_record: bool,
-    pub(super) records: [i8; 3],
+    pub(in super::super) from_record: bool,
+    pub(in super::super) records: [i8; 3],
     /// How far a grant reaches past what it is for.
-    pub(super) reach: i8,
-    pub(super) faults: u8,
-    pub(super) upgrades: u8,
+    pub(in super::super) reach: i8,
+    pub(in super::super) faults: u8,
+    pub(in super::super) upgrades: u8,
     /// The release that each revision of the deployment names.
-    pub(super) deployments: [u8; 3],
+    pub(in super::super) deployments: [u8; 3],
     /// A host may not have read the newest revisions yet.
-    pub(super) late: bool,
+    pub(in super::super) late: bool,
     /// A host that is behind what a cut was made for asks for nothing.
-    pub(super) ordered: bool,
+    pub(in super::super) ordered: bool,
     /// A revision that names the newest release again is noted with its cut.
-    pub(super) noted: bool,
+    pub(in super::super) noted: bool,
 }
 
-pub(super) const RULES: Rules = Rules {
+pub(in super::super) const RULES: Rules = Rules {
     upgrade: Upgrade::AtReserved,
     sent: Sent::Never,
     past_found: true,
@@ -78,6 +82,8 @@ pub(super) const RULES: Rules = Rules {
     epoch: true,
     claim_anew: true,
     idle_only: false,
+    lowers: true,
+    keeps_grant: true,
     grants: true,
     from_record: true,
     records: [0, 2, 5],
@@ -145,7 +151,7 @@ enum Kind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct State {
+pub(in super::super) struct State {
     next: i8,
     reserved: i8,
     list: List,
@@ -166,7 +172,7 @@ pub(super) struct State {
     crashed: bool,
 }
 
-pub(super) struct Pinning {
+pub(in super::super) struct Pinning {
     rules: Rules,
     lists: RefCell<Vec<Vec<Cut>>>,
 }
@@ -225,7 +231,7 @@ impl State {
 }
 
 impl Pinning {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(in super::super) fn new(rules: Rules) -> Self {
         let first = vec![cut(&rules, 0, 1)];
         Self {
             rules,
@@ -458,7 +464,7 @@ fn number(release: &str) -> u8 {
 
 /// What must never be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bad {
+pub(in super::super) enum Bad {
     /// Two releases wrote one offset.
     Ghost,
     /// The position passed a record that was not written.
@@ -473,7 +479,7 @@ pub(super) enum Bad {
 
 /// What must always be within reach by normal steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(in super::super) enum Goal {
     /// Every record that arrived is processed.
     Drained,
     /// Without a fault ever, the next record is the newest release's.

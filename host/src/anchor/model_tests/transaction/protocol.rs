@@ -14,7 +14,7 @@ use super::super::explore::{Kind, Label, Model};
 
 /// Whose generation an offset commit carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Metadata {
+pub(in super::super) enum Metadata {
     /// Asked for right before it is sent.
     Fresh,
     /// Kept from when the position was read.
@@ -23,7 +23,7 @@ pub(super) enum Metadata {
 
 /// What follows a time-out or a broken connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unknown {
+pub(in super::super) enum Unknown {
     /// Another producer of the same transactional id takes its place.
     NewProducer,
     /// The producer aborts and goes on.
@@ -34,7 +34,7 @@ pub(super) enum Unknown {
 
 /// Where a lane goes on behind a transaction without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(in super::super) enum Then {
     /// At the committed offset, read again.
     Read,
     /// At its start.
@@ -45,37 +45,37 @@ pub(super) enum Then {
 
 /// One variant of the protocol; [`RULES`] is what is built.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(in super::super) struct Rules {
     /// A partition is given back, after a revocation or a loss, only once its transaction has ended.
-    pub(super) join: bool,
-    pub(super) metadata: Metadata,
+    pub(in super::super) join: bool,
+    pub(in super::super) metadata: Metadata,
     /// Nothing is sent for a consumer that is not in the group at the moment.
-    pub(super) member: bool,
-    pub(super) unknown: Unknown,
-    pub(super) then: Then,
+    pub(in super::super) member: bool,
+    pub(in super::super) unknown: Unknown,
+    pub(in super::super) then: Then,
     /// Positions are read only when no transaction is undecided about them.
-    pub(super) stable: bool,
+    pub(in super::super) stable: bool,
     /// All writes are acknowledged before the transaction ends.
-    pub(super) drain: bool,
+    pub(in super::super) drain: bool,
     /// Positions are part of the transaction; otherwise they are committed after it.
-    pub(super) together: bool,
+    pub(in super::super) together: bool,
     /// An abort takes every lane of the transaction back.
-    pub(super) rewind_all: bool,
+    pub(in super::super) rewind_all: bool,
     /// The broker checks generations.
-    pub(super) generation: bool,
+    pub(in super::super) generation: bool,
     /// A new producer of a transactional id fences the one before.
-    pub(super) fence: bool,
+    pub(in super::super) fence: bool,
     /// Members have an id of their own across restarts.
-    pub(super) fixed: bool,
+    pub(in super::super) fixed: bool,
     /// Both hosts are processes of one host: one transactional id, one member.
-    pub(super) twins: bool,
+    pub(in super::super) twins: bool,
     /// Records of the partition that moves, and of one that stays with the first host.
-    pub(super) records: [u8; 2],
-    pub(super) faults: u8,
-    pub(super) moves: u8,
+    pub(in super::super) records: [u8; 2],
+    pub(in super::super) faults: u8,
+    pub(in super::super) moves: u8,
 }
 
-pub(super) const RULES: Rules = Rules {
+pub(in super::super) const RULES: Rules = Rules {
     join: true,
     metadata: Metadata::Fresh,
     member: true,
@@ -205,7 +205,7 @@ struct Producer {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct State {
+pub(in super::super) struct State {
     /// Committed offsets.
     next: [u8; 2],
     /// Rows that a reader of committed rows sees.
@@ -224,7 +224,7 @@ pub(super) struct State {
 
 /// What must never be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bad {
+pub(in super::super) enum Bad {
     /// A position passed a row that no reader will see.
     Lost,
     Doubled,
@@ -234,12 +234,12 @@ pub(super) enum Bad {
 
 /// What must always be within reach by normal steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(in super::super) enum Goal {
     /// Every record is processed.
     Drained,
 }
 
-pub(super) struct Transactions(pub(super) Rules);
+pub(in super::super) struct Transactions(pub(in super::super) Rules);
 
 impl Transactions {
     /// Makes states equal that differ in nothing that matters any more.
@@ -338,7 +338,10 @@ impl State {
         alive.extend(messages.map(|message| message.epoch));
         alive.sort_unstable();
         alive.dedup();
-        let rank = |epoch: u8| alive.partition_point(|known| *known < epoch) as u8 + 1;
+        let rank = |epoch: u8| {
+            let below = alive.partition_point(|known| *known < epoch);
+            u8::try_from(below).expect("few epochs are alive") + 1
+        };
         for epoch in [
             &mut producer.epoch,
             &mut producer.rows_epoch,

@@ -115,7 +115,10 @@ impl Pinning {
         if state.wire.iter().any(|message| message.who() == worker) {
             return;
         }
-        let reserved = now.grant.max(now.to + self.rules.reach);
+        let mut reserved = now.to + self.rules.reach;
+        if self.rules.keeps_grant {
+            reserved = reserved.max(now.grant);
+        }
         let mut next = state.clone();
         next.worker(worker).phase = Phase::Advance;
         next.send(Message::Change {
@@ -191,6 +194,7 @@ impl Pinning {
             Sent::NotNow => true,
         };
         let free = unsent
+            && self.rules.lowers
             && (!self.rules.past_found || now.next >= now.found)
             && !(self.rules.idle_only && first.is_some());
         if free && now.grant > now.next {
@@ -270,6 +274,7 @@ impl Pinning {
                         next.late |= self.is_late(state.list, list, state.under);
                     }
                     (next.reserved, next.list) = match kind {
+                        Kind::Advance if !self.rules.keeps_grant => (reserved, state.list),
                         Kind::Advance | Kind::Grant => (state.reserved.max(reserved), state.list),
                         Kind::Lower => (reserved, self.lowered(state.list, moved)),
                         Kind::Pin(list) => (reserved, list),
