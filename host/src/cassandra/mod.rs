@@ -25,6 +25,7 @@ mod lane;
 mod letters;
 mod look;
 mod position;
+mod raise;
 mod retry;
 mod schema;
 mod session;

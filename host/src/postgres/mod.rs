@@ -13,7 +13,7 @@
 //! | `plan` | a route compiled to SQL |
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
 //! | `dead` | dead letters found, removed, retried |
-//! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
+//! | `anchor`, `positions`, `raise` | [`PostgresAnchor`]: the flight; claims, seeds, grants; write times lifted |
 //!
 //! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
 //! pipeline and one topic; a `RoutePlan` is a route's SQL text, a `RouteStatements` what one connection
@@ -32,6 +32,7 @@ mod numeric;
 mod plan;
 mod pool;
 mod positions;
+mod raise;
 mod rows;
 mod schema;
 mod settings;
