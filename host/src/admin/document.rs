@@ -86,6 +86,7 @@ fn groups() -> [OpenApiRouter<Arc<App>>; 4] {
         .routes(routes!(pipelines::rollback))
         .routes(routes!(pipelines::pause))
         .routes(routes!(pipelines::resume))
+        .routes(routes!(pipelines::raise))
         .routes(routes!(dead_letters::bundle))
         .routes(routes!(dead_letters::drop_page))
         .routes(routes!(dead_letters::retry_page));

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::types::{
     AuditEntry, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery,
     DeployRequest, Deployed, DropRequest, Dropped, History, HostStatus, PipelineStatus, Plan,
-    Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
+    Raised, Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
 };
 use crate::error::{Blame, Error};
 
@@ -158,6 +158,10 @@ pub trait Operator: Send + Sync {
         pipeline: &'a str,
         at: (i32, i64, i32),
     ) -> Answer<'a, DeadLetterBundle>;
+
+    /// Lifts the write times of a pipeline's partitions to the greatest and stores positions for those its topic
+    /// gained: returns when that is stored. May be done again.
+    fn raise<'a>(&'a self, by: &'a str, pipeline: &'a str) -> Answer<'a, Raised>;
 
     /// Removes dead letters, a page of them; what is gone is in the audit trail.
     fn drop_dead_letters<'a>(

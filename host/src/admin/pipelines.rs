@@ -14,7 +14,7 @@ use super::body;
 use super::operator::Step;
 use super::problem::Trouble;
 use super::types::{
-    ChangeRequest, DeployRequest, Deployed, History, PipelineStatus, Plan, Tolerance,
+    ChangeRequest, DeployRequest, Deployed, History, PipelineStatus, Plan, Raised, Tolerance,
 };
 use crate::toml_check::names;
 
@@ -222,6 +222,20 @@ pub(super) async fn pause(asked: Asked, request: Request) -> Result<Json<Deploye
 )]
 pub(super) async fn resume(asked: Asked, request: Request) -> Result<Json<Deployed>, Trouble> {
     asked.step(Step::Resume, request).await
+}
+
+/// Lift the write times of all partitions to the greatest, after the topic gained some.
+#[utoipa::path(
+    post,
+    path = "/v1/pipelines/{name}/raise",
+    tag = "pipelines",
+    operation_id = "raise",
+    params(("name" = String, Path, description = "the pipeline", pattern = "^[a-z][a-z0-9-]{0,62}$")),
+    responses((status = 200, description = "raised", body = Raised))
+)]
+pub(super) async fn raise(asked: Asked) -> Result<Json<Raised>, Trouble> {
+    let operator = &asked.app.operator;
+    Ok(Json(operator.raise(&asked.by, &asked.pipeline).await?))
 }
 
 /// Take the pipeline off every host; positions and history stay.

@@ -204,6 +204,17 @@ pub struct Tolerance {
     pub latency_times: Option<f64>,
 }
 
+/// What became of a pipeline's write times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Raised {
+    /// Partitions that have a position now.
+    pub partitions: u32,
+    /// Those of them that had none.
+    pub added: u32,
+    /// The time after which every partition writes, microseconds since 1970-01-01 UTC.
+    pub write_time: i64,
+}
+
 /// The body of promote, rollback, pause, resume and remove; it may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

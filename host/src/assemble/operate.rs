@@ -6,6 +6,7 @@
 //! | `difference` | what it changes, and the hash of a plan |
 //! | `bundle` | a dead letter with what it takes to run it elsewhere |
 //! | `letters` | dead letters: found, dropped, retried |
+//! | `raise` | write times lifted after a topic gained partitions |
 //! | `replace` | whether a release may take the place of the one in force |
 //! | `status` | what pipelines do now, in the words of the API |
 //! | `uploads` | from received bytes to a version in the control log |
@@ -18,6 +19,7 @@ mod bundle;
 mod difference;
 mod letters;
 pub(super) mod plan;
+mod raise;
 pub(super) mod replace;
 mod status;
 mod uploads;
@@ -34,7 +36,7 @@ use super::hub::Hub;
 use crate::admin::types::{
     AuditEntry, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery,
     DeployRequest, Deployed, DropRequest, Dropped, History, HostStatus, PipelineStatus, Plan,
-    Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
+    Raised, Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
 };
 use crate::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use crate::control::{Action, Change, Deployment, Origin, Outcome, Release, Revision};
@@ -399,6 +401,10 @@ impl Operator for Desk {
         request: RetryRequest,
     ) -> Answer<'a, RetryReport> {
         self.retry_letters(by, pipeline, request).boxed()
+    }
+
+    fn raise<'a>(&'a self, by: &'a str, pipeline: &'a str) -> Answer<'a, Raised> {
+        self.raise_write_times(by, pipeline).boxed()
     }
 
     fn audit(&self, most: usize) -> Answer<'_, Vec<AuditEntry>> {

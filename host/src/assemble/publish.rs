@@ -76,6 +76,7 @@ impl Declared {
             if let Some(revision) = said {
                 return self.remember(hub, &release, revision).await;
             }
+            self.alone(hub, &release).await?;
             let mut notes = Vec::new();
             if let Some(now) = running {
                 self.knows(hub, host, &now.deployment.release).await?;
@@ -102,6 +103,18 @@ impl Declared {
             format!("deploy pipeline {:?} of the config", self.pipeline),
             "others deploy it all the time",
         ))
+    }
+
+    /// No other pipeline writes a table that is this one's. One that cannot be loaded writes nothing, and says why when
+    /// it is started.
+    async fn alone(&self, hub: &Arc<Hub>, release: &Release) -> Result<()> {
+        if hub.config.cassandra.is_empty() {
+            return Ok(());
+        }
+        match hub.releases.load(&self.pipeline, release).await {
+            Ok(loaded) => replace::alone(hub, &loaded.release.plan).await,
+            Err(_) => Ok(()),
+        }
     }
 
     /// The release in force can be loaded here: else nobody knows whether the section would move the position.

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::releases::{Loaded, Releases};
 use super::servers::Servers;
+use crate::admin::types::Raised;
 use crate::anchor::{Anchor, DeadLetters, MemoryAnchor};
 use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
 use crate::config::{CassandraConnection, Membership};
@@ -18,7 +19,7 @@ use crate::kafka::{
     self, KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make,
 };
 use crate::manifest::Target;
-use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings};
+use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings, added};
 use crate::postgres::{self, Durability, PostgresAnchor, PostgresRoute, TableName, TableReport};
 use crate::record::Batch;
 use crate::sink::AheadSink;
@@ -216,6 +217,44 @@ impl World {
                 return Err(Error::config(what, detail)
                     .hint("bind a route to a database, then they are kept there"));
             }
+        })
+    }
+
+    /// Lifts the write times of the pipeline's partitions to the greatest, and stores positions for those the topic
+    /// gained.
+    ///
+    /// # Errors
+    /// `Config` for a pipeline without stored positions, and for a loss; else as the anchor fails.
+    pub(super) async fn raise(&self, plan: &Plan, info: &TopicInfo) -> Result<Raised, Error> {
+        let topic = &self.input.topic;
+        let (stored, added, write_time) = match &plan.anchor {
+            AnchorPlan::Postgres(name) => {
+                let anchor = PostgresAnchor::new(self.postgres(plan, name)?)?;
+                let stored = anchor.stored().await?;
+                let added = added(topic, &stored, info)?;
+                let write_time = anchor.raise(&added).await?;
+                (stored, added, write_time)
+            }
+            AnchorPlan::Cassandra(name) => {
+                let anchor = self.cassandra_anchor(plan, name).await?;
+                let stored = anchor.stored().await?;
+                let added = added(topic, &stored, info)?;
+                let write_time = anchor.raise(&added).await?;
+                (stored, added, write_time)
+            }
+            AnchorPlan::Memory => {
+                let what = format!("raise write times of pipeline {:?}", self.pipeline);
+                return Err(
+                    Error::config(what, "it writes nowhere and keeps no position")
+                        .hint("there is nothing to raise"),
+                );
+            }
+        };
+        let count = |positions: usize| u32::try_from(positions).unwrap_or(u32::MAX);
+        Ok(Raised {
+            partitions: count(stored.len() + added.len()),
+            added: count(added.len()),
+            write_time,
         })
     }
 

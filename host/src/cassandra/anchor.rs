@@ -112,11 +112,12 @@ impl CassandraAnchor {
             .await
     }
 
-    async fn seed_all(&self, positions: &[Stored]) -> Result<()> {
+    /// Stores first positions, whose records are written after `hlc`.
+    pub(super) async fn seed_at(&self, positions: &[Stored], hlc: i64) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
-        let seeded = stream::iter(positions).map(|stored| self.positions.seed(stored));
+        let seeded = stream::iter(positions).map(|stored| self.positions.seed(stored, hlc));
         seeded.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let partitions = positions.iter().map(|stored| stored.partition);
         self.positions.enlist(&partitions.collect::<Vec<_>>()).await
@@ -362,7 +363,7 @@ impl CassandraAnchor {
     }
 
     /// Stores `to`, and with it all that is held back.
-    async fn store(&self, claim: &Claim, to: Mark) -> Result<(), CommitError> {
+    pub(super) async fn store(&self, claim: &Claim, to: Mark) -> Result<(), CommitError> {
         let stored = self.with_lane(claim, |lane| {
             let stored = lane.stored();
             // if this future is dropped from here on, the outcome is not known
@@ -424,7 +425,7 @@ impl Anchor for CassandraAnchor {
     }
 
     fn seed<'a>(&'a self, positions: &'a [Stored]) -> LocalBoxFuture<'a, Result<()>> {
-        self.seed_all(positions).boxed_local()
+        self.seed_at(positions, 0).boxed_local()
     }
 
     fn claim<'a>(&'a self, partitions: &'a [i32]) -> LocalBoxFuture<'a, Result<Vec<Claim>>> {

@@ -26,6 +26,7 @@ mod lane;
 mod letters;
 mod look;
 mod position;
+mod raise;
 mod retry;
 mod schema;
 mod session;

@@ -103,7 +103,7 @@ impl Positions {
             seed: prepare(
                 format!(
                     "INSERT INTO {position} (pipeline, topic, \"partition\", epoch_number, epoch_id, \
-                     next, reserved, hlc, cuts, topic_id) VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?, ?) IF NOT EXISTS"
+                     next, reserved, hlc, cuts, topic_id) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?) IF NOT EXISTS"
                 ),
                 LEARN,
             )
@@ -193,8 +193,8 @@ impl Positions {
         }))
     }
 
-    /// Stores a first position; one that is there stays.
-    pub(super) async fn seed(&self, seed: &Stored) -> Result<()> {
+    /// Stores a first position whose records are written after `hlc`; one that is there stays.
+    pub(super) async fn seed(&self, seed: &Stored, hlc: i64) -> Result<()> {
         let what = self.what("seed", seed.partition);
         let values = (
             &self.pipeline,
@@ -203,6 +203,7 @@ impl Positions {
             uuid::Uuid::nil(),
             seed.next,
             seed.next,
+            hlc,
             listed(&seed.cuts),
             &seed.topic_id,
         );

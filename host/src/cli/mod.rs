@@ -22,6 +22,7 @@ mod openapi;
 mod own_host;
 mod plan;
 mod plugin;
+mod position;
 mod report;
 mod run;
 mod show;
@@ -92,6 +93,9 @@ enum Command {
     /// Go on after a pause, or after the pipeline was parked.
     #[command(after_help = "Example:\n  wasmill resume quakes")]
     Resume(change::Target),
+    /// The positions of a pipeline.
+    #[command(subcommand)]
+    Position(position::Positions),
     /// Take a pipeline off every host; positions and history stay.
     #[command(after_help = "Example:\n  wasmill remove quakes --yes")]
     Remove(change::Remove),
@@ -166,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(command) => command.execute(Change::Rollback, voice),
         Command::Pause(command) => command.change(Change::Pause, voice),
         Command::Resume(command) => command.change(Change::Resume, voice),
+        Command::Position(command) => command.execute(voice),
         Command::Remove(command) => command.execute(voice),
         Command::List(command) => command.execute(voice),
         Command::Status(command) => command.execute(voice),

@@ -41,6 +41,7 @@ pub use release::{Desired, Release, SegmentStart, Trial};
 pub use retry::{Overwrite, Retried, RetrySinks, retry};
 pub use shadow::{Difference, Differences};
 pub use shard::Shards;
+pub use start::added;
 
 use crate::anchor::Anchor;
 use crate::error::Error;

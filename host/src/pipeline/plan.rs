@@ -376,6 +376,10 @@ fn guarantee(plan: &mut RoutePlan, anchor: &AnchorPlan) {
             plan.guarantee = Guarantee::AtLeastOnce;
             plan.why = "written ahead and acknowledged; the position commits after, so a message may come again, with the same wasmill-coordinates header to drop it by";
         }
+        (Target::Cassandra(table), _) if table.cross_partition_keys => {
+            plan.guarantee = Guarantee::ConvergesExactlyOnce;
+            plan.why = "written ahead with timestamps that are a function of the record; cross_partition_keys: of rows of one key from several partitions the one with the later timestamp stays, whichever was read last";
+        }
         (Target::Cassandra(_), AnchorPlan::Postgres(_)) => {
             plan.guarantee = Guarantee::ConvergesExactlyOnce;
             plan.why = "written ahead with timestamps that are a function of the record; the position commits after, in Postgres";

@@ -82,6 +82,24 @@ pub(super) fn seeds(
         .collect())
 }
 
+/// First positions of the partitions that a topic gained since its pipeline was deployed; which release they belong to
+/// is decided when they are claimed.
+///
+/// # Errors
+/// As when a pipeline starts: a data-loss stop; also for a pipeline that has no position at all.
+pub fn added(topic: &str, stored: &[Stored], info: &TopicInfo) -> Result<Vec<Stored>, Error> {
+    if stored.is_empty() {
+        return Err(Error::config(
+            format!("find the positions of topic {topic:?}"),
+            "the pipeline has none: it never ran",
+        )
+        .hint("start it: a new pipeline needs nothing raised"));
+    }
+    let mut added = seeds(topic, stored, info, Start::Earliest, |_, _| Cut::new(0, ""))?;
+    added.iter_mut().for_each(|stored| stored.cuts.clear());
+    Ok(added)
+}
+
 /// Refuses to go on with a topic that gained partitions while a route depends on the order within one.
 ///
 /// Keys move between partitions then, and write times are chained within a partition only: a moved key's rows
@@ -107,8 +125,9 @@ pub(super) fn refuse_growth(
         ),
     )
     .hint(
-        "rebuild the plugin with cross_partition_keys = true on that route if order between partitions does not \
-         matter, or give the pipeline a new name and tables",
+        "run `wasmill position raise PIPELINE`, then `wasmill resume PIPELINE`: no row of a key that moved loses against \
+         what its old partition wrote so far; or, if order between partitions does not matter, rebuild the plugin with \
+         cross_partition_keys = true on that route",
     ))
 }
 
@@ -199,6 +218,21 @@ mod tests {
         assert!(refuse_growth("t", &old, &new, None).is_ok());
         assert!(refuse_growth("t", &[], &new, Some("by_airport")).is_ok());
         assert!(refuse_growth("t", &old, &[], Some("by_airport")).is_ok());
+    }
+
+    #[test]
+    fn what_a_topic_gained_is_added_and_nothing_is_guessed() {
+        let grown = info("a", &[(0, 9), (0, 3), (0, 0)]);
+        let added = |stored: &[Stored], info| super::added("t", stored, info);
+        let new: Vec<_> = added(&[stored(0, 7)], &grown)
+            .unwrap()
+            .iter()
+            .map(|s| (s.partition, s.next, s.cuts.len()))
+            .collect();
+        assert_eq!(new, [(1, 0, 0), (2, 0, 0)]);
+        assert!(added(&[], &grown).is_err(), "never ran");
+        assert!(added(&[stored(0, 10)], &grown).is_err(), "a loss");
+        assert_eq!(added(&[stored(0, 7)], &info("a", &[(0, 9)])).unwrap(), []);
     }
 
     #[test]

@@ -173,6 +173,23 @@ impl Session {
         Ok(session)
     }
 
+    /// Which process of which server answers.
+    ///
+    /// # Errors
+    /// `Outside` when it does not.
+    pub(super) async fn backend(&self) -> Result<String> {
+        const WHAT: &str = "ask postgres for its process";
+        let sql = "SELECT pg_catalog.pg_backend_pid()::text || ' of a server started ' \
+                   || pg_catalog.pg_postmaster_start_time()::text";
+        let answer = self.client.simple_query(sql).await;
+        let answer = answer.map_err(|error| failure::error(WHAT, &error))?;
+        let backend = answer.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        backend.ok_or_else(|| Error::outside(WHAT, "an answer without a row"))
+    }
+
     /// Prepares the host's own statements; the schema is there by now.
     ///
     /// # Errors

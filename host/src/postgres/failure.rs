@@ -44,13 +44,14 @@ fn class(sqlstate: &str) -> Class {
     }
 }
 
+/// What to do about a pool in transaction mode.
+pub(super) const POOLED: &str = "the connection goes through a pool in transaction mode (PgBouncer?): connect to the \
+                                 server itself, or set pool_mode = session";
+
 /// A person's action for a SQLSTATE.
 fn hint(sqlstate: &str) -> &'static str {
     match sqlstate {
-        "26000" | "42P05" => {
-            "the connection goes through a pool in transaction mode (PgBouncer?): connect to the server itself, \
-             or set pool_mode = session"
-        }
+        "26000" | "42P05" => POOLED,
         "28P01" | "28000" => {
             "correct user or password in the connection's url, or the server's pg_hba.conf"
         }

@@ -14,7 +14,7 @@
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
 //! | `durability` | what a server keeps when it crashes, for `explain` |
 //! | `dead` | dead letters found, removed, retried |
-//! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
+//! | `anchor`, `positions`, `raise` | [`PostgresAnchor`]: the flight; claims, seeds, grants; write times lifted |
 //!
 //! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
 //! pipeline and one topic; a `RoutePlan` is a route's SQL text, a `RouteStatements` what one connection
@@ -34,6 +34,7 @@ mod numeric;
 mod plan;
 mod pool;
 mod positions;
+mod raise;
 mod rows;
 mod schema;
 mod settings;

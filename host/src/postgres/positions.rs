@@ -82,6 +82,19 @@ impl PostgresAnchor {
     pub(super) async fn store_seeds(&self, positions: &[Stored]) -> Result<()> {
         const WHAT: &str = "store first positions in postgres";
         let limit = self.settings.timeouts.statement;
+        let lease = self.pool.lease(&self.settings).await?;
+        let client = &lease.client;
+        let begin = format!("BEGIN; {DURABLE}");
+        within(WHAT, limit, client.batch_execute(&begin)).await?;
+        self.seed_rows(client, positions).await?;
+        within(WHAT, limit, client.batch_execute("COMMIT")).await?;
+        lease.release();
+        Ok(())
+    }
+
+    /// Stores positions where there are none, inside a transaction of the caller's.
+    pub(super) async fn seed_rows(&self, client: &Client, positions: &[Stored]) -> Result<()> {
+        let limit = self.settings.timeouts.statement;
         let partitions: Vec<i32> = positions.iter().map(|stored| stored.partition).collect();
         let nexts: Vec<i64> = positions.iter().map(|stored| stored.next).collect();
         let topics: Vec<Option<&str>> = positions
@@ -92,23 +105,17 @@ impl PostgresAnchor {
             .iter()
             .map(|stored| cuts::encode(&stored.cuts))
             .collect();
-        let lease = self.pool.lease(&self.settings).await?;
-        let client = &lease.client;
-        let begin = format!("BEGIN; {DURABLE}");
-        within(WHAT, limit, client.batch_execute(&begin)).await?;
         let (pipeline, topic) = (&self.settings.pipeline, &self.settings.topic);
         within(
-            WHAT,
+            "store first positions in postgres",
             limit,
             client.execute(
                 SEED,
                 &[pipeline, topic, &partitions, &nexts, &topics, &cuts],
             ),
         )
-        .await?;
-        within(WHAT, limit, client.batch_execute("COMMIT")).await?;
-        lease.release();
-        Ok(())
+        .await
+        .map(drop)
     }
 
     pub(super) async fn take(&self, partitions: &[i32]) -> Result<Vec<Claim>> {

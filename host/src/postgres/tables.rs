@@ -7,12 +7,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_postgres::Config;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::catalog::{self, Missing, TableReport};
 use super::connection::{self, Session};
+use super::failure;
 use super::plan::RoutePlan;
 use super::pool::in_time;
 use super::schema;
@@ -29,6 +31,8 @@ pub struct Tables {
     turns: Semaphore,
     /// Looks under way and waiting.
     looks: AtomicUsize,
+    /// Set when two sessions were seen to be two of the server's.
+    direct: OnceCell<()>,
 }
 
 /// One look; the last one closes the sessions.
@@ -56,6 +60,7 @@ impl Default for Tables {
             idle: Mutex::default(),
             turns: Semaphore::new(SESSIONS),
             looks: AtomicUsize::new(0),
+            direct: OnceCell::new(),
         }
     }
 }
@@ -93,6 +98,7 @@ impl Tables {
             None => {
                 let config = connection::configure(settings)?;
                 let session = in_time(settings, Session::open(&config, settings)).await?;
+                self.refuse_pool(&config, settings, &session).await?;
                 schema::ensure(&session.client).await?;
                 session
             }
@@ -100,6 +106,26 @@ impl Tables {
         let reports = catalog::ensure(&session.client, &plans, missing).await?;
         self.idle.lock().push(session);
         Ok(reports)
+    }
+
+    /// Refuses a pool in transaction mode, where what a session is pinned to is another session's a moment later: two
+    /// clients that are connected at once then are one process of the server. Asked once.
+    async fn refuse_pool(
+        &self,
+        config: &Config,
+        settings: &Settings,
+        session: &Session,
+    ) -> Result<()> {
+        let look = async || {
+            let other = in_time(settings, Session::open(config, settings)).await?;
+            let (one, two) = (session.backend().await?, other.backend().await?);
+            if one != two {
+                return Ok(());
+            }
+            let detail = format!("two connections are one session of the server, process {one}");
+            Err(Error::config("connect to postgres", detail).hint(failure::POOLED))
+        };
+        self.direct.get_or_try_init(look).await.map(drop)
     }
 
     fn take_idle(&self) -> Option<Session> {

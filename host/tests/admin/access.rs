@@ -40,6 +40,7 @@ fn each_role_may_what_it_says_and_no_more() {
         ("POST /v1/pipelines/a/plan", Role::Operate),
         ("POST /v1/pipelines/a/pause", Role::Operate),
         ("POST /v1/pipelines/a/resume", Role::Operate),
+        ("POST /v1/pipelines/a/raise", Role::Operate),
         ("POST /v1/pipelines/a/rollback", Role::Operate),
         ("PUT /v1/plugins", Role::Deploy),
         ("PUT /v1/pipelines/a/deployment", Role::Deploy),

@@ -29,7 +29,7 @@ fn every_documented_operation_is_there_and_no_other() {
     let host = Host::start(&config());
     assert_eq!(host.ask("GET /openapi.json", &[], "").value(), document());
     let paths = document()["paths"].as_object().unwrap().clone();
-    assert_eq!(paths.len(), 24 - 2, "two paths have two operations");
+    assert_eq!(paths.len(), 25 - 2, "two paths have two operations");
     let mut operations = 0;
     for (path, item) in &paths {
         let filled = path
@@ -59,5 +59,5 @@ fn every_documented_operation_is_there_and_no_other() {
             assert_eq!(operation["security"].is_null(), free, "{method} {path}");
         }
     }
-    assert_eq!(operations, 24);
+    assert_eq!(operations, 25);
 }

@@ -11,7 +11,7 @@ use wasmill::admin::types::{
     AuditEntry, Change, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterCount,
     DeadLetterPage, DeadLetterQuery, DeadRecord, DeployRequest, Deployed, DropRequest, Dropped,
     ErrorCount, History, HostPipeline, HostStatus, Lag, LastError, Latency, Ledger,
-    PartitionStatus, PipelineState, PipelineStatus, Plan, Rates, Readiness, RetryOutcome,
+    PartitionStatus, PipelineState, PipelineStatus, Plan, Raised, Rates, Readiness, RetryOutcome,
     RetryReport, RetryRequest, RetryResult, Revision, RouteGuarantee, Segment, Totals,
     UploadReport, Uploaded, VersionInfo,
 };
@@ -472,6 +472,19 @@ impl Operator for Fake {
                 digest: format!("sha256:{}", "0".repeat(64)),
                 routes: vec!["rows".to_owned()],
                 ..DeadLetterBundle::default()
+            })
+        })
+    }
+
+    fn raise<'a>(&'a self, by: &'a str, pipeline: &'a str) -> Answer<'a, Raised> {
+        Box::pin(async move {
+            let mut state = self.state.lock();
+            state.last(pipeline)?;
+            state.note(by, "raise write times", pipeline);
+            Ok(Raised {
+                partitions: 5,
+                added: 1,
+                write_time: 1_700_000_000_000_000,
             })
         })
     }

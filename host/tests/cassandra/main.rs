@@ -8,6 +8,7 @@ mod anchor;
 mod catalog;
 mod measure;
 mod pin;
+mod raise;
 mod restart;
 mod sink;
 mod support;
@@ -52,6 +53,10 @@ fn against_a_real_cassandra() {
         (
             "anchor: dead letters found and removed",
             anchor::dead_letters_found_and_removed,
+        ),
+        (
+            "raise: write times",
+            raise::every_partition_writes_after_the_greatest,
         ),
         ("pin: exactly", pin::a_pin_stores_exactly_what_it_says),
         ("pin: what is held back", pin::what_is_held_back_goes_first),

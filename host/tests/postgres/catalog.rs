@@ -284,7 +284,8 @@ async fn many_looks_share_a_few_sessions_and_leave_none() {
     let reports = futures_util::future::join_all(looks).await;
     assert!(reports.iter().all(Result::is_ok), "{reports:?}");
     let after = ended().await;
-    assert!((1..=4).contains(&(after - before)), "{before} to {after}");
+    // One of them to see whether a pool is in between.
+    assert!((2..=5).contains(&(after - before)), "{before} to {after}");
     // One that is given up in the middle leaves nothing to the next.
     let given_up = tokio::time::timeout(Duration::ZERO, tables.look(&settings));
     assert!(given_up.await.is_err(), "it needs an answer of the server");

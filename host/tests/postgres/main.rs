@@ -14,6 +14,8 @@ mod faults;
 mod keyed;
 mod letters;
 mod pin;
+mod pooled;
+mod raise;
 mod support;
 mod traps;
 mod types;

@@ -32,24 +32,24 @@ use crate::task;
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long retries or drops may take that were begun.
-const WORK: Duration = Duration::from_secs(100);
+pub(super) const WORK: Duration = Duration::from_secs(100);
 /// After how long no further retry of a page is begun.
 const PAGE: Duration = Duration::from_secs(30);
 /// Letters of a page unless the request says.
 const LIMIT: u32 = 100;
 
 /// A pipeline whose letters are asked for.
-struct Place {
+pub(super) struct Place {
     hub: Arc<Hub>,
-    loaded: Arc<Loaded>,
-    world: Arc<World>,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) world: Arc<World>,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Desk {
     /// The letters of a pipeline that was ever deployed, kept by its release in force; `through` another version,
     /// where one is named.
-    async fn place(
+    pub(super) async fn place(
         &self,
         what: &str,
         pipeline: &str,
@@ -275,7 +275,7 @@ impl Place {
     }
 
     /// What was done is said in the control log; that it cannot be is no reason to undo it.
-    async fn audit(&self, by: &str, pipeline: &str, action: &str, outcome: String) {
+    pub(super) async fn audit(&self, by: &str, pipeline: &str, action: &str, outcome: String) {
         tracing::info!(by, pipeline, outcome, "{action}");
         let change = Change::Done {
             pipeline: pipeline.to_owned(),

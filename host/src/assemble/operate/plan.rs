@@ -88,6 +88,8 @@ pub(super) async fn target(
                 after,
                 &loaded.manifest.limits,
             );
+            plan.problems
+                .extend(replace::alone(hub, after).await.err().iter().map(problem));
             live(hub, &loaded, request, &mut deployment, &mut plan).await;
         }
     }

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use crate::assemble::hub::Hub;
+use crate::cassandra::TableName;
+use crate::config::Config;
 use crate::control::{Deployment, Release, Revision};
 use crate::error::{Error, Result};
-use crate::manifest::{Limits, Start};
+use crate::manifest::{Limits, Start, Target};
 use crate::pipeline::{Binding, Plan, RoutePlan, weaker};
 use crate::toml_check::units;
 
@@ -34,6 +36,77 @@ pub(in crate::assemble) async fn check(
     let look = hub.look(loaded).await;
     look.partitions?;
     look.problems.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Whether no other pipeline writes a Cassandra table of a release: write times are in order within one pipeline only,
+/// so of two that write one row the later write could lose. What cannot be loaded here is passed over.
+///
+/// # Errors
+/// The first table that another pipeline writes.
+pub(in crate::assemble) async fn alone(hub: &Arc<Hub>, plan: &Plan) -> Result<()> {
+    let mine = timed_tables(&hub.config, plan);
+    if mine.is_empty() {
+        return Ok(());
+    }
+    let state = hub.control.state();
+    let others = state
+        .pipelines()
+        .filter(|(name, now)| *name != plan.pipeline && !now.deployment.removed);
+    for (name, now) in others {
+        let Ok(other) = hub.releases.load(name, &now.deployment.release).await else {
+            continue;
+        };
+        let theirs = timed_tables(&hub.config, &other.release.plan);
+        if let Some(error) = shared(&plan.pipeline, &mine, name, &theirs) {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// A table of a Cassandra cluster, by the cluster's contact points, and the route that writes it.
+struct Timed<'a> {
+    hosts: &'a [String],
+    table: TableName,
+    route: &'a str,
+}
+
+/// The Cassandra tables that a plan writes.
+fn timed_tables<'a>(config: &'a Config, plan: &'a Plan) -> Vec<Timed<'a>> {
+    let table = |bound: &'a RoutePlan| {
+        let (Binding::Ahead(name), Target::Cassandra(table)) =
+            (&bound.binding, &bound.route.target)
+        else {
+            return None;
+        };
+        let connection = config.cassandra.get(name)?;
+        Some(Timed {
+            hosts: &connection.hosts,
+            table: TableName::parse(&table.table, &connection.keyspace).ok()?,
+            route: &bound.route.name,
+        })
+    };
+    plan.routes.iter().filter_map(table).collect()
+}
+
+/// Why two pipelines may not both run: a table that both write.
+fn shared(pipeline: &str, mine: &[Timed<'_>], other: &str, theirs: &[Timed<'_>]) -> Option<Error> {
+    let same = |one: &Timed<'_>, two: &Timed<'_>| {
+        one.table == two.table && one.hosts.iter().any(|host| two.hosts.contains(host))
+    };
+    let both = mine
+        .iter()
+        .find(|one| theirs.iter().any(|two| same(one, two)))?;
+    let detail = format!(
+        "route {:?} writes cassandra table {}, and so does pipeline {other:?}: their write times are not in order with \
+         each other",
+        both.route, both.table
+    );
+    Some(
+        Error::config(format!("deploy pipeline {pipeline:?}"), detail).hint(format!(
+            "bind the route to a table of its own, or remove pipeline {other:?} first"
+        )),
+    )
 }
 
 /// Why a release may not follow another one: it would move the pipeline's position, which starts anew there.
@@ -253,6 +326,25 @@ mod tests {
             limits: Limits::default(),
             asks: None,
         }
+    }
+
+    #[test]
+    fn a_cassandra_table_has_one_pipeline() {
+        let (here, there) = (["a:1".to_owned(), "b:1".to_owned()], ["c:1".to_owned()]);
+        let timed = |hosts, table: &str| Timed {
+            hosts,
+            table: TableName::parse(table, "k").expect("a name"),
+            route: "r",
+        };
+        let mine = [timed(&here[..], "one"), timed(&here[..], "two")];
+        let with = |theirs: Timed<'_>| shared("p", &mine, "q", &[theirs]);
+        let error = with(timed(&here[1..], "k.two")).expect("the same table of the same cluster");
+        assert!(
+            error.detail().contains("\"k\".\"two\"") && error.detail().contains("\"q\""),
+            "{error}"
+        );
+        assert!(with(timed(&here[..], "other.two")).is_none());
+        assert!(with(timed(&there[..], "two")).is_none(), "another cluster");
     }
 
     fn release(version: &str) -> Release {

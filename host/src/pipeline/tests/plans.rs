@@ -9,7 +9,9 @@ use crate::config::{
     PipelineConfig, PostgresConnection, RouteBinding, Secret,
 };
 use crate::error::{Blame, Error};
-use crate::manifest::{ConfigItem, DataPolicy, Delivery, ErrorPolicy, Limits, Manifest, Route};
+use crate::manifest::{
+    ConfigItem, DataPolicy, Delivery, ErrorPolicy, Limits, Manifest, Route, Target,
+};
 use crate::pipeline::{AnchorPlan, Binding, Plan, setup};
 use crate::record::Type;
 
@@ -142,7 +144,18 @@ fn promises(plan: &Plan) -> String {
 
 #[test]
 fn the_anchor_is_where_rows_commit_and_promises_say_why() {
-    let both = manifest(vec![keyed_route(), append_route()]);
+    let crossing = manifest(vec![keyed_route(), append_route()]);
+    let across = plan(&pipeline(&[("keyed", "c1"), ("rows", "p2")]), &crossing).unwrap();
+    assert!(
+        promises(&across).contains("the one with the later timestamp stays"),
+        "the limit of cross_partition_keys is told: {}",
+        promises(&across)
+    );
+    let mut keyed = keyed_route();
+    if let Target::Cassandra(table) = &mut keyed.target {
+        table.cross_partition_keys = false;
+    }
+    let both = manifest(vec![keyed, append_route()]);
     let mixed = plan(&pipeline(&[("keyed", "c1"), ("rows", "p2")]), &both).unwrap();
     assert_eq!(
         promises(&mixed),
