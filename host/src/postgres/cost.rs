@@ -156,7 +156,17 @@ async fn anchor(name: &str) -> PostgresAnchor {
     settings.routes = vec![route(&table)];
     settings.connections = 1;
     Tables::default().ensure(&settings).await.unwrap();
-    PostgresAnchor::new(settings).unwrap()
+    let anchor = PostgresAnchor::new(settings).unwrap();
+    // The server is thrown away; its own workers must not be counted.
+    let lease = anchor.pool.lease(&anchor.settings).await.unwrap();
+    for quiet in [
+        "ALTER SYSTEM SET autovacuum = off",
+        "SELECT pg_catalog.pg_reload_conf()",
+    ] {
+        lease.client.batch_execute(quiet).await.unwrap();
+    }
+    lease.release();
+    anchor
 }
 
 async fn exactly_once() -> ExactlyOnce {
