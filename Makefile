@@ -5,7 +5,7 @@ CARGO ?= cargo
 WASMILL = $(CARGO) run --quiet --package wasmill --
 PLUGINS = plugins/flights plugins/flights-mended plugins/earthquakes
 
-.PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run chaos ring idle-cost api-fuzz cost install
+.PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run chaos ring idle-cost api-fuzz cost delivery-cost install
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -77,6 +77,11 @@ cost: ## CPU a record of the whole host on real Kafka, into nothing and into Pos
 	$(CARGO) build --release --quiet --package wasmill
 	$(WASMILL) plugin build plugins/flights
 	python3 tests/cost.py $(or $(CARGO_TARGET_DIR),target)/release/wasmill plugins/flights/flights.wasm plugins/flights/data/flights.ndjson
+
+delivery-cost: ## exactly-once against at-least-once, same rows and batches: instructions, system calls, CPU a row; fails past +10 % (valgrind, strace)
+	$(CARGO) build --release --quiet --package wasmill
+	tests=$$($(CARGO) test --release --quiet --package wasmill --lib --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1) && \
+	python3 tests/delivery_cost.py $(or $(CARGO_TARGET_DIR),target)/release/wasmill $$tests
 
 install: ## the command `wasmill` into cargo's bin folder
 	$(CARGO) install --locked --path host

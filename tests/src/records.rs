@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
 };
@@ -26,6 +26,8 @@ pub struct Made {
     pub value: Option<Vec<u8>>,
     /// Milliseconds since 1970; `None`: now.
     pub timestamp: Option<i64>,
+    /// A header and its value.
+    pub header: Option<(&'static str, &'static str)>,
 }
 
 impl Made {
@@ -196,6 +198,12 @@ impl Feed {
         record.payload = made.value.as_deref();
         record.partition = made.partition;
         record.timestamp = made.timestamp;
+        record.headers = made.header.map(|(key, value)| {
+            OwnedHeaders::new().insert(Header {
+                key,
+                value: Some(value),
+            })
+        });
         loop {
             match self.producer.send(record) {
                 Ok(()) => return,

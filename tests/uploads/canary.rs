@@ -315,3 +315,62 @@ async fn a_canary_needs_a_partition_to_compare_with() {
         json!(old.plugin())
     );
 }
+
+/// Sends records that carry the header, and says how many each partition holds then.
+fn send_traced(
+    stage: &Stage,
+    offsets: std::ops::Range<i64>,
+) -> std::collections::BTreeMap<i32, i64> {
+    let traced = |partition: i32, n: i64| wasmill_tests::records::Made {
+        header: Some(("trace", "t-1")),
+        ..versioned::record(partition, n)
+    };
+    let of = |partition| offsets.clone().map(move |n| traced(partition, n));
+    let all: Vec<_> = (0..2).flat_map(of).collect();
+    stage.feed.send(PIPELINE, &all);
+    (0..2).map(|partition| (partition, offsets.end)).collect()
+}
+
+#[tokio::test]
+async fn a_canary_that_reads_headers_gets_them_beside_a_version_that_does_not() {
+    let stage = stage(2).await;
+    let (site, mut host) = host(&stage, "headers");
+    let plain = versions::version(0);
+    deploy_first(&site, &plain);
+    let records = send_traced(&stage, 0..200);
+    processed(&stage, &records).await;
+    let reads = Version {
+        number: "4.0.0".to_owned(),
+        file: wasmill_tests::artifact::plugin("tests/guests/reads-header"),
+    };
+    site.api.upload_file(&reads.file);
+    let canary = json!({ "partitions": 1, "for_seconds": 600, "then": "hold" });
+    deployed(&site, &reads, json!({ "canary": canary }));
+    let records = send_traced(&stage, 200..1_000);
+    processed(&stage, &records).await;
+    host.alive().unwrap();
+    let dead = stage.dead().await;
+    assert!(
+        dead.is_empty(),
+        "without the header they would be: {dead:?}"
+    );
+    let by_canary = format!(
+        "SELECT count(*) FROM {} WHERE version = '{}'",
+        versioned::TABLE,
+        reads.number
+    );
+    assert!(stage.number(&by_canary).await > 0, "{}", host.stderr());
+    exact(&stage, &site, &records).await;
+
+    // An earlier release that reads them, under a main one that does not: it goes on from where it was put.
+    site.api.change(PIPELINE, "promote").unwrap().ok();
+    deployed(&site, &plain, json!({}));
+    let canary = json!({ "partitions": 1, "for_seconds": 600, "then": "hold" });
+    deployed(&site, &reads, json!({ "canary": canary }));
+    host.stop(SOON);
+    let (_host, _) = site.up();
+    let records = send_traced(&stage, 1_000..1_500);
+    processed(&stage, &records).await;
+    assert!(stage.dead().await.is_empty());
+    exact(&stage, &site, &records).await;
+}

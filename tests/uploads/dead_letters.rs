@@ -361,3 +361,26 @@ async fn a_row_written_ahead_by_a_retry_has_the_time_its_record_had() {
     let dropped = done(&site, &["deadletter", "drop", TOPIC, "--all", "--yes"]);
     assert_eq!(dropped["dropped"], 0);
 }
+
+#[tokio::test]
+async fn letters_of_an_earlier_host_s_schema_are_there_while_everything_is_paused() {
+    let stage = marked(20, mixed).await;
+    let (site, host) = host(&stage, "older");
+    deployed(&stage, &site, 20).await;
+    site.api.change(MARKS, "pause").unwrap().ok();
+    assert_eq!(host.stop(SOON).code, Some(0));
+    // As version 1 of the schema left it.
+    stage
+        .execute(
+            "ALTER TABLE wasmill.position DROP CONSTRAINT position_balances, DROP COLUMN records, \
+             DROP COLUMN emitted, DROP COLUMN filtered, DROP COLUMN dead, DROP COLUMN retried; \
+             ALTER TABLE wasmill.dead_letter DROP COLUMN stamp, DROP COLUMN begun; \
+             DROP FUNCTION wasmill.advance(text, text, text, int4, int8, uuid, int8, int8, int8, int8, text, \
+             int8, int8, int8, int8); \
+             DELETE FROM wasmill.schema_version WHERE version > 1",
+        )
+        .await;
+    let (_host, _) = site.up();
+    let letters = done(&site, &["deadletter", "list", MARKS]);
+    assert_eq!(letters["letters"].as_array().unwrap().len(), 8);
+}

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wasmill_tests::artifact::{must, wasmill};
 use wasmill_tests::host::Host;
 use wasmill_tests::site::Plot;
 use wasmill_tests::stage::pipeline;
@@ -269,4 +270,36 @@ async fn a_section_that_cannot_take_over_changes_nothing() {
     assert_eq!(in_force(&site), (4, new.plugin()));
     let note = newest(&site)["note"].as_str().unwrap().to_owned();
     assert!(note.contains("topic was swapped"), "{note}");
+}
+
+#[tokio::test]
+async fn a_section_waits_where_nobody_knows_whether_it_moves_the_position() {
+    let stage = stage(1).await;
+    let (old, new) = two();
+    let site = site(&stage, "unknown-move");
+    let (host, _) = site.up();
+    site.api.upload_file(&old.file);
+    let overlay = json!({ "overlay": versioned::overlay(PIPELINE) });
+    deployed(&site, &old, overlay);
+    let records = send(&stage, 1, 100);
+    processed(&stage, &records).await;
+    // What is in force is not signed, so this host cannot load it any more; its own file it trusts.
+    let mut keygen = wasmill();
+    keygen.args(["plugin", "keygen", "--json", "--out"]);
+    let made = must(keygen.arg(stage.path("ci.key")));
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let rule = format!(
+        "[[signing]]\nplugins = \"*\"\nname = \"ci\"\nkey = {}\n",
+        made["public"]
+    );
+    declare(&site, &format!("{rule}{}", file(&new.file, "")));
+    let host = again(&site, host);
+    assert_eq!(in_force(&site), (1, old.plugin()), "nothing was deployed");
+    let exit = host.stop(DRAIN);
+    assert!(
+        exit.stderr
+            .contains("it is not known whether the position would move"),
+        "{}",
+        exit.stderr
+    );
 }

@@ -122,3 +122,33 @@ async fn a_version_from_before_signatures_were_asked_for_is_not_run() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_signature_that_nobody_asked_for_is_kept_for_the_hosts_that_do() {
+    let stage = stage(2).await;
+    let ci = key(&stage, "ci");
+    let (old, _) = two();
+    let site = Site::new(&stage, &plot(""));
+    let (host, _) = site.up();
+    upload(&stage, &site, &old, Some(&ci));
+    deployed(
+        &site,
+        &old,
+        json!({ "overlay": versioned::overlay(PIPELINE) }),
+    );
+    let records = send(&stage, 2, 300);
+    processed(&stage, &records).await;
+    let listed = done(&site, &["list"]).to_string();
+    assert!(
+        !listed.contains("signed_by"),
+        "nobody verified it: {listed}"
+    );
+    assert_eq!(host.stop(super::SOON).code, Some(0));
+
+    let site = Site::new(&stage, &plot(&ci.rule));
+    let (mut host, _) = site.up();
+    let records = send_more(&stage, 2, 300..600);
+    processed(&stage, &records).await;
+    exact(&stage, &site, &records).await;
+    host.alive().unwrap();
+}

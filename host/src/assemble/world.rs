@@ -208,7 +208,9 @@ impl World {
     pub(super) async fn letters(&self, plan: &Plan) -> Result<Box<dyn DeadLetters>, Error> {
         Ok(match &plan.anchor {
             AnchorPlan::Postgres(name) => {
-                Box::new(PostgresAnchor::new(self.postgres(plan, name)?)?)
+                let settings = self.postgres(plan, name)?;
+                self.servers.tables(name)?.ensure_schema(&settings).await?;
+                Box::new(PostgresAnchor::new(settings)?)
             }
             AnchorPlan::Cassandra(name) => Box::new(self.cassandra_anchor(plan, name).await?),
             AnchorPlan::Memory => {

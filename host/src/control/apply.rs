@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::entry::{self, BlobHead, Change, Entry, FORMAT, Key, Read};
 use super::fault::{check_chunk, fault};
-use super::published::Published;
+use super::published::{self, Published};
 use super::state::{
     Denial, Done, KEPT_DENIALS, KEPT_DONE, KEPT_REVISIONS, KEPT_SEGMENTS, Newer, Pipeline,
     PluginVersion, Revision, Segment, Stat, State, Written,
@@ -141,10 +141,14 @@ impl State {
                     );
                     return Applied::Rejected { reason };
                 }
-                if known.signature.is_none() && signature.is_some() {
-                    return Applied::Accepted;
+                match (&known.signature, signature) {
+                    (None, Some(_)) => Applied::Accepted,
+                    // One that nobody verified makes room for any other.
+                    (Some(kept), Some(new)) if !kept.was_verified() && kept != new => {
+                        Applied::Accepted
+                    }
+                    _ => Applied::Repeated,
                 }
-                Applied::Repeated
             }
             Change::Deploy {
                 pipeline, revision, ..
@@ -178,8 +182,13 @@ impl State {
                 revision,
             } => {
                 let known = self.pipelines.get(pipeline);
-                match known.and_then(|known| known.published.get(host)) {
-                    Some(known) if known.hash == *hash && known.revision == *revision => {
+                let notes = known.map(|known| &known.published);
+                match notes.and_then(|notes| Some((notes, notes.get(host)?))) {
+                    Some((notes, known))
+                        if known.hash == *hash
+                            && known.revision == *revision
+                            && !published::is_ageing(notes, known) =>
+                    {
                         Applied::Repeated
                     }
                     _ => Applied::Accepted,
@@ -319,10 +328,19 @@ impl State {
                 hash,
                 revision,
             } => {
-                let published = Published { hash, revision };
-                self.pipeline_mut(&pipeline)
-                    .published
-                    .insert(host, published);
+                // A key that was dropped with age and is written again says something again.
+                self.removed(&format!("published/{pipeline}/{host}"));
+                let note = Published {
+                    hash,
+                    revision,
+                    noted: self.next,
+                };
+                let notes = &mut self.pipeline_mut(&pipeline).published;
+                notes.insert(host, note);
+                if let Some(old) = published::beyond(notes) {
+                    let old = format!("published/{pipeline}/{old}");
+                    Arc::make_mut(&mut self.removable).old.push_back(old);
+                }
             }
             Change::Named => self.named = Some(id),
             Change::Done {
@@ -361,6 +379,15 @@ impl State {
 
     /// A version uploaded again: its record, under a key of its own, adds nothing.
     fn repeated(&mut self, entry: &Entry, key: String) {
+        if let Change::Published { pipeline, host, .. } = &entry.change {
+            // Where compaction has passed, this is the record that is left.
+            let noted = self.next;
+            let notes = &mut self.pipeline_mut(pipeline).published;
+            if let Some(note) = notes.get_mut(host) {
+                note.noted = noted;
+            }
+            return;
+        }
         if let Change::Version { name, version, .. } = &entry.change
             && self
                 .version(name, version)
@@ -420,9 +447,12 @@ impl State {
             Key::Stat { pipeline, host } => self.edit(pipeline, |found| {
                 found.stats.remove(host);
             }),
-            Key::Published { pipeline, host } => self.edit(pipeline, |found| {
-                found.published.remove(host);
-            }),
+            Key::Published { pipeline, host } => {
+                self.edit(pipeline, |found| {
+                    found.published.remove(host);
+                });
+                self.removed(&format!("published/{pipeline}/{host}"));
+            }
             Key::Named { id } => {
                 self.named = self.named.filter(|named| *named != id);
                 self.removed(&format!("named/{id}"));

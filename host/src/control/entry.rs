@@ -124,10 +124,18 @@ pub enum Change {
 /// A signature of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// Name of the key in the config.
+    /// Name of the key in the config of the host that verified it; empty where the host that took it asks for none.
     pub key: String,
     /// Base64 of the 64 bytes (ed25519).
     pub value: String,
+}
+
+impl Signature {
+    /// Whether a host has verified it.
+    #[must_use]
+    pub fn was_verified(&self) -> bool {
+        !self.key.is_empty()
+    }
 }
 
 /// Says that all chunks of a blob are in the log; written after them.

@@ -30,7 +30,7 @@ pub use judge::{Numbers, Verdict, against, judge};
 pub use log::{ControlLog, Event, Follower, MemoryLog, Sink, Tombstones, Write};
 pub use published::{Published, Section};
 pub use state::{
-    Denial, Done, Garbage, KEPT_DENIALS, KEPT_DONE, KEPT_REVISIONS, KEPT_SEGMENTS, Newer,
-    PluginVersion, Revision, Segment, Stat, State, Written,
+    Denial, Done, Garbage, KEPT_DENIALS, KEPT_DONE, KEPT_NOTES, KEPT_REVISIONS, KEPT_SEGMENTS,
+    Newer, PluginVersion, Revision, Segment, Stat, State, Written,
 };
 pub use store::{BlobStore, CHUNK, KnownLog, MAX_BLOB};

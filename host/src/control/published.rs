@@ -1,12 +1,13 @@
 //! Whether what a host's config file says of a pipeline is news: pure.
 //!
 //! Every host remembers in the log what its file said last, so that an unchanged file never overrules what was
-//! deployed since, however long ago that was, and two hosts whose files differ do not take turns.
+//! deployed since, however long ago that was, and two hosts whose files differ do not take turns. Hosts come and go under
+//! names of their own, so only the newest notes are kept; a host that starts writes its note again before it goes.
 
 use std::collections::BTreeMap;
 
 use super::deployment::Origin;
-use super::state::State;
+use super::state::{KEPT_NOTES, State};
 
 /// What a host's config file said of a pipeline when it was looked at last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Published {
     pub hash: String,
     /// The revision that said so.
     pub revision: u64,
+    /// Where the log goes on after the note: the order in which hosts noted something last.
+    pub noted: i64,
 }
 
 /// What a section of a host's config file is to the log.
@@ -24,6 +27,23 @@ pub enum Section {
     News,
     /// It was published at this revision, by this host or by another one since.
     Said(u64),
+}
+
+/// Takes the note out that was written longest ago, where there are more than are kept; whose it was.
+pub(super) fn beyond(notes: &mut BTreeMap<String, Published>) -> Option<String> {
+    if notes.len() <= KEPT_NOTES {
+        return None;
+    }
+    let oldest = notes.iter().min_by_key(|(_, note)| note.noted);
+    let host = oldest.map(|(host, _)| host.clone())?;
+    notes.remove(&host);
+    Some(host)
+}
+
+/// Whether a host that says the same again has to note it again, lest it is forgotten: half of the notes kept are newer.
+pub(super) fn is_ageing(notes: &BTreeMap<String, Published>, note: &Published) -> bool {
+    let newer = notes.values().filter(|other| other.noted > note.noted);
+    newer.count() >= KEPT_NOTES / 2
 }
 
 impl State {

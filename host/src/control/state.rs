@@ -18,6 +18,8 @@ use super::store::WRITTEN;
 pub const KEPT_REVISIONS: usize = 500;
 /// Segments kept of a partition.
 pub const KEPT_SEGMENTS: usize = 200;
+/// Notes kept a pipeline of what hosts' config files said.
+pub const KEPT_NOTES: usize = 200;
 /// Refusals kept.
 pub const KEPT_DENIALS: usize = 500;
 /// Operations kept that are audit only.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -46,6 +47,39 @@ const RELEASE: Duration = Duration::from_secs(30);
 pub struct Producers {
     // Taken for a lookup or an insert.
     all: Arc<Mutex<BTreeMap<String, Arc<Producer>>>>,
+    maker: Maker,
+}
+
+/// Makes clients on a thread of its own. A client's threads inherit the priority of the one that makes it, and a lane in
+/// quarantine runs on one that gives way to all others, whose lanes send through the same client.
+#[derive(Clone, Debug)]
+struct Maker {
+    asked: mpsc::Sender<(KafkaSettings, mpsc::SyncSender<Result<Client>>)>,
+}
+
+impl Default for Maker {
+    /// Has to be called on a thread of ordinary priority; the maker ends with the last producer.
+    fn default() -> Self {
+        let (asked, wanted) = mpsc::channel::<(KafkaSettings, mpsc::SyncSender<_>)>();
+        task::aside("producer-maker", move || {
+            for (settings, made) in wanted {
+                // Whoever asked waits for it.
+                made.send(Client::new(&settings)).ok();
+            }
+        });
+        Self { asked }
+    }
+}
+
+impl Maker {
+    fn make(&self, settings: &KafkaSettings) -> Result<Client> {
+        let (made, client) = mpsc::sync_channel(1);
+        let asked = self.asked.send((settings.clone(), made)).ok();
+        // Where no thread was to be had, a client of any priority is better than none.
+        asked
+            .and_then(|()| client.recv().ok())
+            .unwrap_or_else(|| Client::new(settings))
+    }
 }
 
 impl Producers {
@@ -55,6 +89,7 @@ impl Producers {
         let producer = all.entry(cluster.to_owned()).or_insert_with(|| {
             Arc::new(Producer {
                 settings: settings.clone(),
+                maker: self.maker.clone(),
                 client: Mutex::new(None),
             })
         });
@@ -65,6 +100,7 @@ impl Producers {
 /// The producer of one cluster.
 pub(super) struct Producer {
     settings: KafkaSettings,
+    maker: Maker,
     // Taken to clone or replace the handle.
     client: Mutex<Option<Arc<Client>>>,
 }
@@ -85,7 +121,7 @@ impl Producer {
         if let Some(client) = &*current {
             return Ok(Arc::clone(client));
         }
-        let client = Arc::new(Client::new(&self.settings)?);
+        let client = Arc::new(self.maker.make(&self.settings)?);
         *current = Some(Arc::clone(&client));
         Ok(client)
     }
@@ -336,5 +372,79 @@ mod tests {
         let failed = flight.landed().now_or_never().unwrap();
         assert_eq!(failed, Err((KafkaError::Canceled, "t/0/7/0".to_owned())));
         assert!(flight.has_failed());
+    }
+
+    fn nobody() -> KafkaSettings {
+        KafkaSettings {
+            brokers: "127.0.0.1:1".to_owned(),
+            security: BTreeMap::new(),
+            session_timeout: Duration::from_secs(6),
+            client_id: "test".to_owned(),
+        }
+    }
+
+    /// Messages that the client has and nobody has acknowledged.
+    fn in_flight(client: &Client) -> i32 {
+        client.producer.in_flight_count()
+    }
+
+    fn message() -> Outgoing<'static> {
+        Outgoing {
+            topic: "t",
+            key: None,
+            value: Some(b"v"),
+            timestamp: None,
+            headers: OwnedHeaders::new(),
+        }
+    }
+
+    #[test]
+    fn an_abandoned_client_keeps_nothing_queued_and_is_used_no_more() {
+        let producer = Producers::default().of("main", &nobody());
+        let client = producer.client().unwrap();
+        let flight = Flight::new();
+        for _ in 0..3 {
+            let sent = client.send(&flight, message()).now_or_never();
+            sent.expect("there is room").unwrap();
+        }
+        assert_eq!(in_flight(&client), 3, "no broker took them");
+        producer.abandon(Arc::clone(&client));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while in_flight(&client) > 0 {
+            assert!(Instant::now() < deadline, "they are queued still");
+            std::thread::sleep(FULL);
+        }
+        let (error, _) = flight.landed().now_or_never().unwrap().unwrap_err();
+        assert_eq!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::PurgeQueue)
+        );
+        assert!(!Arc::ptr_eq(&client, &producer.client().unwrap()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_client_first_needed_by_a_lane_in_quarantine_gives_way_to_nobody() {
+        let producer = Producers::default().of("main", &nobody());
+        let quarantined = task::thread("quarantine", move || {
+            rustix::process::nice(10).unwrap();
+            producer.client().unwrap()
+        });
+        let client = quarantined.unwrap().join().unwrap();
+        let mut threads = 0;
+        for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+            let thread = thread.unwrap().path();
+            // Threads of other tests may end meanwhile.
+            let Ok(stat) = std::fs::read_to_string(thread.join("stat")) else {
+                continue;
+            };
+            let (name, rest) = stat.rsplit_once(')').unwrap();
+            if name.contains("(rdk:") {
+                threads += 1;
+                assert_eq!(rest.split(' ').nth(17), Some("0"), "{stat}");
+            }
+        }
+        assert!(threads > 0);
+        drop(client);
     }
 }

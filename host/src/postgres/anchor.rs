@@ -26,7 +26,7 @@ use super::transaction::{Param, Request, Transaction};
 #[derive(Debug)]
 pub struct PostgresAnchor {
     pub(super) settings: Settings,
-    plans: Vec<RoutePlan>,
+    pub(super) plans: Vec<RoutePlan>,
     pub(super) pool: Pool,
 }
 

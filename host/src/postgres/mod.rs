@@ -23,6 +23,8 @@
 mod anchor;
 mod catalog;
 mod connection;
+#[cfg(test)]
+mod cost;
 mod ddl;
 mod dead;
 mod durability;

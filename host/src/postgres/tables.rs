@@ -85,6 +85,18 @@ impl Tables {
         self.compare(settings, Missing::PassOver).await
     }
 
+    /// Makes sure of the schema alone: nobody else may have asked for it, where every pipeline is paused.
+    ///
+    /// # Errors
+    /// As [`Tables::ensure`], but for tables.
+    pub async fn ensure_schema(&self, settings: &Settings) -> Result<()> {
+        let bare = Settings {
+            routes: Vec::new(),
+            ..settings.clone()
+        };
+        self.compare(&bare, Missing::PassOver).await.map(drop)
+    }
+
     async fn compare(&self, settings: &Settings, missing: Missing) -> Result<Vec<TableReport>> {
         let plans = RoutePlan::all(&settings.routes)?;
         let _look = Look::begin(self);

@@ -301,6 +301,45 @@ fn a_broker_that_is_away_is_an_outside_error_and_the_repeat_keeps_the_order() {
     }
 }
 
+#[test]
+fn a_flight_that_is_dropped_leaves_nothing_that_follows_what_others_send() {
+    let broker = Broker::start(Options::default()).unwrap();
+    let brokers = broker.bootstrap();
+    create_topic(&brokers, "dropped", 1, &[]);
+    let producers = Producers::default();
+    let sink = patient(&producers, &brokers, "dropped", PATIENCE);
+    let keys = |offset: i64| vec![("k".to_owned(), Some(offset))];
+    write(&sink, &flight(0..10, keys)).unwrap();
+    broker.set_available(false);
+    let (batch, rows) = flight(10..1_000, keys);
+    let rows = AheadRows {
+        rows: &rows,
+        batch: &batch,
+        stamps: &[],
+        now: 0,
+    };
+    // Its lane lost the partition meanwhile: whoever has it now sends other messages.
+    let dropped = block_on(async {
+        tokio::time::timeout(Duration::from_millis(300), sink.write(rows)).await
+    });
+    assert!(dropped.is_err(), "no broker took them");
+    broker.set_available(true);
+    write(&sink, &flight(2_000..2_010, keys)).unwrap();
+    let offsets: Vec<i64> = read(&brokers, "dropped", 1)
+        .iter()
+        .map(|seen| {
+            seen.coordinates()
+                .split('/')
+                .nth(2)
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    let wanted: Vec<i64> = (0..10).chain(2_000..2_010).collect();
+    assert_eq!(offsets, wanted);
+}
+
 fn absent(brokers: &str, name: &str) {
     create_topic(brokers, name, 1, &[]);
     let producers = Producers::default();

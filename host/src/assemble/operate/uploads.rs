@@ -54,11 +54,14 @@ pub(super) async fn upload(
     })
 }
 
-/// The signature that was verified, for the hosts that load the version later.
+/// The signature of an upload, for the hosts that load the version later: they may ask for one where this host does not.
+/// It names no key then, and what is no signature at all is dropped.
 fn signature(report: &UploadReport, value: Option<&str>) -> Option<Signature> {
+    let value = value?.trim();
+    value.parse::<upload::Signature>().ok()?;
     Some(Signature {
-        key: report.signed_by.clone()?,
-        value: value?.to_owned(),
+        key: report.signed_by.clone().unwrap_or_default(),
+        value: value.to_owned(),
     })
 }
 
@@ -131,6 +134,7 @@ fn info(state: &State, version: &PluginVersion) -> VersionInfo {
         signed_by: version
             .signature
             .as_ref()
+            .filter(|signature| signature.was_verified())
             .map(|signature| signature.key.clone()),
         description: text("description"),
     }

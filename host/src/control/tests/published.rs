@@ -166,6 +166,48 @@ fn notes_are_checked_and_go_with_their_key() {
 }
 
 #[test]
+fn notes_of_hosts_that_never_come_back_go_with_age_and_the_others_stay() {
+    let mut state = State::default();
+    publish(&mut state, "stays", 1);
+    upload(&mut state, 9);
+    for number in 0..3 * KEPT_NOTES as u64 {
+        note(&mut state, &format!("pod-{number}"), 2, 1);
+        if number % 50 == 0 {
+            // It starts again, its file unchanged.
+            note(&mut state, "stays", 1, 1);
+        }
+    }
+    assert_eq!(section(&state, "stays", 1), Section::Said(1));
+    let kept = &state.pipelines["orders"].published;
+    assert_eq!(kept.len(), KEPT_NOTES);
+    assert!(!kept.contains_key("pod-0"));
+    // What was forgotten is removed from the log, and what is noted again is not.
+    let removable = state.removable();
+    assert_eq!(removable.len(), 3 * KEPT_NOTES + 1 - KEPT_NOTES);
+    assert!(removable.contains(&"published/orders/pod-0".to_owned()));
+    note(&mut state, "pod-0", 2, 1);
+    assert!(
+        !state
+            .removable()
+            .contains(&"published/orders/pod-0".to_owned())
+    );
+}
+
+#[test]
+fn a_note_is_written_again_only_when_it_would_be_forgotten() {
+    let mut state = State::default();
+    note(&mut state, "a", 1, 1);
+    let again = |state: &State| state.judge(&noted("a", 1, 1), uuid::Uuid::new_v4());
+    for number in 0..KEPT_NOTES as u64 / 2 {
+        assert_eq!(again(&state), Applied::Repeated, "after {number}");
+        note(&mut state, &format!("pod-{number}"), 1, 1);
+    }
+    assert_eq!(again(&state), Applied::Accepted);
+    note(&mut state, "a", 1, 1);
+    assert_eq!(again(&state), Applied::Repeated);
+}
+
+#[test]
 fn a_note_has_this_wire_form() {
     let entry = entry(noted("a.b-c", 1, 7));
     assert_eq!(entry.key(), "published/orders/a.b-c");

@@ -96,8 +96,34 @@ fn a_version_never_changes_and_is_signed_later() {
         key: "release".to_owned(),
         value: "c2ln".to_owned(),
     };
+    let unverified = Signature {
+        key: String::new(),
+        value: "b3RoZXI=".to_owned(),
+    };
+    *signature = Some(unverified.clone());
+    let carried = signed.clone();
+    assert_eq!(
+        apply(&mut state, &entry(carried.clone())),
+        Applied::Accepted
+    );
+    assert_eq!(
+        apply(&mut state, &entry(carried.clone())),
+        Applied::Repeated
+    );
+    assert_eq!(
+        state.version("clean", "1.0.0").unwrap().signature,
+        Some(unverified)
+    );
+    let Change::Version { signature, .. } = &mut signed else {
+        unreachable!()
+    };
     *signature = Some(key.clone());
     assert_eq!(apply(&mut state, &entry(signed.clone())), Applied::Accepted);
+    assert_eq!(
+        apply(&mut state, &entry(carried)),
+        Applied::Repeated,
+        "one that was verified stays"
+    );
     assert_eq!(apply(&mut state, &entry(signed)), Applied::Repeated);
     let known = state.version("clean", "1.0.0").unwrap();
     assert_eq!(
