@@ -17,7 +17,9 @@ mod running;
 mod seen;
 mod servers;
 mod starts;
+mod verify;
 mod world;
 
 pub use host::Host;
 pub use plans::plans;
+pub use verify::{VerifyOptions, VerifyProgress, VerifyStep, verify};

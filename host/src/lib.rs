@@ -96,3 +96,4 @@ pub mod task;
 pub mod telemetry;
 pub mod toml_check;
 pub mod upload;
+pub mod verify;

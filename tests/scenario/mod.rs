@@ -4,4 +4,5 @@ pub(crate) mod bad_input;
 pub(crate) mod flights;
 mod neighbour;
 mod real;
+mod verify;
 mod zoo;

@@ -16,6 +16,7 @@ use crate::config::{CassandraConnection, Membership};
 use crate::error::Error;
 use crate::kafka::{
     self, KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make,
+    Ranges,
 };
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings};
@@ -144,7 +145,7 @@ impl World {
         )
     }
 
-    fn postgres(&self, plan: &Plan, name: &str) -> Result<postgres::Settings, Error> {
+    pub(super) fn postgres(&self, plan: &Plan, name: &str) -> Result<postgres::Settings, Error> {
         let connection = self.servers.config.postgres.get(name).ok_or_else(|| {
             Error::bug(
                 "find a postgres connection",
@@ -176,7 +177,11 @@ impl World {
         Ok(settings)
     }
 
-    async fn cassandra_anchor(&self, plan: &Plan, name: &str) -> Result<CassandraAnchor, Error> {
+    pub(super) async fn cassandra_anchor(
+        &self,
+        plan: &Plan,
+        name: &str,
+    ) -> Result<CassandraAnchor, Error> {
         let session = CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
         let settings = cassandra::AnchorSettings {
             pipeline: self.pipeline.clone(),
@@ -205,6 +210,19 @@ impl World {
                     .hint("bind a route to a database, then they are kept there"));
             }
         })
+    }
+
+    /// Connections to a Cassandra cluster of the config.
+    pub(super) async fn session(&self, name: &str) -> Result<CassandraSession, Error> {
+        CassandraSession::connect(self.cassandra(name)?, Patience::default()).await
+    }
+
+    /// A reader of ranges of the topic.
+    ///
+    /// # Errors
+    /// The client refuses its properties.
+    pub(super) fn ranges(&self) -> Result<Ranges, Error> {
+        Ranges::new(&self.kafka()?, &self.input.topic)
     }
 
     /// A record of the topic as it lies there now; blocks.

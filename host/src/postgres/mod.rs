@@ -13,6 +13,7 @@
 //! | `plan` | a route compiled to SQL |
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
 //! | `dead` | dead letters found, removed, retried |
+//! | `snapshot` | positions, dead letters and tables at one instant, for checks |
 //! | `anchor`, `positions` | [`PostgresAnchor`]: the flight; claims, seeds, grants |
 //!
 //! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
@@ -35,6 +36,7 @@ mod positions;
 mod rows;
 mod schema;
 mod settings;
+mod snapshot;
 mod table;
 mod tables;
 mod transaction;
@@ -45,4 +47,5 @@ pub use catalog::TableReport;
 pub use look::query_text;
 pub use names::TableName;
 pub use settings::{Durability, PostgresRoute, Settings, Timeouts};
+pub use snapshot::Snapshot;
 pub use tables::Tables;
