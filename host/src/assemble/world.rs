@@ -225,6 +225,20 @@ impl World {
         Ranges::new(&self.kafka()?, &self.input.topic)
     }
 
+    /// A reader of a topic that routes write to, with the start and end of each partition; blocks.
+    ///
+    /// # Errors
+    /// `Outside` when the broker is not reached, `Config` when there is no such topic.
+    pub(super) fn output_ranges(
+        &self,
+        cluster: &str,
+        topic: &str,
+    ) -> Result<(Ranges, Vec<(i64, i64)>), Error> {
+        let found = self.servers.catalog(cluster)?.topic(topic, LOOK)?;
+        let ranges = Ranges::new(&self.output(cluster)?, topic)?;
+        Ok((ranges, found.watermarks))
+    }
+
     /// A record of the topic as it lies there now; blocks.
     ///
     /// # Errors

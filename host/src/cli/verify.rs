@@ -14,7 +14,7 @@ use crate::verify::{Difference, Report};
 /// Prove that a pipeline's tables are what its records make of them.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill verify quakes                          reads ./wasmill.toml\n  wasmill verify quakes -c host.toml --json | jq '.differences[]'\n  wasmill verify quakes --limit 100 --strict     for CI: what cannot be checked fails too\n\nEvery record from the start to the position goes through the release that made it once more, with sinks off, and the\nrows are compared with the tables. The pipeline may run meanwhile: Postgres is read at one instant (vacuum waits as\nlong), and what Cassandra got meanwhile is taken into account. Memory: about 130 MB for a million keys of a Postgres\ntable, 16 bytes a column more for each key of a Cassandra table.\n\nExit codes: 0 equal, 6 something differs (with --strict: or could not be checked), others as everywhere"
+    after_help = "Examples:\n  wasmill verify quakes                          reads ./wasmill.toml\n  wasmill verify quakes -c host.toml --json | jq '.differences[]'\n  wasmill verify quakes --limit 100 --strict     for CI: what cannot be checked fails too\n\nEvery record from the start to the position goes through the release that made it once more, with sinks off, and the\nrows are compared with the tables. The pipeline may run meanwhile: Postgres is read at one instant (vacuum waits as\nlong), and what Cassandra got meanwhile is taken into account. Of topics that routes write to, the coordinates of\nmessages are compared. Memory: about 130 MB for a million keys of a Postgres\ntable, 16 bytes a column more for each key of a Cassandra table.\n\nExit codes: 0 equal, 6 something differs (with --strict: or could not be checked), others as everywhere"
 )]
 pub(super) struct Verify {
     /// The pipeline.
@@ -202,6 +202,7 @@ fn lines(verified: &Report) -> Vec<String> {
             )
         }));
     }
+    lines.extend(verified.notes.iter().map(|note| format!("note: {note}")));
     lines.push(String::new());
     lines.push(if verified.equal {
         "equal".to_owned()

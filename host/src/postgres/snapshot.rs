@@ -171,9 +171,9 @@ fn said(ty: &Type, value: &str) -> String {
         ),
         Type::Time => format!("(extract(epoch FROM {value}) * 1000000)::int8::text"),
         Type::List(item) | Type::Set(item) => format!(
-            "CASE WHEN {value} IS NOT NULL THEN coalesce((SELECT pg_catalog.json_agg({} ORDER BY item.at) \
-             FROM unnest({value}) WITH ORDINALITY AS item (value, at))::text, '[]') END",
-            said(item, "item.value")
+            "CASE WHEN {value} IS NOT NULL THEN coalesce((SELECT pg_catalog.json_agg({} ORDER BY item.ord) \
+             FROM unnest({value}) WITH ORDINALITY AS item (elem, ord))::text, '[]') END",
+            said(item, "item.elem")
         ),
         _ => format!("{value}::text"),
     }

@@ -181,7 +181,6 @@ impl Expected {
             if older {
                 return Ok(());
             }
-            std::mem::swap(&mut before.image, &mut word.image);
             before.at = word.at;
             before.written = word.written;
             before.gone = word.gone;

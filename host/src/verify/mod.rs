@@ -6,7 +6,7 @@
 //!                                                    └─▶ Report: equal, missing, extra, different, not checked
 //! ```
 //!
-//! [`Expected`] is what one table should hold; [`Timeline`] which release made what; [`Report`] what a person reads. All
+//! [`Expected`] is what one table should hold, [`Messages`] what one route should have sent to a topic; [`Timeline`] which release made what; [`Report`] what a person reads. All
 //! of it is pure: records, releases and tables are brought by the composition root. It shares no code with what writes
 //! the tables: rows are folded here by its own rules, over values ([`crate::record::Plain`]) and not over cells, so a
 //! fault of a sink's merge or encoder does not hide here too.
@@ -21,6 +21,7 @@ mod image;
 mod report;
 mod slot;
 mod timeline;
+mod topic;
 
 pub use expected::{Derived, Expected, Judging, Mismatch, Tally, Wrong};
 pub use image::Clock;
@@ -28,6 +29,7 @@ pub use report::{
     ColumnDifference, Difference, DifferenceKind, Partition, Report, TableReport, Unchecked,
 };
 pub use timeline::{Span, Timeline};
+pub use topic::{Coordinates, Messages, Origin};
 
 use std::time::Duration;
 

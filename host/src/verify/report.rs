@@ -21,6 +21,8 @@ pub struct Report {
     pub differences: Vec<Difference>,
     /// What was not checked, and why.
     pub unchecked: Vec<Unchecked>,
+    /// What this check never looks at, or was not asked to.
+    pub notes: Vec<String>,
 }
 
 /// What was derived of a partition.

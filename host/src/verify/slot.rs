@@ -157,20 +157,17 @@ impl Slot {
             {
                 Judged::Past
             }
-            _ => self.differs(found),
+            _ => self.differs(found, rules.clock),
         }
     }
 
-    fn differs(&self, found: Option<&[Plain]>) -> Judged {
+    fn differs(&self, found: Option<&[Plain]>, clock: Clock) -> Judged {
         let at = self.last();
-        let gone = self
-            .words()
-            .iter()
-            .filter(|word| word.sure == Sure::Yes)
-            .all(|word| word.gone);
+        let gone = |word: &Word| word.gone || clock.life(word.written) == Life::Expired;
+        let mut sure = self.words().iter().filter(|word| word.sure == Sure::Yes);
         match found {
             None => Judged::Missing(at),
-            Some(_) if gone => Judged::Extra(at),
+            Some(_) if sure.all(gone) => Judged::Extra(at),
             Some(_) => Judged::Different(at),
         }
     }

@@ -12,6 +12,7 @@ use super::super::world::World;
 use super::deployed::Deployed;
 use super::look::Look;
 use super::tables::Tables;
+use super::topics;
 use super::{VerifyProgress, VerifyStep};
 use crate::anchor::{Ledger, SetAside, Standing};
 use crate::error::{Blame, Error, Result};
@@ -21,7 +22,7 @@ use crate::record::Batch;
 use crate::route::code;
 use crate::task;
 use crate::verify::{
-    At, Derived, Difference, DifferenceKind, Partition, Span, Timeline, Unchecked,
+    At, Derived, Difference, DifferenceKind, Messages, Origin, Partition, Span, Timeline, Unchecked,
 };
 
 /// Batches read ahead.
@@ -64,11 +65,13 @@ pub(super) struct Deriver<'a> {
     progress: VerifyProgress<'a>,
     pub(super) lanes: BTreeMap<i32, Lane>,
     pub(super) tables: Tables,
+    pub(super) topics: Vec<Messages>,
     /// By id; `Err`: why it is not there.
     releases: HashMap<String, Result<Arc<Loaded>, String>>,
     pub(super) letters: HashMap<At, SetAside>,
     pub(super) differences: Vec<Difference>,
     pub(super) unchecked: Vec<Unchecked>,
+    pub(super) notes: Vec<String>,
     /// Whether some partition has records that are not known.
     lost: bool,
 }
@@ -96,10 +99,12 @@ impl<'a> Deriver<'a> {
             progress,
             lanes: BTreeMap::new(),
             tables,
+            topics: Vec::new(),
             releases: HashMap::from([(deployed.release.id.clone(), Ok(loaded))]),
             letters: HashMap::new(),
             differences: Vec::new(),
             unchecked: Vec::new(),
+            notes: Vec::new(),
             lost: false,
         })
     }
@@ -201,6 +206,26 @@ impl<'a> Deriver<'a> {
         self.releases.get(&span.release)?.as_ref().ok().cloned()
     }
 
+    pub(super) fn pipeline(&self) -> &str {
+        &self.deployed.pipeline
+    }
+
+    /// The topic that is read.
+    pub(super) fn topic(&self) -> &str {
+        &self.deployed.loaded.release.plan.input.topic
+    }
+
+    /// What is known of a record.
+    pub(super) fn origin(&self, at: At, past: bool) -> Origin {
+        match self.lanes.get(&at.partition) {
+            Some(lane) if at.offset >= lane.next => Origin::Ahead,
+            Some(lane) if lane.unlettered.contains(&at.offset) => Origin::Unknown,
+            Some(lane) if at.offset >= lane.report.from => Origin::Known,
+            _ if past => Origin::Unknown,
+            _ => Origin::Known,
+        }
+    }
+
     pub(super) fn known(&mut self, letters: &[SetAside]) {
         let at = |letter: &SetAside| At {
             partition: letter.partition,
@@ -229,7 +254,9 @@ impl<'a> Deriver<'a> {
     /// The positions again, a little later: letters that are gone since may have become rows.
     pub(super) async fn moved(&mut self, look: &Look) -> Result<()> {
         for standing in &look.standings {
+            // Added to the topic since: all of it is new.
             let Some(lane) = self.lanes.get(&standing.partition) else {
+                self.enter(standing).await?;
                 continue;
             };
             if standing.next < lane.next {
@@ -264,6 +291,9 @@ impl<'a> Deriver<'a> {
         let rest = rest.within(&(next..to));
         for span in &rest.spans {
             self.load(&span.release).await?;
+            if let Some(Err(why)) = self.releases.get(&span.release) {
+                return Err(not_there(standing.partition, why));
+            }
         }
         if let Some(lane) = self.lanes.get_mut(&standing.partition) {
             lane.timeline = std::mem::take(&mut lane.timeline).within(&(0..next));
@@ -283,11 +313,31 @@ impl<'a> Deriver<'a> {
                 span,
             }));
         }
-        let length = |range: &Range<i64>| u64::try_from(range.end - range.start).unwrap_or(0);
-        let of: u64 = jobs.iter().map(|job| length(&job.span.offsets)).sum();
-        let (send, mut receive) = mpsc::channel::<(usize, Batch)>(AHEAD);
+        let (send, receive) = mpsc::channel(AHEAD);
         let (world, asked) = (Arc::clone(self.world), jobs.clone());
         let reading = task::thread("verify-read", move || read(&world, &asked, &send))?;
+        // It takes the receiver along: a reader whose records nobody wants ends.
+        let worked = self.work(&jobs, receive, which).await;
+        reading.join()??;
+        worked?;
+        for (partition, lane) in &mut self.lanes {
+            if let (Some(end), Offsets::Below) = (ends.get(partition), which) {
+                lane.next = *end;
+                lane.report.to = *end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the records of jobs as they come.
+    async fn work(
+        &mut self,
+        jobs: &[Job],
+        mut receive: mpsc::Receiver<(usize, Batch)>,
+        which: Offsets,
+    ) -> Result<()> {
+        let length = |range: &Range<i64>| u64::try_from(range.end - range.start).unwrap_or(0);
+        let of: u64 = jobs.iter().map(|job| length(&job.span.offsets)).sum();
         let mut done = 0;
         let mut current: Option<(usize, Replay, Arc<Loaded>)> = None;
         while let Some((index, batch)) = receive.recv().await {
@@ -309,13 +359,6 @@ impl<'a> Deriver<'a> {
                 done: done.min(of),
                 of,
             });
-        }
-        reading.join()??;
-        for (partition, lane) in &mut self.lanes {
-            if let (Some(end), Offsets::Below) = (ends.get(partition), which) {
-                lane.next = *end;
-                lane.report.to = *end;
-            }
         }
         Ok(())
     }
@@ -348,6 +391,13 @@ impl<'a> Deriver<'a> {
         }
         let mut emits = vec![0_u32; batch.len()];
         for (route, rows) in replayed.rows.iter().enumerate() {
+            if which == Offsets::Below {
+                topics::derived(&mut self.topics, loaded, route, rows, |source| {
+                    let offset = batch.offsets()[source as usize];
+                    let at = At { partition, offset };
+                    (!self.letters.contains_key(&at)).then_some(at)
+                });
+            }
             let id = &loaded.release.id;
             let columns = &loaded.release.plan.routes[route].route.columns;
             for row in rows.iter() {
@@ -357,7 +407,7 @@ impl<'a> Deriver<'a> {
                     offset: batch.offsets()[row.source as usize],
                 };
                 let Some(expected) = self.tables.of(id, route) else {
-                    break;
+                    continue;
                 };
                 if self.letters.contains_key(&at) {
                     continue;
@@ -434,12 +484,8 @@ impl<'a> Deriver<'a> {
             });
         }
         if some {
-            self.unchecked.push(Unchecked {
-                what: "rows of other partitions".to_owned(),
-                why: "only some partitions were asked for: a row that none of them explains may be of another"
-                    .to_owned(),
-                count: None,
-            });
+            let note = "only some partitions were asked for: a row that none of them explains is taken for another's";
+            self.notes.push(note.to_owned());
         }
         self.lost || some
     }
@@ -475,6 +521,14 @@ impl<'a> Deriver<'a> {
             }
         }
     }
+}
+
+/// The release of the newest records is not there.
+fn not_there(partition: i32, why: &str) -> Error {
+    let what = format!("derive the newest records of partition {partition}");
+    Error::config(what, why).hint(
+        "give the config of a host that ran it, with its cache folder, or one that follows the same control topic",
+    )
 }
 
 /// How the counts of a partition compare.

@@ -16,6 +16,7 @@ mod look;
 mod possible;
 mod tables;
 mod tell;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,6 @@ use crate::anchor::{MemoryAnchor, Standing};
 use crate::clock::now_micros;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::manifest::Target;
 use crate::pipeline::Surroundings as _;
 use crate::task;
 use crate::verify::{
@@ -146,7 +146,10 @@ impl Check<'_> {
         self.read(&looker, &mut deriver, &second, past).await?;
         deriver.ledgers(&second.standings);
         tell::differences(&mut self.report, &mut deriver, &world, self.options.limit).await?;
-        self.conclude(deriver);
+        let limit = self.options.limit;
+        self.conclude(&deriver);
+        topics::compare(&mut self.report, &mut deriver, &world, past, limit).await?;
+        self.finish(deriver);
         Ok(self.report)
     }
 
@@ -230,7 +233,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn conclude(&mut self, deriver: Deriver<'_>) {
+    /// Table by table.
+    fn conclude(&mut self, deriver: &Deriver<'_>) {
         let report = &mut self.report;
         for expected in &deriver.tables.all {
             let (table, tally) = (&expected.table, expected.tally);
@@ -264,19 +268,36 @@ impl Check<'_> {
                 });
             }
         }
-        for bound in &self.deployed.loaded.release.plan.routes {
-            if let Target::Kafka(topic) = &bound.route.target {
+    }
+
+    fn finish(&mut self, deriver: Deriver<'_>) {
+        let report = &mut self.report;
+        for topic in report.tables.iter().filter(|table| table.kind == "kafka") {
+            let tally = topic.tally;
+            let unsure = [
+                (
+                    tally.expired,
+                    "they are not there, and the topic drops messages by itself: retention or compaction",
+                ),
+                (
+                    tally.past,
+                    "their records are not there, or had a dead letter that is gone",
+                ),
+            ];
+            for (count, why) in unsure.into_iter().filter(|(count, _)| *count > 0) {
                 report.unchecked.push(Unchecked {
-                    what: format!(
-                        "topic {}, written by route {}",
-                        topic.topic, bound.route.name
-                    ),
-                    why: "messages of topics are not read".to_owned(),
-                    count: None,
+                    what: format!("messages of topic {}", topic.table),
+                    why: why.to_owned(),
+                    count: Some(count),
                 });
             }
+            report.notes.push(format!(
+                "of topic {} only the coordinates of messages are compared, not their order and content",
+                topic.table
+            ));
         }
         report.unchecked.extend(deriver.unchecked);
+        report.notes.extend(deriver.notes);
         report.partitions = deriver
             .lanes
             .into_values()
