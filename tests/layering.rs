@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 3] = [
 const ADAPTERS: [&str; 3] = ["kafka", "postgres", "cassandra"];
 
 /// Know contracts only.
-const CORE: [&str; 2] = ["pipeline", "control"];
+const CORE: [&str; 3] = ["pipeline", "control", "verify"];
 
 /// Where everything meets; only `assemble` names concrete adapters.
 const EDGE: [&str; 7] = [

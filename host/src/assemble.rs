@@ -18,8 +18,10 @@ mod running;
 mod seen;
 mod servers;
 mod starts;
+mod verify;
 mod world;
 
 pub use durability::{Ask, Durability, durability};
 pub use host::Host;
 pub use plans::plans;
+pub use verify::{VerifyOptions, VerifyProgress, VerifyStep, verify};

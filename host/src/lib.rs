@@ -44,6 +44,7 @@
 //! | release | a version bound to an overlay; its id is what cuts name | [`control`], [`pipeline`] |
 //! | deployment, revision | what a pipeline shall do, in full; its number, from 1 | [`control`] |
 //! | cut | from which offset on a release processes a partition | [`anchor`] |
+//! | verdict | how a row of a table compares with what its records become | [`verify`] |
 //! | segment | the offsets of a partition that one release processed; history for people | [`control`] |
 //! | canary | a release on trial on whole partitions, compared with the others | [`control`] |
 //! | shadow | a release on trial on all batches, its sinks off | [`pipeline`] |
@@ -66,8 +67,8 @@
 //! # Layers
 //!
 //! `error task clock record` ← `config manifest telemetry decode` ← contracts (`source sink anchor route plugin`) ←
-//! adapters (`kafka postgres cassandra`, the engine in `plugin`), which never import each other. `pipeline` and
-//! `control` know contracts only; `control` is a state machine and the trait of its log, which `kafka` implements.
+//! adapters (`kafka postgres cassandra`, the engine in `plugin`), which never import each other. `pipeline`,
+//! `control` and `verify` know contracts only; `control` is a state machine and the trait of its log, which `kafka` implements.
 //! `admin author upload cli assemble` know all, but only `assemble` picks adapters (the demo, `dev` and `feed` look at
 //! servers by themselves). `admin` defines `Operator`, what the API asks of a host; `assemble` implements it, and `cli`
 //! is a client of the API. A test holds it.
@@ -96,3 +97,4 @@ pub mod task;
 pub mod telemetry;
 pub mod toml_check;
 pub mod upload;
+pub mod verify;

@@ -5,4 +5,5 @@ mod demo;
 pub(crate) mod flights;
 mod neighbour;
 mod real;
+mod verify;
 mod zoo;

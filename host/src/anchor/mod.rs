@@ -10,12 +10,14 @@ mod letters;
 mod memory;
 #[cfg(test)]
 pub(crate) mod model_tests;
+mod standing;
 
 pub use ledger::Ledger;
 pub use letters::{
     Coordinates, DeadLetters, Letter, LetterFilter, LetterPage, Part, Retry as LetterRetry,
 };
 pub use memory::MemoryAnchor;
+pub use standing::{SetAside, Standing};
 
 use futures_util::future::LocalBoxFuture;
 

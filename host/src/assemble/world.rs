@@ -17,6 +17,7 @@ use crate::config::{CassandraConnection, Membership};
 use crate::error::Error;
 use crate::kafka::{
     self, KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make,
+    Ranges,
 };
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings, added};
@@ -145,7 +146,7 @@ impl World {
         )
     }
 
-    fn postgres(&self, plan: &Plan, name: &str) -> Result<postgres::Settings, Error> {
+    pub(super) fn postgres(&self, plan: &Plan, name: &str) -> Result<postgres::Settings, Error> {
         let connection = self.servers.config.postgres.get(name).ok_or_else(|| {
             Error::bug(
                 "find a postgres connection",
@@ -189,7 +190,11 @@ impl World {
         CassandraSession::connect(self.cassandra(name)?, patience).await
     }
 
-    async fn cassandra_anchor(&self, plan: &Plan, name: &str) -> Result<CassandraAnchor, Error> {
+    pub(super) async fn cassandra_anchor(
+        &self,
+        plan: &Plan,
+        name: &str,
+    ) -> Result<CassandraAnchor, Error> {
         let session = self.lane_session(name).await?;
         let settings = cassandra::AnchorSettings {
             pipeline: self.pipeline.clone(),
@@ -258,6 +263,33 @@ impl World {
             added: count(added.len()),
             write_time,
         })
+    }
+
+    /// Connections to a Cassandra cluster of the config.
+    pub(super) async fn session(&self, name: &str) -> Result<CassandraSession, Error> {
+        CassandraSession::connect(self.cassandra(name)?, Patience::default()).await
+    }
+
+    /// A reader of ranges of the topic.
+    ///
+    /// # Errors
+    /// The client refuses its properties.
+    pub(super) fn ranges(&self) -> Result<Ranges, Error> {
+        Ranges::new(&self.kafka()?, &self.input.topic)
+    }
+
+    /// A reader of a topic that routes write to, with the start and end of each partition; blocks.
+    ///
+    /// # Errors
+    /// `Outside` when the broker is not reached, `Config` when there is no such topic.
+    pub(super) fn output_ranges(
+        &self,
+        cluster: &str,
+        topic: &str,
+    ) -> Result<(Ranges, Vec<(i64, i64)>), Error> {
+        let found = self.servers.catalog(cluster)?.topic(topic, LOOK)?;
+        let ranges = Ranges::new(&self.output(cluster)?, topic)?;
+        Ok((ranges, found.watermarks))
     }
 
     /// A record of the topic as it lies there now; blocks.

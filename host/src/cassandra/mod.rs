@@ -4,6 +4,7 @@
 //! CassandraSession ── one connection set a shard, own retries (`retry`), errors judged (`failure`)
 //!   ├─ catalog        tables of routes and of the host: checked against the live schema or created
 //!   ├─ CassandraSink  rows of one route, stamped, grouped by partition key, written ahead
+//!   ├─ scan           a table read row by row, for checks
 //!   └─ CassandraAnchor positions under LWT, and dead letters (`dead` writes them, `letters` finds them again), for
 //!                      pipelines that write to Cassandra only
 //! ```
@@ -28,6 +29,7 @@ mod look;
 mod position;
 mod raise;
 mod retry;
+mod scan;
 mod schema;
 mod session;
 mod sink;
@@ -41,6 +43,7 @@ pub use durability::{NEEDED, keeps};
 pub use identifier::TableName;
 pub use look::query_text;
 pub use position::{PARTITION_TABLE, POSITION_TABLE};
+pub use scan::scan;
 pub use schema::RouteTable;
 pub use session::{CassandraSession, Patience};
 pub use sink::CassandraSink;

@@ -31,6 +31,7 @@ mod signing;
 mod status;
 mod token;
 mod upload;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ use change::Change;
     name = "wasmill",
     version,
     propagate_version = true,
-    after_help = "Examples:\n  wasmill demo                            see it work on this machine, nothing to configure\n  wasmill plugin new orders               start a plugin\n  wasmill plugin build                    build it into one .wasm\n  wasmill dev                             rebuild, deploy and compare on every save\n  wasmill run -c wasmill.toml             run a host\n  wasmill upload orders.wasm              send a plugin to a running host\n  wasmill deploy orders@0.1.0             run it\n\nExit codes: 0 done, 1 failed (outside), 2 usage, 3 config or manifest, 4 plugin, 5 refused, 70 a bug in Wasmill"
+    after_help = "Examples:\n  wasmill demo                            see it work on this machine, nothing to configure\n  wasmill plugin new orders               start a plugin\n  wasmill plugin build                    build it into one .wasm\n  wasmill dev                             rebuild, deploy and compare on every save\n  wasmill run -c wasmill.toml             run a host\n  wasmill upload orders.wasm              send a plugin to a running host\n  wasmill deploy orders@0.1.0             run it\n\nExit codes: 0 done, 1 failed (outside), 2 usage, 3 config or manifest, 4 plugin, 5 refused, 6 what was compared differs, 70 a bug in Wasmill"
 )]
 struct Arguments {
     /// Print one JSON document on standard output instead of text.
@@ -107,6 +108,8 @@ enum Command {
     History(history::History),
     /// Who changed or was denied what, newest first.
     Audit(audit::Audit),
+    /// Prove that a pipeline's tables are what its records make of them.
+    Verify(verify::Verify),
     /// Records that were set aside: look at them, run them once more, forget them.
     #[command(subcommand, name = "deadletter")]
     DeadLetter(deadletter::DeadLetters),
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.execute(voice),
         Command::History(command) => command.execute(voice),
         Command::Audit(command) => command.execute(voice),
+        Command::Verify(command) => command.execute(voice),
         Command::DeadLetter(command) => command.execute(voice),
         Command::Plugin(command) => command.execute(voice),
         Command::CompilePlugin(command) => command.execute(),
@@ -207,6 +211,8 @@ enum Failure {
     Problems(crate::toml_check::Problems),
     /// Something was compared and differs: shown already.
     Mismatch(String),
+    /// What a pipeline wrote is not what it should be: shown already.
+    Differs(String),
     /// An argument that parses and means nothing.
     Usage(Error),
     /// Not done because it must not be: not allowed, not confirmed, somebody else was first.
@@ -255,6 +261,7 @@ impl Failure {
             Self::Error(error) => exit_code(error.blame()),
             Self::Problems(_) => exit_code(Blame::Config),
             Self::Mismatch(_) => 1,
+            Self::Differs(_) => 6,
             Self::Usage(_) => 2,
             Self::Refused(_) => 5,
             Self::Remote(remote) => remote.exit,
@@ -263,7 +270,7 @@ impl Failure {
 }
 
 /// The published exit codes: 0 done, 1 failed (outside), 2 usage, 3 the config or manifest is wrong, 4 the
-/// plugin is at fault, 5 refused, 70 a bug in Wasmill.
+/// plugin is at fault, 5 refused, 6 what was compared differs (`verify`), 70 a bug in Wasmill.
 fn exit_code(blame: Blame) -> u8 {
     match blame {
         Blame::Outside | Blame::Data => 1,

@@ -36,7 +36,7 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
                 serde_json::json!({"error": {"problems": problems.to_string()}})
             }
             // The document with the mismatches stands on standard output already.
-            Failure::Mismatch(detail) => {
+            Failure::Mismatch(detail) | Failure::Differs(detail) => {
                 eprintln!("error: {detail}");
                 return;
             }
@@ -55,7 +55,9 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
             }
         }
         Failure::Problems(problems) => eprintln!("{}", problems.render(look_of_stderr())),
-        Failure::Mismatch(detail) => eprintln!("{} {detail}", paint("error:", "1;31")),
+        Failure::Mismatch(detail) | Failure::Differs(detail) => {
+            eprintln!("{} {detail}", paint("error:", "1;31"))
+        }
     }
 }
 

@@ -171,7 +171,8 @@ impl Lane {
     }
 }
 
-fn push(batch: &mut Batch, message: &BorrowedMessage<'_>) {
+/// Appends a message to a batch, with its headers.
+pub(super) fn push(batch: &mut Batch, message: &BorrowedMessage<'_>) {
     let mut headers = Vec::new();
     if let Some(found) = message.headers() {
         let count = i32::try_from(found.count()).expect("a record in memory has fewer headers");

@@ -113,6 +113,11 @@ impl Processor {
         Ok(reuse)
     }
 
+    /// The next batch begins with an instance that has run nothing.
+    pub(super) fn renew(&mut self) {
+        self.instance = None;
+    }
+
     /// Makes rows and dead letters of a batch.
     async fn make(&mut self, batch: Batch, reuse: &mut Processed) -> Result<(), Error> {
         reuse.rows.resize_with(self.routes.len(), RowBatch::default);

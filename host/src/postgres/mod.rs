@@ -15,6 +15,7 @@
 //! | `durability` | what a server keeps when it crashes, for `explain` |
 //! | `dead` | dead letters found, removed, retried |
 //! | `anchor`, `positions`, `raise` | [`PostgresAnchor`]: the flight; claims, seeds, grants; write times lifted |
+//! | `snapshot` | positions, dead letters and tables at one instant, for checks |
 //!
 //! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
 //! pipeline and one topic; a `RoutePlan` is a route's SQL text, a `RouteStatements` what one connection
@@ -40,6 +41,7 @@ mod raise;
 mod rows;
 mod schema;
 mod settings;
+mod snapshot;
 mod table;
 mod tables;
 mod transaction;
@@ -51,4 +53,5 @@ pub use durability::{Keeps, NEEDED, keeps};
 pub use look::query_text;
 pub use names::TableName;
 pub use settings::{Durability, PostgresRoute, Settings, Timeouts};
+pub use snapshot::Snapshot;
 pub use tables::Tables;

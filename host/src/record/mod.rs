@@ -7,11 +7,13 @@ mod batch;
 pub mod cells;
 pub mod decimal;
 pub mod json;
+mod plain;
 mod rows;
 mod text;
 mod types;
 
 pub use batch::{Batch, Mark, Record};
+pub use plain::Plain;
 pub use rows::{Fields, Op, RowBatch, RowRef};
 pub use text::TextTable;
 pub use types::{Column, ParseTypeError, Type};

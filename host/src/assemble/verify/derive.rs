@@ -1,0 +1,663 @@
+//! [`Deriver`]: records of every partition once more through the releases that made them, into what the tables should
+//! hold; and what they came to, against the ledger.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::super::releases::Loaded;
+use super::super::world::World;
+use super::deployed::Deployed;
+use super::look::Look;
+use super::tables::Tables;
+use super::topics;
+use super::{VerifyProgress, VerifyStep};
+use crate::anchor::{Ledger, SetAside, Standing};
+use crate::error::{Blame, Error, Result};
+use crate::manifest::DataPolicy;
+use crate::pipeline::{Replay, Replayed};
+use crate::record::Batch;
+use crate::route::code;
+use crate::task;
+use crate::verify::{
+    At, Derived, Difference, DifferenceKind, Messages, Origin, Partition, Span, Timeline, Unchecked,
+};
+
+/// Batches read ahead.
+const AHEAD: usize = 4;
+/// Record times past the year 9999 (milliseconds) count as none, as they do for write times.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
+/// Differences of outcomes kept a partition; all of them make the check fail.
+const OUTCOMES: usize = 20;
+
+/// Which offsets are derived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offsets {
+    /// Below the position: their rows are there.
+    Below,
+    /// At or above it: their rows may be in what is written ahead.
+    MaybeSent,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) report: Partition,
+    pub(super) timeline: Timeline,
+    /// Derived up to here.
+    next: i64,
+    /// Write time of the last record derived, microseconds.
+    written: i64,
+    /// Records that fail and have no letter: somebody retried or dropped it.
+    pub(super) unlettered: Vec<i64>,
+    /// Records that fail and are dropped by the plugin's own policy.
+    skipped: u64,
+    /// Records that became something else than their letter says.
+    outcomes: usize,
+}
+
+/// See the module.
+pub(super) struct Deriver<'a> {
+    deployed: &'a Deployed,
+    world: &'a Arc<World>,
+    progress: VerifyProgress<'a>,
+    pub(super) lanes: BTreeMap<i32, Lane>,
+    pub(super) tables: Tables,
+    pub(super) topics: Vec<Messages>,
+    /// By id; `Err`: why it is not there.
+    releases: HashMap<String, Result<Arc<Loaded>, String>>,
+    pub(super) letters: HashMap<At, SetAside>,
+    pub(super) differences: Vec<Difference>,
+    pub(super) unchecked: Vec<Unchecked>,
+    pub(super) notes: Vec<String>,
+    /// Whether some partition has records that are not known.
+    lost: bool,
+}
+
+/// Offsets of one partition that one release made.
+#[derive(Clone, Debug)]
+struct Job {
+    partition: i32,
+    span: Span,
+}
+
+impl<'a> Deriver<'a> {
+    pub(super) fn new(
+        deployed: &'a Deployed,
+        world: &'a Arc<World>,
+        progress: VerifyProgress<'a>,
+    ) -> Result<Self> {
+        let mut tables = Tables::default();
+        let entered = tables.enter(&deployed.servers.config, &deployed.loaded);
+        entered.map_err(|why| Error::config("compare the tables of the release in force", why))?;
+        let loaded = Arc::clone(&deployed.loaded);
+        Ok(Self {
+            deployed,
+            world,
+            progress,
+            lanes: BTreeMap::new(),
+            tables,
+            topics: Vec::new(),
+            releases: HashMap::from([(deployed.release.id.clone(), Ok(loaded))]),
+            letters: HashMap::new(),
+            differences: Vec::new(),
+            unchecked: Vec::new(),
+            notes: Vec::new(),
+            lost: false,
+        })
+    }
+
+    /// A partition that was asked for and has no position.
+    pub(super) fn missing_partition(&mut self, partition: i32) {
+        self.unchecked.push(Unchecked {
+            what: format!("partition {partition}"),
+            why: "it has no position: nothing of it was processed".to_owned(),
+            count: None,
+        });
+    }
+
+    /// Begins with a partition: which release made what of it, as far as that is known.
+    pub(super) async fn enter(&mut self, standing: &Standing) -> Result<()> {
+        let timeline = self.timeline(standing, standing.next).await?;
+        let from = timeline.from().unwrap_or(standing.next);
+        self.lanes.insert(
+            standing.partition,
+            Lane {
+                report: Partition {
+                    partition: standing.partition,
+                    from,
+                    to: standing.next,
+                    ..Partition::default()
+                },
+                timeline,
+                next: from,
+                written: 0,
+                unlettered: Vec::new(),
+                skipped: 0,
+                outcomes: 0,
+            },
+        );
+        Ok(())
+    }
+
+    async fn timeline(&mut self, standing: &Standing, to: i64) -> Result<Timeline> {
+        let began = self.deployed.began(standing.partition);
+        let timeline = Timeline::new(&standing.cuts, &began, to);
+        // The newest first: it says what the tables look like.
+        for span in timeline.spans.iter().rev() {
+            self.load(&span.release).await?;
+        }
+        let there = |id: &str| self.releases.get(id).is_some_and(Result::is_ok);
+        let newest = timeline.spans.last().map(|span| span.release.clone());
+        let (timeline, missing) = timeline.without(there);
+        let Some(missing) = missing else {
+            return Ok(timeline);
+        };
+        let why = match self.releases.get(&missing.release) {
+            Some(Err(why)) => why.clone(),
+            _ => String::new(),
+        };
+        if newest.as_ref() == Some(&missing.release) {
+            let what = format!(
+                "derive the newest records of partition {}",
+                standing.partition
+            );
+            return Err(Error::config(what, why).hint(
+                "give the config of a host that ran it, with its cache folder, or one that follows the same control \
+                 topic",
+            ));
+        }
+        self.lost = true;
+        self.unchecked.push(Unchecked {
+            what: format!(
+                "partition {}, offsets below {}",
+                standing.partition, missing.offsets.end
+            ),
+            why: format!("release {} is not there: {why}", missing.release),
+            count: None,
+        });
+        Ok(timeline)
+    }
+
+    /// Loads a release that made something; what cannot be loaded is remembered as such.
+    async fn load(&mut self, id: &str) -> Result<()> {
+        if self.releases.contains_key(id) {
+            return Ok(());
+        }
+        let loaded = match self.deployed.earlier(id).await {
+            Ok(loaded) => {
+                let config = &self.deployed.servers.config;
+                self.tables.enter(config, &loaded).map(|()| loaded)
+            }
+            Err(error) if error.blame() == Blame::Bug => return Err(error),
+            Err(error) => Err(error.to_string()),
+        };
+        self.releases.insert(id.to_owned(), loaded);
+        Ok(())
+    }
+
+    /// The release that made an offset, where it is known.
+    pub(super) fn release_of(&self, at: At) -> Option<Arc<Loaded>> {
+        let lane = self.lanes.get(&at.partition)?;
+        let mut spans = lane.timeline.spans.iter();
+        let span = spans.find(|span| span.offsets.contains(&at.offset))?;
+        self.releases.get(&span.release)?.as_ref().ok().cloned()
+    }
+
+    pub(super) fn pipeline(&self) -> &str {
+        &self.deployed.pipeline
+    }
+
+    /// The topic that is read.
+    pub(super) fn topic(&self) -> &str {
+        &self.deployed.loaded.release.plan.input.topic
+    }
+
+    /// What is known of a record.
+    pub(super) fn origin(&self, at: At, past: bool) -> Origin {
+        match self.lanes.get(&at.partition) {
+            Some(lane) if at.offset >= lane.next => Origin::Ahead,
+            Some(lane) if lane.unlettered.contains(&at.offset) => Origin::Unknown,
+            Some(lane) if at.offset >= lane.report.from => Origin::Known,
+            _ if past => Origin::Unknown,
+            _ => Origin::Known,
+        }
+    }
+
+    pub(super) fn known(&mut self, letters: &[SetAside]) {
+        let at = |letter: &SetAside| At {
+            partition: letter.partition,
+            offset: letter.offset,
+        };
+        let letters = letters.iter().map(|letter| (at(letter), letter.clone()));
+        self.letters.extend(letters);
+    }
+
+    /// What the topic still has: nothing is derived below.
+    pub(super) fn starts(&mut self, ends: &BTreeMap<i32, (i64, i64)>) -> Result<()> {
+        for (partition, lane) in &mut self.lanes {
+            let (low, high) = ends.get(partition).copied().unwrap_or_default();
+            if high < lane.report.to {
+                let what = format!("read partition {partition} of the topic");
+                let detail = format!("it ends at {high}, the position is {}", lane.report.to);
+                return Err(Error::config(what, detail)
+                    .hint("the topic lost records, or is another one: find out which before anything else"));
+            }
+            lane.next = lane.next.max(low).min(lane.report.to);
+            lane.report.from = lane.next;
+        }
+        Ok(())
+    }
+
+    /// The positions again, a little later: letters that are gone since may have become rows.
+    pub(super) async fn moved(&mut self, look: &Look) -> Result<()> {
+        for standing in &look.standings {
+            // Added to the topic since: all of it is new.
+            let Some(lane) = self.lanes.get(&standing.partition) else {
+                self.enter(standing).await?;
+                continue;
+            };
+            if standing.next < lane.next {
+                return Err(Error::outside(
+                    format!("verify partition {}", standing.partition),
+                    format!(
+                        "its position went back from {} to {}",
+                        lane.next, standing.next
+                    ),
+                )
+                .hint("somebody set it: run it again when the pipeline has caught up"));
+            }
+            self.extend(standing, standing.next).await?;
+        }
+        let old = std::mem::take(&mut self.letters);
+        self.known(&look.letters);
+        for (at, _) in old.iter().filter(|(at, _)| !self.letters.contains_key(at)) {
+            if let Some(lane) = self.lanes.get_mut(&at.partition) {
+                lane.unlettered.push(at.offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which release makes what was not derived yet, up to `to`.
+    pub(super) async fn extend(&mut self, standing: &Standing, to: i64) -> Result<()> {
+        let Some(lane) = self.lanes.get(&standing.partition) else {
+            return Ok(());
+        };
+        let next = lane.next;
+        let rest = Timeline::new(&standing.cuts, &self.deployed.began(standing.partition), to);
+        let rest = rest.within(&(next..to));
+        for span in &rest.spans {
+            self.load(&span.release).await?;
+            if let Some(Err(why)) = self.releases.get(&span.release) {
+                return Err(not_there(standing.partition, why));
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(&standing.partition) {
+            lane.timeline = std::mem::take(&mut lane.timeline).within(&(0..next));
+            lane.timeline.spans.extend(rest.spans);
+        }
+        Ok(())
+    }
+
+    /// Derives what was not derived yet, up to `ends`.
+    pub(super) async fn derive(&mut self, ends: &BTreeMap<i32, i64>, which: Offsets) -> Result<()> {
+        let mut jobs = Vec::new();
+        for (partition, lane) in &self.lanes {
+            let end = ends.get(partition).copied().unwrap_or(lane.next);
+            let spans = lane.timeline.clone().within(&(lane.next..end)).spans;
+            jobs.extend(spans.into_iter().map(|span| Job {
+                partition: *partition,
+                span,
+            }));
+        }
+        let (send, receive) = mpsc::channel(AHEAD);
+        let (world, asked) = (Arc::clone(self.world), jobs.clone());
+        let reading = task::thread("verify-read", move || read(&world, &asked, &send))?;
+        // It takes the receiver along: a reader whose records nobody wants ends.
+        let worked = self.work(&jobs, receive, which).await;
+        reading.join()??;
+        worked?;
+        for (partition, lane) in &mut self.lanes {
+            if let (Some(end), Offsets::Below) = (ends.get(partition), which) {
+                lane.next = *end;
+                lane.report.to = *end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the records of jobs as they come.
+    async fn work(
+        &mut self,
+        jobs: &[Job],
+        mut receive: mpsc::Receiver<(usize, Batch)>,
+        which: Offsets,
+    ) -> Result<()> {
+        let length = |range: &Range<i64>| u64::try_from(range.end - range.start).unwrap_or(0);
+        let of: u64 = jobs.iter().map(|job| length(&job.span.offsets)).sum();
+        let mut done = 0;
+        let mut current: Option<(usize, Replay, Arc<Loaded>)> = None;
+        while let Some((index, batch)) = receive.recv().await {
+            let job = &jobs[index];
+            if current.as_ref().is_none_or(|(at, ..)| *at != index) {
+                let Some(Ok(loaded)) = self.releases.get(&job.span.release) else {
+                    continue;
+                };
+                let loaded = Arc::clone(loaded);
+                current = Some((index, Replay::new(&loaded.release)?, loaded));
+            }
+            let Some((_, replay, loaded)) = &mut current else {
+                continue;
+            };
+            done += length(&(batch.from()..batch.to()));
+            let replayed = replay.run(batch).await?;
+            self.take(job.partition, loaded, replayed, which)?;
+            (self.progress)(VerifyStep::Records {
+                done: done.min(of),
+                of,
+            });
+        }
+        Ok(())
+    }
+
+    /// What became of a batch.
+    fn take(
+        &mut self,
+        partition: i32,
+        loaded: &Loaded,
+        replayed: Replayed<'_>,
+        which: Offsets,
+    ) -> Result<()> {
+        let Some(lane) = self.lanes.get_mut(&partition) else {
+            return Ok(());
+        };
+        let batch = replayed.batch;
+        let mut written = Vec::with_capacity(batch.len());
+        for millis in batch.timestamps() {
+            let own = if (0..=LAST_MILLIS).contains(millis) {
+                (millis * 1000) & !1
+            } else {
+                0
+            };
+            lane.written = own.max(lane.written + 2);
+            written.push(lane.written);
+        }
+        let plugin = &loaded.release.plan.plugin;
+        if lane.report.plugins.last() != Some(plugin) {
+            lane.report.plugins.push(plugin.clone());
+        }
+        let mut emits = vec![0_u32; batch.len()];
+        for (route, rows) in replayed.rows.iter().enumerate() {
+            if which == Offsets::Below {
+                topics::derived(&mut self.topics, loaded, route, rows, |source| {
+                    let offset = batch.offsets()[source as usize];
+                    let at = At { partition, offset };
+                    (!self.letters.contains_key(&at)).then_some(at)
+                });
+            }
+            let id = &loaded.release.id;
+            let columns = &loaded.release.plan.routes[route].route.columns;
+            for row in rows.iter() {
+                emits[row.source as usize] += 1;
+                let at = At {
+                    partition,
+                    offset: batch.offsets()[row.source as usize],
+                };
+                let Some(expected) = self.tables.of(id, route) else {
+                    continue;
+                };
+                if self.letters.contains_key(&at) {
+                    continue;
+                }
+                let derived = Derived {
+                    at,
+                    written: written[row.source as usize],
+                    columns,
+                    row,
+                };
+                let taken = match which {
+                    Offsets::Below => expected.derived(derived),
+                    Offsets::MaybeSent => expected.moved_on(derived),
+                };
+                taken.map_err(|detail| Error::bug(format!("derive the rows of {at}"), detail))?;
+            }
+        }
+        if which == Offsets::MaybeSent {
+            return Ok(());
+        }
+        let mut dead = replayed
+            .dead
+            .iter()
+            .map(|dead| dead.source as usize)
+            .peekable();
+        for (index, rows) in emits.iter().enumerate() {
+            let fails = dead.next_if_eq(&index).is_some();
+            let at = At {
+                partition,
+                offset: batch.offsets()[index],
+            };
+            lane.report.records += 1;
+            let letter = self.letters.get(&at);
+            if let Some(letter) = letter {
+                lane.report.dead += 1;
+                if !fails && is_told_by_the_record(letter) {
+                    lane.outcomes += 1;
+                    let difference = outcome(at, letter, *rows);
+                    self.differences
+                        .extend((lane.outcomes <= OUTCOMES).then_some(difference));
+                }
+            } else if fails {
+                lane.report.dead += 1;
+                match loaded.release.errors.data {
+                    DataPolicy::Skip => lane.skipped += 1,
+                    DataPolicy::DeadLetter | DataPolicy::Stop => lane.unlettered.push(at.offset),
+                }
+            } else if *rows > 0 {
+                lane.report.emitted += 1;
+            } else {
+                lane.report.filtered += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are records that are not known: then a row that none of the known ones explains may be theirs.
+    pub(super) fn past(&mut self, standings: &[Standing], some: bool) -> bool {
+        for standing in standings {
+            let Some(lane) = self.lanes.get(&standing.partition) else {
+                continue;
+            };
+            let gone = standing.ledger.records.saturating_sub(lane.report.records);
+            if gone == 0 {
+                continue;
+            }
+            self.lost = true;
+            self.unchecked.push(Unchecked {
+                what: format!("records of partition {} before {}", standing.partition, lane.report.from),
+                why: "the ledger counts them, and they were not derived: retention or compaction removed them, or \
+                      their release is not known"
+                    .to_owned(),
+                count: Some(gone),
+            });
+        }
+        if some {
+            let note = "only some partitions were asked for: a row that none of them explains is taken for another's";
+            self.notes.push(note.to_owned());
+        }
+        self.lost || some
+    }
+
+    /// Compares counts, where every record that was counted was derived.
+    pub(super) fn ledgers(&mut self, standings: &[Standing]) {
+        for standing in standings {
+            let Some(lane) = self.lanes.get(&standing.partition) else {
+                continue;
+            };
+            let letters = self.letters.keys();
+            let letters = letters
+                .filter(|at| at.partition == standing.partition)
+                .count() as u64;
+            let unlettered = lane.unlettered.len() as u64;
+            match ledger(&lane.report, letters + unlettered + lane.skipped, standing.ledger) {
+                Balance::Equal => {}
+                Balance::Refused(count) => self.unchecked.push(Unchecked {
+                    what: format!("records of partition {}", standing.partition),
+                    why: "their rows were refused when they were written, and their letters were retried or dropped \
+                          since: differences may be theirs"
+                        .to_owned(),
+                    count: Some(count),
+                }),
+                Balance::Differs(detail) => self.differences.push(Difference {
+                    kind: DifferenceKind::Ledger,
+                    table: String::new(),
+                    at: None,
+                    row: Vec::new(),
+                    columns: Vec::new(),
+                    detail: format!("partition {}: {detail}", standing.partition),
+                }),
+            }
+        }
+    }
+}
+
+/// The release of the newest records is not there.
+fn not_there(partition: i32, why: &str) -> Error {
+    let what = format!("derive the newest records of partition {partition}");
+    Error::config(what, why).hint(
+        "give the config of a host that ran it, with its cache folder, or one that follows the same control topic",
+    )
+}
+
+/// How the counts of a partition compare.
+#[derive(Debug, PartialEq, Eq)]
+enum Balance {
+    Equal,
+    /// So many more were set aside than fail.
+    Refused(u64),
+    Differs(String),
+}
+
+/// `dead`: records known to be set aside: with a letter, or failing without one.
+fn ledger(derived: &Partition, dead: u64, stored: Ledger) -> Balance {
+    // It may have begun later than the records, or go back before them.
+    if derived.records != stored.records {
+        return Balance::Equal;
+    }
+    if let Some(refused) = stored.dead.checked_sub(dead)
+        && refused > 0
+    {
+        return Balance::Refused(refused);
+    }
+    if (derived.emitted, derived.filtered, derived.dead)
+        == (stored.emitted, stored.filtered, stored.dead)
+    {
+        return Balance::Equal;
+    }
+    Balance::Differs(format!(
+        "the ledger says {} emitted, {} filtered, {} dead; its {} records become {} emitted, {} filtered, {} dead",
+        stored.emitted,
+        stored.filtered,
+        stored.dead,
+        stored.records,
+        derived.emitted,
+        derived.filtered,
+        derived.dead
+    ))
+}
+
+/// Whether a letter's reason follows from its record and its release alone.
+fn is_told_by_the_record(letter: &SetAside) -> bool {
+    let by_others = [code::POSTGRES_REFUSED, code::TIMESTAMP_AHEAD];
+    !letter.tried && !by_others.contains(&letter.code.as_str())
+}
+
+fn outcome(at: At, letter: &SetAside, rows: u32) -> Difference {
+    let becomes = match rows {
+        0 => "filtered".to_owned(),
+        1 => "1 row".to_owned(),
+        rows => format!("{rows} rows"),
+    };
+    Difference {
+        kind: DifferenceKind::Outcome,
+        table: String::new(),
+        at: Some(at),
+        row: Vec::new(),
+        columns: Vec::new(),
+        detail: format!(
+            "it stands as a dead letter ({}), and the same release makes {becomes} of it now: the plugin is not \
+             deterministic, or was changed under its version",
+            letter.code
+        ),
+    }
+}
+
+/// Reads the records of jobs, on a thread of its own.
+fn read(world: &World, jobs: &[Job], send: &mpsc::Sender<(usize, Batch)>) -> Result<()> {
+    let ranges = world.ranges()?;
+    for (index, job) in jobs.iter().enumerate() {
+        let mut gone = false;
+        ranges.read(job.partition, &job.span.offsets, |batch| {
+            gone = send.blocking_send((index, batch)).is_err();
+            if gone {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        if gone {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    fn partition(emitted: u64, filtered: u64, dead: u64) -> Partition {
+        Partition {
+            records: emitted + filtered + dead,
+            emitted,
+            filtered,
+            dead,
+            ..Partition::default()
+        }
+    }
+
+    #[test]
+    fn counts_that_cannot_come_of_the_records_are_told() {
+        let stored = Ledger::stored(0, [10, 6, 3, 1]).unwrap();
+        assert_eq!(ledger(&partition(6, 3, 1), 1, stored), Balance::Equal);
+        assert!(matches!(
+            ledger(&partition(7, 2, 1), 1, stored),
+            Balance::Differs(_)
+        ));
+        assert!(matches!(
+            ledger(&partition(6, 2, 2), 2, stored),
+            Balance::Differs(_)
+        ));
+        // Refused by the database, then retried or dropped: nobody knows which record it was.
+        assert_eq!(ledger(&partition(7, 3, 0), 0, stored), Balance::Refused(1));
+        // Not the same records.
+        assert_eq!(ledger(&partition(6, 2, 1), 1, stored), Balance::Equal);
+    }
+
+    #[test]
+    fn letters_of_databases_and_clocks_say_nothing_of_the_plugin() {
+        let letter = |code: &str, tried| SetAside {
+            partition: 0,
+            offset: 1,
+            code: code.to_owned(),
+            tried,
+        };
+        assert!(is_told_by_the_record(&letter("trap", false)));
+        assert!(!is_told_by_the_record(&letter("trap", true)));
+        assert!(!is_told_by_the_record(&letter("postgres-refused", false)));
+        assert!(!is_told_by_the_record(&letter("timestamp-ahead", false)));
+    }
+}

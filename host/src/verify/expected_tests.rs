@@ -1,0 +1,447 @@
+//! What a table should hold against what it holds: each way to be wrong, and each way not to know.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::time::Duration;
+
+use super::*;
+use crate::record::{RowRef, Type, cells};
+use crate::verify::Kind;
+
+const NOW: i64 = 1_000_000_000_000_000;
+
+fn table(kind: Kind, key: &[usize]) -> Table {
+    let column = |name: &str, ty: Type| Column {
+        name: name.to_owned(),
+        ty,
+        nullable: true,
+    };
+    Table {
+        kind,
+        connection: "main".to_owned(),
+        name: "public.t".to_owned(),
+        columns: vec![
+            column("id", Type::Int64),
+            column("a", Type::Int64),
+            column("b", Type::Text),
+        ],
+        key: key.to_vec(),
+        guard: None,
+        ttl: None,
+        whole: kind == Kind::Postgres,
+    }
+}
+
+/// A cell of a made row: a value, null, or left alone.
+#[derive(Clone, Copy)]
+enum C<'a> {
+    Int(i64),
+    Text(&'a str),
+    Null,
+    Alone,
+}
+use C::{Alone, Int, Null, Text};
+
+fn row(values: &[C<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for value in values {
+        match value {
+            Int(value) => cells::put_int64(&mut out, *value),
+            Text(value) => cells::put_text(&mut out, value),
+            Null => cells::put_null(&mut out),
+            Alone => cells::put_unset(&mut out),
+        }
+    }
+    out
+}
+
+fn plain(values: &[C<'_>]) -> Vec<Plain> {
+    values
+        .iter()
+        .map(|value| match value {
+            Int(value) => Plain::Integer(*value),
+            Text(value) => Plain::Text((*value).to_owned()),
+            Null | Alone => Plain::Null,
+        })
+        .collect()
+}
+
+struct Bench {
+    expected: Expected,
+    columns: Vec<Column>,
+}
+
+impl Bench {
+    fn new(table: Table) -> Self {
+        Self {
+            columns: table.columns.clone(),
+            expected: Expected::new(table),
+        }
+    }
+
+    fn take(
+        &mut self,
+        (partition, offset): (i32, i64),
+        op: Op,
+        values: &[C<'_>],
+        into: fn(&mut Expected, Derived<'_>) -> Result<(), String>,
+    ) {
+        let cells = row(values);
+        let derived = Derived {
+            at: At { partition, offset },
+            written: NOW - 10_000_000 + offset,
+            columns: &self.columns,
+            row: RowRef {
+                cells: &cells,
+                source: 0,
+                op,
+            },
+        };
+        into(&mut self.expected, derived).unwrap();
+    }
+
+    fn write(&mut self, at: (i32, i64), values: &[C<'_>]) {
+        self.take(at, Op::Write, values, Expected::derived);
+    }
+
+    fn delete(&mut self, at: (i32, i64), id: i64) {
+        self.take(at, Op::Delete, &[Int(id), Alone, Alone], Expected::derived);
+    }
+
+    fn judge(&mut self, past: bool, moving: bool, rows: &[&[C<'_>]]) {
+        self.expected.judge(Judging {
+            past,
+            clock: Clock {
+                now: NOW,
+                ttl: self.expected.table.ttl,
+            },
+            keep: 10,
+            moving,
+        });
+        for row in rows {
+            self.expected.found(plain(row));
+        }
+        self.expected.finish();
+    }
+
+    /// What is wrong, and which record says so.
+    fn wrong(&mut self) -> Vec<(Wrong, Option<(i32, i64)>)> {
+        let standing = self.expected.standing(10);
+        standing
+            .iter()
+            .map(|one| (one.wrong, one.at.map(|at| (at.partition, at.offset))))
+            .collect()
+    }
+}
+
+#[test]
+fn a_table_as_the_records_say_is_equal_whatever_the_order_of_its_rows() {
+    let mut bench = Bench::new(table(Kind::Postgres, &[0]));
+    bench.write((0, 1), &[Int(1), Int(10), Text("x")]);
+    bench.write((0, 2), &[Int(2), Int(20), Null]);
+    bench.write((0, 3), &[Int(1), Int(11), Text("y")]);
+    bench.delete((0, 4), 2);
+    bench.write((1, 1), &[Int(3), Int(30), Text("")]);
+    assert_eq!(bench.expected.rows(), 2);
+    bench.judge(
+        false,
+        false,
+        &[&[Int(3), Int(30), Text("")], &[Int(1), Int(11), Text("y")]],
+    );
+    assert_eq!(bench.wrong(), []);
+    assert_eq!(
+        (bench.expected.tally.equal, bench.expected.tally.rows),
+        (2, 2)
+    );
+}
+
+#[test]
+fn lost_extra_changed_and_ghost_rows_are_told_with_their_records() {
+    let mut bench = Bench::new(table(Kind::Postgres, &[0]));
+    bench.write((0, 1), &[Int(1), Int(10), Text("x")]);
+    bench.write((0, 2), &[Int(2), Int(20), Text("x")]);
+    bench.write((0, 3), &[Int(3), Int(30), Text("x")]);
+    bench.delete((0, 4), 3);
+    bench.judge(
+        false,
+        false,
+        &[
+            // The cell of another version.
+            &[Int(1), Int(11), Text("x")],
+            // Deleted, and back.
+            &[Int(3), Int(30), Text("x")],
+            // Nobody's.
+            &[Int(9), Int(90), Text("x")],
+        ],
+    );
+    assert_eq!(
+        bench.wrong(),
+        [
+            (Wrong::Extra, None),
+            (Wrong::Different, Some((0, 1))),
+            (Wrong::Missing, Some((0, 2))),
+            (Wrong::Extra, Some((0, 4))),
+        ]
+    );
+    assert_eq!(bench.expected.tally.wrong(), 4);
+}
+
+#[test]
+fn a_guard_lets_the_greatest_win_from_whichever_partition() {
+    let guarded = || Table {
+        guard: Some(1),
+        ..table(Kind::Postgres, &[0])
+    };
+    let fold = |bench: &mut Bench| {
+        bench.write((0, 1), &[Int(1), Int(5), Text("new")]);
+        bench.write((0, 2), &[Int(1), Int(3), Text("old")]);
+        bench.write((1, 1), &[Int(1), Int(4), Text("other")]);
+        // A tie within a partition: the later.
+        bench.write((0, 3), &[Int(2), Int(7), Text("first")]);
+        bench.write((0, 4), &[Int(2), Int(7), Text("second")]);
+        // A tie between partitions: either.
+        bench.write((0, 5), &[Int(3), Int(7), Text("here")]);
+        bench.write((1, 5), &[Int(3), Int(7), Text("there")]);
+    };
+    let mut bench = Bench::new(guarded());
+    fold(&mut bench);
+    let right: [&[C<'_>]; 3] = [
+        &[Int(1), Int(5), Text("new")],
+        &[Int(2), Int(7), Text("second")],
+        &[Int(3), Int(7), Text("there")],
+    ];
+    bench.judge(false, false, &right);
+    assert_eq!(bench.wrong(), []);
+
+    let mut bench = Bench::new(guarded());
+    fold(&mut bench);
+    let stale: [&[C<'_>]; 3] = [
+        &[Int(1), Int(4), Text("other")],
+        &[Int(2), Int(7), Text("first")],
+        &[Int(3), Int(7), Text("nobody")],
+    ];
+    bench.judge(false, false, &stale);
+    assert_eq!(bench.expected.tally.different, 3);
+
+    // A greater guard than any that is known: of a record that is not.
+    let mut bench = Bench::new(guarded());
+    fold(&mut bench);
+    let newer: [&[C<'_>]; 3] = [&[Int(1), Int(9), Text("gone")], right[1], right[2]];
+    bench.judge(true, false, &newer);
+    assert_eq!((bench.wrong(), bench.expected.tally.past), (Vec::new(), 1));
+}
+
+#[test]
+fn a_key_of_several_partitions_holds_the_last_word_of_one_of_them() {
+    let fold = |found: &[C<'_>]| {
+        let mut bench = Bench::new(table(Kind::Postgres, &[0]));
+        bench.write((0, 1), &[Int(1), Int(1), Null]);
+        bench.write((0, 2), &[Int(1), Int(2), Null]);
+        bench.write((1, 9), &[Int(1), Int(3), Null]);
+        bench.judge(false, false, &[found]);
+        bench.expected.tally
+    };
+    assert_eq!(fold(&[Int(1), Int(2), Null]).equal, 1);
+    assert_eq!(fold(&[Int(1), Int(3), Null]).equal, 1);
+    assert_eq!(fold(&[Int(1), Int(1), Null]).different, 1);
+}
+
+#[test]
+fn appended_rows_are_counted() {
+    let mut bench = Bench::new(table(Kind::Postgres, &[]));
+    bench.write((0, 1), &[Int(1), Int(1), Null]);
+    bench.write((0, 2), &[Int(1), Int(1), Null]);
+    bench.write((0, 3), &[Int(2), Int(1), Null]);
+    bench.write((0, 4), &[Int(3), Int(1), Null]);
+    bench.judge(
+        false,
+        false,
+        &[
+            &[Int(1), Int(1), Null],
+            &[Int(2), Int(1), Null],
+            &[Int(2), Int(1), Null],
+            &[Int(3), Int(1), Null],
+            &[Int(4), Int(1), Null],
+        ],
+    );
+    assert_eq!(
+        bench.wrong(),
+        [
+            (Wrong::Extra, None),
+            (Wrong::Missing, Some((0, 2))),
+            (Wrong::Extra, Some((0, 3))),
+        ]
+    );
+    assert_eq!(bench.expected.tally.equal, 3);
+}
+
+#[test]
+fn cells_of_cassandra_are_folded_one_by_one() {
+    let fold = |found: &[C<'_>]| {
+        let mut bench = Bench::new(table(Kind::Cassandra, &[0]));
+        bench.write((0, 1), &[Int(1), Int(1), Text("kept")]);
+        bench.write((0, 2), &[Int(1), Int(2), Alone]);
+        bench.judge(false, false, &[found]);
+        bench.expected.tally
+    };
+    assert_eq!(fold(&[Int(1), Int(2), Text("kept")]).equal, 1);
+    assert_eq!(fold(&[Int(1), Int(1), Text("kept")]).different, 1);
+    assert_eq!(fold(&[Int(1), Int(2), Null]).different, 1);
+
+    // A delete empties what a later write leaves alone.
+    let mut bench = Bench::new(table(Kind::Cassandra, &[0]));
+    bench.write((0, 1), &[Int(1), Int(1), Text("torn")]);
+    bench.delete((0, 2), 1);
+    bench.write((0, 3), &[Int(1), Int(3), Alone]);
+    bench.judge(false, false, &[&[Int(1), Int(3), Text("torn")]]);
+    assert_eq!(bench.wrong(), [(Wrong::Different, Some((0, 3)))]);
+}
+
+#[test]
+fn what_is_not_known_is_neither_right_nor_wrong() {
+    let rows: [&[C<'_>]; 2] = [&[Int(1), Int(2), Text("before")], &[Int(2), Int(2), Null]];
+    for past in [false, true] {
+        let mut bench = Bench::new(table(Kind::Cassandra, &[0]));
+        bench.write((0, 5), &[Int(1), Int(2), Alone]);
+        bench.judge(past, false, &rows);
+        let tally = bench.expected.tally;
+        let (wrong, unknown) = if past { (0, 2) } else { (2, 0) };
+        assert_eq!((tally.wrong(), tally.past), (wrong, unknown), "{past}");
+    }
+    // What is known to have been written is missing whatever was before.
+    let mut bench = Bench::new(table(Kind::Postgres, &[0]));
+    bench.write((0, 5), &[Int(1), Int(2), Null]);
+    bench.judge(true, false, &[]);
+    assert_eq!(bench.wrong(), [(Wrong::Missing, Some((0, 5)))]);
+}
+
+#[test]
+fn rows_that_expire_are_not_checked_and_ones_that_should_have_are() {
+    let with = |seconds: u64| Table {
+        ttl: Some(Duration::from_secs(seconds)),
+        ..table(Kind::Cassandra, &[0])
+    };
+    let fold = |seconds: u64, rows: &[&[C<'_>]]| {
+        let mut bench = Bench::new(with(seconds));
+        // Ten seconds ago.
+        bench.write((0, 5), &[Int(1), Int(2), Null]);
+        bench.judge(false, false, rows);
+        bench.expected.tally
+    };
+    let there: &[&[C<'_>]] = &[&[Int(1), Int(2), Null]];
+    assert_eq!(fold(3600, there).equal, 1);
+    assert_eq!(fold(3600, &[]).missing, 1);
+    assert_eq!(fold(20, &[]).expired, 1);
+    assert_eq!(fold(20, there).equal, 1);
+    // Gone for longer than clocks can differ.
+    let long = |rows: &[&[C<'_>]]| {
+        let mut bench = Bench::new(with(1));
+        let cells = row(&[Int(1), Int(2), Null]);
+        let columns = bench.columns.clone();
+        let derived = Derived {
+            at: At {
+                partition: 0,
+                offset: 1,
+            },
+            written: NOW - 600_000_000,
+            columns: &columns,
+            row: RowRef {
+                cells: &cells,
+                source: 0,
+                op: Op::Write,
+            },
+        };
+        bench.expected.derived(derived).unwrap();
+        bench.judge(false, false, rows);
+        bench.expected.tally
+    };
+    assert_eq!(long(&[]).expired, 1);
+    assert_eq!(long(there).extra, 1);
+}
+
+#[test]
+fn a_table_that_moved_on_is_right_where_a_later_record_makes_it_so() {
+    let mut bench = Bench::new(table(Kind::Cassandra, &[0]));
+    bench.write((0, 1), &[Int(1), Int(1), Null]);
+    bench.write((0, 2), &[Int(2), Int(1), Null]);
+    bench.write((0, 3), &[Int(4), Int(1), Null]);
+    bench.judge(
+        false,
+        true,
+        &[
+            &[Int(1), Int(3), Null],
+            // Not there any more: 2. New: 3. Of nobody: 4.
+            &[Int(3), Int(1), Null],
+            &[Int(4), Int(9), Null],
+        ],
+    );
+    assert_eq!(bench.expected.tally.wrong(), 4);
+    let moved = Expected::moved_on;
+    bench.take((0, 10), Op::Write, &[Int(1), Int(2), Null], moved);
+    assert_eq!(bench.expected.tally.wrong(), 4);
+    bench.take((0, 11), Op::Write, &[Int(1), Int(3), Null], moved);
+    bench.take((0, 12), Op::Delete, &[Int(2), Alone, Alone], moved);
+    bench.take((0, 13), Op::Write, &[Int(3), Int(1), Null], moved);
+    bench.take((0, 14), Op::Write, &[Int(4), Int(5), Null], moved);
+    // Written after it was read: the row that was found stays right.
+    bench.take((0, 15), Op::Write, &[Int(1), Int(4), Null], moved);
+    assert_eq!(bench.wrong(), [(Wrong::Different, Some((0, 3)))]);
+    assert_eq!(bench.expected.tally.wrong(), 1);
+}
+
+#[test]
+fn a_letter_that_is_gone_may_have_become_a_row_or_not() {
+    let possible = Expected::possible;
+    let fold = |rows: &[&[C<'_>]]| {
+        let mut bench = Bench::new(table(Kind::Postgres, &[0]));
+        bench.write((0, 1), &[Int(1), Int(1), Null]);
+        bench.take((0, 2), Op::Write, &[Int(1), Int(2), Null], possible);
+        bench.take((0, 3), Op::Write, &[Int(7), Int(7), Null], possible);
+        bench.judge(false, false, rows);
+        bench.expected.tally.wrong()
+    };
+    assert_eq!(fold(&[&[Int(1), Int(1), Null]]), 0);
+    assert_eq!(fold(&[&[Int(1), Int(2), Null], &[Int(7), Int(7), Null]]), 0);
+    assert_eq!(fold(&[&[Int(1), Int(3), Null]]), 1);
+    assert_eq!(fold(&[&[Int(1), Int(1), Null], &[Int(7), Int(8), Null]]), 1);
+    assert_eq!(fold(&[]), 1);
+
+    let mut bench = Bench::new(table(Kind::Postgres, &[]));
+    bench.take((0, 2), Op::Write, &[Int(1), Int(2), Null], possible);
+    bench.judge(
+        false,
+        false,
+        &[&[Int(1), Int(2), Null], &[Int(1), Int(2), Null]],
+    );
+    assert_eq!(bench.expected.tally.extra, 1);
+}
+
+#[test]
+fn releases_with_other_columns_are_folded_together() {
+    let mut united = table(Kind::Postgres, &[0]);
+    let mut newer = united.clone();
+    newer.columns.swap(1, 2);
+    united.unite(&newer).unwrap();
+    assert!(united.whole, "the same columns in another order");
+    newer.columns.push(Column {
+        name: "c".to_owned(),
+        ty: Type::Int64,
+        nullable: true,
+    });
+    united.unite(&newer).unwrap();
+    assert!(!united.whole);
+    let mut bench = Bench::new(united);
+    bench.columns = newer.columns.clone();
+    bench.write((0, 1), &[Int(1), Text("x"), Int(10), Int(5)]);
+    bench.columns.pop();
+    bench.write((0, 2), &[Int(1), Text("y"), Int(11)]);
+    // What the older release does not know stays as it was.
+    bench.judge(false, false, &[&[Int(1), Int(11), Text("y"), Int(5)]]);
+    assert_eq!(bench.wrong(), []);
+
+    let mut other = newer.clone();
+    other.columns[3].ty = Type::Text;
+    assert!(newer.unite(&other).is_err());
+    other = newer.clone();
+    other.key = vec![2];
+    assert!(newer.unite(&other).is_err());
+}
