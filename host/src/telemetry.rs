@@ -81,6 +81,11 @@ pub mod metric {
         "wasmill_partition_lag_records",
         "Records between the position and the end of a partition",
     );
+    /// By pipeline and partition: 1 from when the lane stood still until it commits again.
+    pub const LANE_STALLED: Name = (
+        "wasmill_lane_stalled",
+        "Whether a lane took no turn for a minute although records waited",
+    );
     /// By pipeline, partition and outcome: `emitted`, `filtered`, `dead`.
     pub const LEDGER: Name = (
         "wasmill_ledger_records",

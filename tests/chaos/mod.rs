@@ -1,6 +1,8 @@
 //! Things that are taken away while a pipeline runs.
 
 mod absent;
+mod careful;
+mod classes;
 mod data_loss;
 mod kill;
 mod late_write;

@@ -28,7 +28,12 @@ pub(super) fn second(stage: &Stage) -> Host {
 }
 
 /// Produces the first flights again under other ids.
-fn more(stage: &Stage, round: &str, input: &mut Vec<(String, String)>, places: &mut Vec<Place>) {
+pub(super) fn more(
+    stage: &Stage,
+    round: &str,
+    input: &mut Vec<(String, String)>,
+    places: &mut Vec<Place>,
+) {
     let flights = input[..MORE].iter();
     let flights: Vec<(String, String)> = flights
         .map(|(id, text)| (format!("{round}-{id}"), text.clone()))

@@ -134,6 +134,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     let mut states = Vec::new();
     let mut lags = Vec::new();
     let mut ledgers = Vec::new();
+    let mut stalled = Vec::new();
     let mut latencies = Vec::new();
     for status in pipelines {
         errors.extend(
@@ -158,6 +159,11 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
             let labels = with(status, "partition", &one.partition.to_string());
             Some((labels, float(one.lag?)))
         }));
+        stalled.extend(status.partitions.iter().filter_map(|one| {
+            one.position?;
+            let labels = with(status, "partition", &one.partition.to_string());
+            Some((labels, f64::from(u8::from(one.stalled))))
+        }));
         for one in &status.partitions {
             let Some(ledger) = one.ledger else { continue };
             let outcomes = [
@@ -181,6 +187,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     level(registry, metric::STATE, &states);
     level(registry, metric::PARTITION_LAG, &lags);
     level(registry, metric::LEDGER, &ledgers);
+    level(registry, metric::LANE_STALLED, &stalled);
     level(registry, metric::LATENCY, &latencies);
 }
 

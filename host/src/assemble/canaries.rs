@@ -342,6 +342,7 @@ mod tests {
             position: None,
             ledger: crate::anchor::Ledger::default(),
             quarantined: false,
+            stalled: false,
             totals: Totals::default(),
             failure: None,
             shadow: None,

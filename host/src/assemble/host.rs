@@ -22,7 +22,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::control::{BlobStore, Control};
 use crate::error::{Error, Result};
-use crate::pipeline::{Shards, Totals};
+use crate::pipeline::{Deaths, Shards, Totals};
 use crate::plugin::{Engine, EngineOptions};
 use crate::task;
 use crate::upload::{CheckLimits, Checker};
@@ -84,7 +84,8 @@ impl Host {
                 loaded.push(releases.load_here(&declared.pipeline, release)?);
             }
         }
-        let shards = Shards::start(config.host.shards)?;
+        let deaths = Deaths::remembered_in(&config.host.cache.join("deaths"));
+        let shards = Shards::start(config.host.shards, &deaths)?;
         let (stop, stopped) = watch::channel(false);
         let (segments, begun) = mpsc::unbounded_channel();
         let (jobs, asked) = mpsc::unbounded_channel();

@@ -28,6 +28,9 @@ const CRASHES: u32 = 4;
 const MENDED: Duration = Duration::from_secs(15);
 /// A run of this length was no crash.
 const STEADY: Duration = Duration::from_secs(60);
+/// A lane without a turn for this long, although records wait, hangs: whatever it waits for outside makes it take one
+/// more often.
+const STALL: Duration = Duration::from_secs(60);
 
 /// How long a pipeline waits after a failure before it is tried again.
 fn pause(error: &Error, backoff: &mut Backoff, session_timeout: Duration) -> Duration {
@@ -253,6 +256,7 @@ impl Actor {
             counters: Arc::clone(&self.pipeline.counters),
             segments: shared.segments.clone(),
             session_timeout,
+            stall: STALL,
         };
         let around = Arc::clone(&world) as Arc<dyn Surroundings>;
         drop(looking);

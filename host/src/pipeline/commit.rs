@@ -64,6 +64,7 @@ impl Committer {
     pub(super) async fn commit(&mut self, processed: &mut Processed) -> Result<(), LaneEnd> {
         if self.context.release.plan.writes_ahead() {
             set_aside_ahead(processed, self.owned.found, now_micros() / 1000);
+            self.refuse_unseen(processed)?;
         }
         self.rate
             .count(processed.batch.len(), processed.dead.len())
@@ -263,13 +264,30 @@ impl Committer {
         self.rate.count(0, 1).map_err(LaneEnd::Stopped)
     }
 
+    /// A record that was set aside without a look at it may not be when an earlier owner may have sent its rows.
+    fn refuse_unseen(&self, processed: &Processed) -> Result<(), LaneEnd> {
+        let offsets = processed.batch.offsets();
+        let unseen = processed.dead.iter().find(|dead| {
+            dead.code == code::KILLS_HOST && offsets[dead.source as usize] < self.owned.found
+        });
+        unseen.map_or(Ok(()), |dead| {
+            let detail = format!(
+                "{}; it may have been written to another sink already",
+                dead.reason
+            );
+            Err(self.stop(processed, dead.source as usize, "run", &detail))
+        })
+    }
+
     /// A stop that names the record.
     fn stop(&self, processed: &Processed, index: usize, verb: &str, detail: &str) -> LaneEnd {
         let offset = processed.batch.offsets()[index];
-        let hint = if verb == "write" {
-            "mend the table or the record's constraint, then restart the pipeline"
-        } else {
-            "mend the producer, or set errors.data = \"dead-letter\" in the manifest"
+        let hint = match verb {
+            "write" => "mend the table or the record's constraint, then restart the pipeline",
+            "run" => {
+                "look at what the host died of; deploy a version that copes with the record, or give it more memory"
+            }
+            _ => "mend the producer, or set errors.data = \"dead-letter\" in the manifest",
         };
         let what = format!(
             "{verb} partition {} offset {offset}",

@@ -5,14 +5,16 @@
 //! misbehaved is misplaced at home: it ends where it stands, is claimed again like any other that ended, and goes on in
 //! quarantine, on a shard that only such lanes share, until it behaved for a while. A trap is no misbehaviour: it
 //! costs microseconds, and a plugin that fails on one record in a thousand must not lose its cores for it.
-//! It moves nothing itself.
+//! It moves nothing itself. What a lane does to the whole host is [`Mark`]'s, which it carries.
 
 use std::cell::Cell;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::deaths::Mark;
 use super::lane::LaneEnd;
+use super::pulse::Pulse;
 use crate::clock::thread_time;
 
 /// CPU time that one turn may take. A batch holds at most 1 MiB, so a turn that copes with a whole one is far below.
@@ -34,6 +36,9 @@ pub(super) struct Conduct {
     /// When it last misbehaved; in quarantine, at the latest when it began to process: it never leaves before.
     last: Cell<Option<Instant>>,
     why: Cell<&'static str>,
+    /// What it is at, should the host die of it.
+    pub(super) mark: Mark,
+    pulse: Pulse,
 }
 
 impl Conduct {
@@ -42,7 +47,20 @@ impl Conduct {
             place,
             last: Cell::new(None),
             why: Cell::new("it behaved since"),
+            mark: Mark::default(),
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Lets somebody feel its pulse.
+    pub(super) fn with_pulse(self, pulse: &Pulse) -> Self {
+        let pulse = pulse.clone();
+        Self { pulse, ..self }
+    }
+
+    /// Remembers what it is at, beyond the death of the host.
+    pub(super) fn marked(self, mark: Mark) -> Self {
+        Self { mark, ..self }
     }
 
     pub(super) fn is_quarantined(&self) -> bool {
@@ -74,6 +92,7 @@ impl Conduct {
         std::future::poll_fn(|context| {
             let begun = thread_time();
             let polled = lane.as_mut().poll(context);
+            self.pulse.beat();
             if thread_time().saturating_sub(begun) > HOLD {
                 self.misbehaved("it held its shard");
             }

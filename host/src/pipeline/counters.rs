@@ -179,6 +179,8 @@ pub struct LaneTotals {
     pub ran: Duration,
     /// Whether the lane runs, or ran last, apart from its partition's shard because it misbehaved there.
     pub quarantined: bool,
+    /// Whether it took no turn for long although records waited, and has committed nothing since.
+    pub stalled: bool,
     /// Committed position; `None` before the first lane of this process.
     pub position: Option<i64>,
     /// What became of every record of the partition below the position.
@@ -200,6 +202,7 @@ struct Counted {
     /// How long others did before.
     ran: Duration,
     quarantined: bool,
+    stalled: bool,
     position: Option<i64>,
     ledger: Ledger,
     totals: Totals,
@@ -228,6 +231,7 @@ impl LaneCounters {
         counted.totals.latency.count(took);
         counted.position = Some(position);
         counted.ledger = ledger;
+        counted.stalled = false;
     }
 
     /// Counts one attempt that has to be repeated.
@@ -329,6 +333,15 @@ impl Counters {
         counters
     }
 
+    /// The lane that runs a partition stands still.
+    pub(super) fn stalled(&self, partition: i32) {
+        let all = self.lanes.lock();
+        for (_, counters) in all.lanes.get(&partition).into_iter().flatten() {
+            let mut counted = counters.counted.lock();
+            counted.stalled = counted.running > 0;
+        }
+    }
+
     /// Forgets why releases stopped: what follows is another attempt, to be judged by itself.
     pub fn forget_failures(&self) {
         for (_, counters) in self.lanes.lock().lanes.values().flatten() {
@@ -361,6 +374,7 @@ impl Counters {
                     running: counted.running > 0,
                     ran: counted.ran(),
                     quarantined: counted.quarantined,
+                    stalled: counted.stalled,
                     position: counted.position,
                     ledger: counted.ledger,
                     totals: counted.totals.clone(),

@@ -311,9 +311,13 @@ impl Lane {
             );
             return Err(LaneEnd::Stopped(Error::bug(what, detail)));
         }
-        if let Some(until) = self.until.filter(|until| batch.to() > *until) {
-            self.carried = Some(batch.split_off(until));
-            self.expected = until;
+        let until = self.until.filter(|until| batch.to() > *until);
+        let mark = &self.conduct.mark;
+        mark.passed(self.committer.owned.next);
+        let ends = until.into_iter().chain(mark.cut(batch.offsets()));
+        if let Some(end) = ends.min() {
+            self.carried = Some(batch.split_off(end));
+            self.expected = end;
             return Ok((!batch.is_empty()).then_some(batch));
         }
         self.expected = batch.to();

@@ -6,6 +6,7 @@
 mod commit;
 mod conduct;
 mod counters;
+mod deaths;
 mod delivery;
 mod flight;
 mod lane;
@@ -13,6 +14,7 @@ mod opening;
 mod ownership;
 mod plan;
 mod process;
+mod pulse;
 mod rate;
 mod release;
 mod replay;
@@ -36,6 +38,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, watch};
 
 pub use counters::{Counters, LaneTotals, Latency, Totals};
+pub use deaths::Deaths;
 pub use delivery::{because, out_of_reach, reader, weaker};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
 pub use release::{Desired, Release, SegmentStart, Trial};
@@ -120,6 +123,8 @@ pub struct PipelineSettings {
     /// Group session time-out of the source: the pause before a fenced lane tries again, and how long one waits for
     /// a release that this host does not know.
     pub session_timeout: Duration,
+    /// A lane that takes no turn for so long although records wait for it is told and restarted.
+    pub stall: Duration,
 }
 
 /// Runs a pipeline until `stop` turns true (then it drains and returns `Ok`) or it has to stop by itself.

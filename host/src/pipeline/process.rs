@@ -61,6 +61,8 @@ pub(super) struct Processor {
     plugin: Arc<dyn Plugin>,
     /// Told of calls that went past a limit.
     conduct: Rc<Conduct>,
+    /// Whether the host's death in here is a record's fault.
+    marks: bool,
     instance: Option<Box<dyn Instance>>,
     fields: Fields,
     /// When a failed call was last told.
@@ -89,9 +91,18 @@ impl Processor {
             routes,
             plugin,
             conduct,
+            marks: true,
             instance: None,
             fields: Fields::default(),
             warned: None,
+        }
+    }
+
+    /// For a release on trial: should the host die of it, that is no reason to set a record aside.
+    pub(super) fn unmarked(self) -> Self {
+        Self {
+            marks: false,
+            ..self
         }
     }
 
@@ -107,7 +118,18 @@ impl Processor {
         // Lets a commit that was started before put its first bytes on the wire.
         tokio::task::yield_now().await;
         reuse.begun = Instant::now();
-        let (made, busy) = on_cpu(self.make(batch, &mut reuse)).await;
+        let conduct = Rc::clone(&self.conduct);
+        let range = batch.from()..batch.to();
+        let condemned = conduct.mark.condemned(&range);
+        let (made, busy) = if !self.marks {
+            on_cpu(self.make(batch, &mut reuse)).await
+        } else if let Some(reason) = condemned {
+            self.condemn(batch, &reason, &mut reuse);
+            (Ok(()), Duration::ZERO)
+        } else {
+            let making = self.make(batch, &mut reuse);
+            on_cpu(conduct.mark.while_working(range, making)).await
+        };
         made?;
         reuse.busy = busy;
         Ok(reuse)
@@ -118,12 +140,38 @@ impl Processor {
         self.instance = None;
     }
 
-    /// Makes rows and dead letters of a batch.
-    async fn make(&mut self, batch: Batch, reuse: &mut Processed) -> Result<(), Error> {
+    /// Empties what a batch before has left.
+    fn clear(&mut self, reuse: &mut Processed) {
         reuse.rows.resize_with(self.routes.len(), RowBatch::default);
         reuse.rows.iter_mut().for_each(RowBatch::clear);
         reuse.dead.clear();
         self.fields.clear();
+    }
+
+    /// Sets the one record of a batch aside without a look at it: the host would die.
+    fn condemn(&mut self, batch: Batch, reason: &str, into: &mut Processed) {
+        self.clear(into);
+        tracing::error!(
+            topic = &*self.topic,
+            partition = batch.partition(),
+            offset = batch.offsets().first(),
+            reason,
+            "a record kills the host: set aside"
+        );
+        let sources =
+            0..u32::try_from(batch.len()).expect("a batch holds far fewer than 2³² records");
+        into.dead.extend(sources.map(|source| DeadLetter {
+            source,
+            class: DeadClass::Plugin,
+            code: code::KILLS_HOST.into(),
+            reason: reason.to_owned(),
+        }));
+        into.batch = batch;
+    }
+
+    /// Makes rows and dead letters of a batch.
+    async fn make(&mut self, batch: Batch, reuse: &mut Processed) -> Result<(), Error> {
+        self.clear(reuse);
         self.decoder
             .decode(&batch, &self.topic, &mut self.fields, &mut reuse.dead);
         reuse.batch = batch;

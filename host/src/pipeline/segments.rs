@@ -16,12 +16,16 @@ use super::conduct::{Conduct, Place};
 use super::counters::Counters;
 use super::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, LaneOutcome, Mode};
 use super::ownership::Ownership;
+use super::pulse::Pulse;
 use super::release::{Desired, Release, SegmentStart};
 use super::shard::Local;
 use crate::anchor::{Claim, Cut, cuts};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error, Retry};
 use crate::source::{Outlet, SourceCommand};
+
+/// A lane that waits for another deployment takes a turn this often.
+const TURN: Duration = Duration::from_secs(10);
 
 /// A claimed partition and everything its lanes need; moved to the shard that owns it.
 pub(super) struct Partition {
@@ -39,12 +43,19 @@ pub(super) struct Partition {
     pub(super) release: Option<Arc<str>>,
     /// How long a release is waited for that this host does not know.
     pub(super) patience: Duration,
+    /// Beaten by every turn.
+    pub(super) pulse: Pulse,
 }
 
 impl Partition {
     /// Runs lane after lane until one ends for another reason than a cut.
     pub(super) async fn run(mut self, local: &Local, mut outlet: Outlet) -> LaneEnd {
-        let conduct = Rc::new(Conduct::new(self.place));
+        let mark = local.deaths.of(&self.pipeline, &self.claim);
+        let conduct = Rc::new(
+            Conduct::new(self.place)
+                .marked(mark)
+                .with_pulse(&self.pulse),
+        );
         // Boxed: it holds whatever a lane holds while it waits.
         let work = Box::pin(self.work(local, &mut outlet, &conduct));
         let (Ok(end) | Err(end)) = conduct.timed(work).await;
@@ -158,10 +169,14 @@ impl Partition {
             pipeline = %self.pipeline, partition = self.claim.partition,
             "waits: its release cannot run here"
         );
-        tokio::select! {
-            biased;
-            _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => Err(LaneEnd::Done),
-            changed = self.desired.changed() => changed.map_err(|_| LaneEnd::Done),
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => return Err(LaneEnd::Done),
+                changed = self.desired.changed() => return changed.map_err(|_| LaneEnd::Done),
+                // It is alive.
+                () = tokio::time::sleep(TURN) => {}
+            }
         }
     }
 

@@ -74,7 +74,8 @@ impl Shadow {
                 Arc::clone(&release.routes),
                 Arc::clone(&release.plugin),
                 Rc::clone(conduct),
-            ),
+            )
+            .unmarked(),
             release: Arc::clone(release),
             names: names(release),
             spare: None,

@@ -15,6 +15,7 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::Surroundings;
 use super::conduct::Place;
+use super::deaths::Deaths;
 use super::lane::Connections;
 use super::release::Release;
 use crate::error::Error;
@@ -35,6 +36,8 @@ type Opened = Rc<OnceCell<Rc<Connections>>>;
 #[derive(Debug, Default)]
 pub(super) struct Local {
     connections: RefCell<HashMap<ReleaseOf, Opened>>,
+    /// Of which records the host died.
+    pub(super) deaths: Deaths,
 }
 
 impl Local {
@@ -87,7 +90,8 @@ struct Shard {
 }
 
 impl Shard {
-    fn start(name: &str, nice: i32) -> Result<Self, Error> {
+    fn start(name: &str, nice: i32, deaths: &Deaths) -> Result<Self, Error> {
+        let deaths = deaths.clone();
         // Unbounded in type; bounded by the number of partitions assigned to this host.
         let (jobs, mut queue) = mpsc::unbounded_channel::<JobBox>();
         let thread = task::thread(name, move || {
@@ -104,7 +108,10 @@ impl Shard {
             };
             let tasks = tokio::task::LocalSet::new();
             tasks.block_on(&runtime, async move {
-                let local = Rc::new(Local::default());
+                let local = Rc::new(Local {
+                    deaths,
+                    ..Local::default()
+                });
                 let mut running: Vec<task::LocalTask<()>> = Vec::new();
                 while let Some(JobBox(job)) = queue.recv().await {
                     running.retain(|task| !task.is_finished());
@@ -157,15 +164,16 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Starts `count` threads (at least one) and the quarantine.
+    /// Starts `count` threads (at least one) and the quarantine; of which records the host died is remembered in
+    /// `deaths`.
     ///
     /// # Errors
     /// The operating system has no thread to give.
-    pub fn start(count: usize) -> Result<Self, Error> {
+    pub fn start(count: usize, deaths: &Deaths) -> Result<Self, Error> {
         let count = count.max(1);
-        let named = (0..count).map(|index| Shard::start(&format!("shard-{index}"), 0));
+        let named = (0..count).map(|index| Shard::start(&format!("shard-{index}"), 0, deaths));
         let shards = named
-            .chain([Shard::start("quarantine", NICE)])
+            .chain([Shard::start("quarantine", NICE, deaths)])
             .collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
             shards: shards.into(),

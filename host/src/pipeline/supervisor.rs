@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::conduct::Place;
 use super::lane::{LaneEnd, Mode};
+use super::pulse::{Pulse, Watch};
 use super::report::{Ended, Report};
 use super::segments::Partition;
 use super::shard::Shards;
@@ -31,14 +32,17 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How long a lane has to behave in quarantine before it may come back: what it costs its neighbours at most once in
 /// this time, some 50 ms, stays far below one in a hundred of their records.
 const CALM: Duration = Duration::from_secs(60);
+/// How often lanes are looked at in the time after which one counts as stalled.
+const LOOKS: u32 = 8;
 
 /// A running lane, seen from here.
 struct Running {
     generation: u64,
     since: Instant,
     mode: watch::Sender<Mode>,
-    /// Dropping it cuts the lane short.
-    _cut: oneshot::Sender<()>,
+    /// Dropping it cuts the lane short; `None`: it was, for it stood still.
+    cut: Option<oneshot::Sender<()>>,
+    watch: Watch,
 }
 
 /// A partition the source holds.
@@ -121,6 +125,8 @@ impl Supervisor {
         events: &mut mpsc::UnboundedReceiver<SourceEvent>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), Error> {
+        let mut looks = tokio::time::interval(self.settings.stall / LOOKS);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (reclaim, mut reclaims) = mpsc::unbounded_channel::<i32>();
         let mut claiming: Option<Claiming<'_>> = None;
         loop {
@@ -157,6 +163,7 @@ impl Supervisor {
                         self.start_lane(claim)?;
                     }
                 }
+                _ = looks.tick() => self.restart_stalled(),
             }
             let outdated = |claiming: &Claiming<'_>| {
                 let wanted = |partition| self.unclaimed.contains(partition);
@@ -164,6 +171,24 @@ impl Supervisor {
             };
             if claiming.as_ref().is_some_and(outdated) {
                 claiming = None;
+            }
+        }
+    }
+
+    /// Cuts lanes short that stand still; what they were at is read again under a new claim, which fences them should
+    /// they wake up. One whose shard is blocked cannot end: then it is told, and nothing more can be done from here.
+    fn restart_stalled(&mut self) {
+        let now = Instant::now();
+        for (partition, lane) in &mut self.lanes {
+            let still = lane.watch.still(now);
+            if still >= self.settings.stall && lane.cut.take().is_some() {
+                tracing::error!(
+                    pipeline = &*self.settings.pipeline,
+                    partition,
+                    seconds = still.as_secs(),
+                    "stalled: the lane takes no turn although records wait; restarted"
+                );
+                self.settings.counters.stalled(*partition);
             }
         }
     }
@@ -224,6 +249,8 @@ impl Supervisor {
         let (mode, mode_seen) = watch::channel(Mode::Run);
         let (cut, cut_seen) = oneshot::channel::<()>();
         let position = claim.next;
+        let pulse = Pulse::default();
+        let watch = Watch::new(pulse.clone(), inlet.waiting());
         let work = Partition {
             pipeline: Arc::clone(&self.settings.pipeline),
             claim,
@@ -236,6 +263,7 @@ impl Supervisor {
             segments: self.settings.segments.clone(),
             release: None,
             patience: self.settings.session_timeout,
+            pulse,
         };
         let ended = self.ended.0.clone();
         self.shards.run(partition, place, move |local| {
@@ -256,7 +284,8 @@ impl Supervisor {
                 generation,
                 since: Instant::now(),
                 mode,
-                _cut: cut,
+                cut: Some(cut),
+                watch,
             },
         );
         self.command(SourceCommand::Start {
@@ -279,9 +308,9 @@ impl Supervisor {
             end,
         } = ended;
         let lane = self.lanes.get(&partition);
-        let Some(ran) = lane
+        let Some((ran, stalled)) = lane
             .filter(|lane| lane.generation == generation)
-            .map(|lane| lane.since.elapsed())
+            .map(|lane| (lane.since.elapsed(), lane.cut.is_none()))
         else {
             return Ok(());
         };
@@ -290,6 +319,9 @@ impl Supervisor {
         let assigned = self.assigned.contains_key(&partition);
         let pipeline = &*self.settings.pipeline;
         match end {
+            LaneEnd::Done if stalled && assigned => {
+                self.unclaimed.insert(partition);
+            }
             LaneEnd::Done => {}
             LaneEnd::Stopped(error) => return Err(error),
             LaneEnd::Behind(error) => {

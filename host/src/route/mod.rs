@@ -67,9 +67,11 @@ pub mod code {
     pub const BAD_OUTPUT: &str = "bad-output";
     /// Postgres refused the row (class 22, 23 or 54000).
     pub const POSTGRES_REFUSED: &str = "postgres-refused";
+    /// The host died of this record, again and again.
+    pub const KILLS_HOST: &str = "kills-host";
 
     /// All of them.
-    pub const OWN: [&str; 10] = [
+    pub const OWN: [&str; 11] = [
         MALFORMED,
         FIELD_MISSING,
         FIELD_TYPE,
@@ -80,5 +82,6 @@ pub mod code {
         LIMIT,
         BAD_OUTPUT,
         POSTGRES_REFUSED,
+        KILLS_HOST,
     ];
 }

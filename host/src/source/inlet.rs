@@ -62,6 +62,18 @@ pub struct Outlet {
     held: Option<Batch>,
 }
 
+/// How much waits for a lane, for whoever is neither of the two ends.
+#[derive(Clone, Debug)]
+pub struct Waiting(Arc<Level>);
+
+impl Waiting {
+    /// Records handed over and not taken yet.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.0.records.load(Ordering::Relaxed)
+    }
+}
+
 /// A new, empty way from a source to a lane.
 #[must_use]
 pub fn channel() -> (Inlet, Outlet) {
@@ -103,6 +115,12 @@ impl Inlet {
             }
             None => Batch::new(partition, from),
         }
+    }
+
+    /// A look at what waits; it keeps neither end open.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        Waiting(Arc::clone(&self.level))
     }
 
     /// Whether the partition should be paused.

@@ -6,7 +6,7 @@
 
 mod inlet;
 
-pub use inlet::{Inlet, Outlet, channel};
+pub use inlet::{Inlet, Outlet, Waiting, channel};
 
 use std::sync::mpsc as blocking;
 

@@ -247,6 +247,7 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
             }),
             release: Some(last.release.clone()),
             quarantined: false,
+            stalled: false,
         }],
     })
 }

@@ -216,6 +216,10 @@ pub struct PartitionStatus {
     /// it comes back after a minute without that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quarantined: bool,
+    /// Whether its lane took no turn for a minute although records waited, and has committed nothing since; it was
+    /// restarted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stalled: bool,
 }
 
 /// What became of the records of a partition since its first, stored with the position:

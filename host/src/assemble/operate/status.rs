@@ -190,6 +190,7 @@ fn partitions(
             ledger: None,
             release: Some(segment.release.clone()),
             quarantined: false,
+            stalled: false,
         };
         all.insert(partition, elsewhere);
     }
@@ -211,6 +212,7 @@ fn partitions(
                 ledger: lane.position.map(|_| ledger(lane.ledger)),
                 release: Some(lane.release.to_string()),
                 quarantined: lane.quarantined,
+                stalled: lane.stalled,
             },
         );
     }

@@ -84,6 +84,7 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
     }
     if !status.partitions.is_empty() {
         lines.extend(quarantined(&status.partitions));
+        lines.extend(stalled(&status.partitions));
         lines.push(partitions(&status.partitions));
     }
     lines
@@ -173,16 +174,30 @@ fn shadow_lines(shadow: &ShadowReport) -> Vec<String> {
 }
 
 fn quarantined(partitions: &[PartitionStatus]) -> Option<String> {
-    let moved = partitions.iter().filter(|partition| partition.quarantined);
-    let moved: Vec<_> = moved
+    let why = "the plugin went past a limit or kept others waiting";
+    those("quarantined", why, partitions, |partition| {
+        partition.quarantined
+    })
+}
+
+fn stalled(partitions: &[PartitionStatus]) -> Option<String> {
+    let why =
+        "records wait and nothing moves; if they stay stalled, restart the host and report the log";
+    those("stalled", why, partitions, |partition| partition.stalled)
+}
+
+/// A line that names the partitions that are in some state, if any is.
+fn those(
+    word: &str,
+    why: &str,
+    partitions: &[PartitionStatus],
+    are: impl Fn(&PartitionStatus) -> bool,
+) -> Option<String> {
+    let named = partitions.iter().filter(|partition| are(partition));
+    let named: Vec<_> = named
         .map(|partition| partition.partition.to_string())
         .collect();
-    (!moved.is_empty()).then(|| {
-        format!(
-            "  quarantined partitions: {}; the plugin went past a limit or kept others waiting",
-            moved.join(", ")
-        )
-    })
+    (!named.is_empty()).then(|| format!("  {word} partitions: {}; {why}", named.join(", ")))
 }
 
 fn partitions(partitions: &[PartitionStatus]) -> String {
@@ -217,6 +232,7 @@ mod tests {
                 ledger: None,
                 release: None,
                 quarantined,
+                stalled: false,
             });
             super::quarantined(&all.collect::<Vec<_>>())
         };

@@ -33,6 +33,8 @@ pub(super) enum Fault {
     AheadOutside,
     AheadConfig,
     Stop,
+    /// No reply, and no end of waiting for it.
+    Hang,
 }
 
 /// A rule taken away, to see the checks go red.
@@ -383,6 +385,7 @@ impl FakeAnchor {
             }
             Fault::RolledBack => return Err(CommitError::RolledBack(outside("deadlock (40P01)"))),
             Fault::Stop => return Err(CommitError::Stop(Error::config("fake", "no table"))),
+            Fault::Hang => std::future::pending().await,
             _ => {}
         }
         let ahead = async move {

@@ -22,6 +22,7 @@ use crate::manifest::{DataPolicy, ErrorPolicy};
 use crate::pipeline::conduct::Place;
 use crate::pipeline::counters::Counters;
 use crate::pipeline::lane::{LaneEnd, Mode};
+use crate::pipeline::pulse::Pulse;
 use crate::pipeline::segments::Partition;
 use crate::pipeline::shard::Local;
 use crate::pipeline::{Desired, Plan, Release, SegmentStart, Surroundings, Trial};
@@ -264,6 +265,7 @@ impl Stand {
             segments: self.begun.0.clone(),
             release: None,
             patience: PATIENCE,
+            pulse: Pulse::default(),
         };
         Host {
             run: async move { partition.run(&shared, outlet).await }.boxed_local(),

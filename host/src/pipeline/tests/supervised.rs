@@ -16,6 +16,7 @@ use super::stand::on_trial;
 use super::world::{Sinks, World, batch, on_a_shard};
 use crate::anchor::{Anchor, Cut, Order, Pin, Stored};
 use crate::error::{Blame, Error, Retry};
+use crate::pipeline::deaths::Deaths;
 use crate::pipeline::{
     Desired, PipelineSettings, Plan, Release, SegmentStart, Shards, Surroundings, run,
 };
@@ -181,13 +182,14 @@ fn play_desired(
         segments,
         counters: Arc::clone(&world.counters),
         session_timeout: Duration::from_millis(60),
+        stall: world.stall,
     };
     let around = Arc::new(Around {
         anchor: world.anchor.clone(),
         script: Mutex::new(Some(Box::new(script))),
     });
     on_a_shard(async {
-        let shards = Shards::start(2).unwrap();
+        let shards = Shards::start(2, &Deaths::default()).unwrap();
         let running = run(settings, around, shards, stopped);
         tokio::time::timeout(Duration::from_secs(30), running)
             .await
@@ -720,4 +722,35 @@ fn a_lane_that_misbehaves_goes_on_in_quarantine_and_its_neighbour_feels_nothing(
         // Once (a row asks twice what to do): it is bisected where it disturbs nobody.
         assert!((1..=2).contains(&at_home), "{guilty:?} {at_home}");
     }
+}
+
+#[test]
+fn a_lane_that_hangs_is_told_and_restarted_once_records_wait_for_it() {
+    const STALL: Duration = Duration::from_secs(1);
+    let mut world = World::new(Sinks::Here, |_| Act::Row);
+    world.stall = STALL;
+    world.store.lock().faults = [Fault::None, Fault::Hang].into();
+    let counters = Arc::clone(&world.counters);
+    let ended = play(&world, move |stage| {
+        stage.assign(&[0]);
+        let (partition, position, inlet) = stage.started();
+        assert_eq!((partition, position), (0, 0));
+        inlet.send(batch(0, 0..10)).unwrap();
+        eventually(|| counters.totals().received == 10);
+        inlet.send(batch(0, 10..20)).unwrap();
+        // Nothing waits behind the two batches in flight yet: a lane without work is not stalled.
+        std::thread::sleep(2 * STALL);
+        assert!(!counters.lanes()[0].stalled);
+        for from in [20, 1044, 2068] {
+            inlet.send(batch(0, from..from + 1024)).unwrap();
+        }
+        let (partition, position, inlet) = stage.started();
+        assert_eq!((partition, position), (0, 10));
+        assert!(counters.lanes()[0].stalled);
+        inlet.send(batch(0, 10..30)).unwrap();
+        eventually(|| counters.totals().received == 30);
+        assert!(!counters.lanes()[0].stalled);
+    });
+    ended.unwrap();
+    assert_eq!(world.check(30), Vec::<String>::new());
 }

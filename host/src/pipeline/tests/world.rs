@@ -21,6 +21,7 @@ use crate::manifest::{
 };
 use crate::pipeline::conduct::{Conduct, Place};
 use crate::pipeline::counters::{Counters, Totals};
+use crate::pipeline::deaths::Deaths;
 use crate::pipeline::lane::{Connections, Cutover, Lane, LaneContext, LaneEnd, LaneOutcome, Mode};
 use crate::pipeline::ownership::Ownership;
 use crate::pipeline::plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
@@ -191,6 +192,10 @@ pub(super) struct World {
     pub(super) mode: watch::Sender<Mode>,
     /// Where the next lane runs.
     pub(super) place: Cell<Place>,
+    /// After which a lane without a turn is restarted.
+    pub(super) stall: Duration,
+    /// What outlives the host of a lane.
+    pub(super) deaths: Deaths,
     commands: blocking::Sender<SourceCommand>,
     _commanded: blocking::Receiver<SourceCommand>,
 }
@@ -221,6 +226,8 @@ impl World {
             },
             mode: watch::channel(Mode::Run).0,
             place: Cell::new(Place::Home),
+            stall: Duration::from_secs(60),
+            deaths: Deaths::default(),
             commands,
             _commanded: commanded,
         }
@@ -256,6 +263,7 @@ impl World {
     pub(super) async fn lane(&self) -> (OneLane, Inlet, Outlet, i64) {
         let claim = self.anchor.claim(&[0]).await.unwrap().remove(0);
         let next = claim.next;
+        let mark = self.deaths.of("p", &claim);
         let sinks = self.plan.routes.iter().map(|route| {
             matches!(route.binding, Binding::Ahead(_)).then(|| {
                 let store = Arc::clone(&self.store);
@@ -278,7 +286,7 @@ impl World {
             carried: None,
         };
         let (inlet, outlet) = source::channel();
-        let conduct = Rc::new(Conduct::new(self.place.get()));
+        let conduct = Rc::new(Conduct::new(self.place.get()).marked(mark));
         let mode = self.mode.subscribe();
         let lane = Lane::new(Arc::new(context), takes, desired, mode, &conduct);
         (OneLane(lane.unwrap()), inlet, outlet, next)
