@@ -340,6 +340,7 @@ async fn a_canary_that_reads_headers_gets_them_beside_a_version_that_does_not() 
     let records = send_traced(&stage, 0..200);
     processed(&stage, &records).await;
     let reads = Version {
+        name: versions::NAME,
         number: "4.0.0".to_owned(),
         file: wasmill_tests::artifact::plugin("tests/guests/reads-header"),
     };
