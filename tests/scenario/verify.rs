@@ -202,22 +202,21 @@ async fn each_version_answers_for_the_offsets_it_made() {
         let overlay = json!({ "overlay": versioned::overlay(PIPELINE) });
         let answer = site.api.deploy(PIPELINE, &version.plugin(), overlay);
         answer.unwrap().ok();
-        let what = format!("{} is deployed", version.number);
-        eventually(SOON, &what, async || {
-            let status = site.api.status(PIPELINE)?;
-            let said = status.to_string();
-            match said.contains(&version.number) {
-                true => Ok(()),
-                false => Err(said),
-            }
-        })
-        .await;
-        send(sent..sent + 500);
-        sent += 500;
-        eventually(SOON, "all records are processed", async || {
-            stage.positioned(PIPELINE, 2 * sent).await
-        })
-        .await;
+        let rows = format!(
+            "SELECT count(*) FROM {} WHERE version = '{}'",
+            versioned::TABLE,
+            version.number
+        );
+        let begun = std::time::Instant::now();
+        while stage.number(&rows).await == 0 {
+            assert!(begun.elapsed() < SOON, "{} never took over", version.number);
+            send(sent..sent + 50);
+            sent += 50;
+            eventually(SOON, "all records are processed", async || {
+                stage.positioned(PIPELINE, 2 * sent).await
+            })
+            .await;
+        }
     }
     let report = is_equal(site.config(), PIPELINE, &[]);
     let made = &report["partitions"][0]["plugins"];

@@ -1,8 +1,8 @@
 //! [`Expected`]: what one table should hold, folded from rows in the order of their records, and what it holds.
 //!
 //! Rows of a partition come in the order of their offsets; partitions in any order. Then the rows of the table come, and
-//! each gets its verdict; then what was not there. Memory: about 100 bytes a key of a Postgres table, 16 bytes a column
-//! more of a Cassandra table.
+//! each gets its verdict; then what was not there. Memory: 100 to 200 bytes a key, and 24 bytes a column more of a
+//! Cassandra table.
 
 use std::collections::HashMap;
 

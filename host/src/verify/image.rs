@@ -14,8 +14,10 @@ const MARGIN: i64 = 60_000_000;
 pub struct Clock {
     /// Now, since 1970-01-01 UTC.
     pub now: i64,
-    /// How long a row lives.
+    /// How long a row lives at least; `None`: for ever.
     pub ttl: Option<Duration>,
+    /// How long a row lives at most: releases may differ. `None`: for ever.
+    pub longest: Option<Duration>,
 }
 
 /// Whether what was written at some time is still there.
@@ -33,13 +35,14 @@ impl Clock {
         let Some(ttl) = self.ttl else {
             return Life::Alive;
         };
-        let end = written.saturating_add(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
-        if end > self.now.saturating_add(MARGIN) {
+        let micros = |ttl: Duration| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
+        let gone = |ttl| written.saturating_add(micros(ttl)) <= self.now.saturating_sub(MARGIN);
+        if written.saturating_add(micros(ttl)) > self.now.saturating_add(MARGIN) {
             Life::Alive
-        } else if end > self.now.saturating_sub(MARGIN) {
-            Life::Expiring
-        } else {
+        } else if self.longest.is_some_and(gone) {
             Life::Expired
+        } else {
+            Life::Expiring
         }
     }
 }

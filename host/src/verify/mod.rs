@@ -86,8 +86,10 @@ pub struct Table {
     pub key: Vec<usize>,
     /// Column (index) whose older value changes nothing.
     pub guard: Option<usize>,
-    /// How long a row lives from its write time on.
+    /// How long a row lives from its write time on, at least; `None`: for ever.
     pub ttl: Option<Duration>,
+    /// The same at most: releases may differ.
+    pub longest: Option<Duration>,
     /// Whether every row says all columns: then one hash of a row is enough to compare it.
     pub whole: bool,
 }
@@ -115,6 +117,7 @@ impl Table {
             },
             guard,
             ttl,
+            longest: ttl,
             whole: kind == Kind::Postgres,
         })
     }
@@ -157,11 +160,12 @@ impl Table {
         }
         // An appended row has null where it says nothing; a key's row keeps what it had.
         self.whole &= known == other.columns.len() && known == self.columns.len() || self.appends();
-        // The longer one: only what neither lets expire is sure to be there.
         self.ttl = match (self.ttl, other.ttl) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
+        let both = self.longest.zip(other.longest);
+        self.longest = both.map(|(one, other)| one.max(other));
         Ok(())
     }
 }

@@ -60,15 +60,12 @@ impl Looker {
                     snapshot: Some(snapshot),
                 }
             }
-            // Positions last: a letter that is not seen yet then belongs to a record above them.
-            Self::Cassandra(anchor) => {
-                let letters = letters(anchor).await?;
-                Look {
-                    standings: anchor.standings().await?,
-                    letters,
-                    snapshot: None,
-                }
-            }
+            // Letters last: those of all records below the positions are there.
+            Self::Cassandra(anchor) => Look {
+                standings: anchor.standings().await?,
+                letters: letters(anchor).await?,
+                snapshot: None,
+            },
         };
         let wanted = |partition: i32| partitions.is_empty() || partitions.contains(&partition);
         look.standings.retain(|standing| wanted(standing.partition));

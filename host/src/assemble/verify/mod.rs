@@ -207,6 +207,7 @@ impl Check<'_> {
                     clock: Clock {
                         now: now_micros(),
                         ttl: expected.table.ttl,
+                        longest: expected.table.longest,
                     },
                     keep: self.options.limit,
                     moving: kind == Kind::Cassandra,
