@@ -30,6 +30,10 @@ pub(crate) fn deployed(changed: bool) -> Value {
     json!({"pipeline": "quakes", "revision": 4, "changed": changed})
 }
 
+pub(crate) fn raised() -> Value {
+    json!({"partitions": 5, "added": 1, "write_time": 1_700_000_000_123_456_i64})
+}
+
 pub(crate) fn history() -> Value {
     let revision = |revision: u64, by: &str, action: &str, plugin: &str, note: Option<&str>| {
         json!({"revision": revision, "at": AT, "by": by, "action": action, "plugin": plugin,

@@ -177,6 +177,11 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
                 (HISTORY, 200, a::history()),
             ],
         ),
+        case(
+            "position-raise",
+            "position raise quakes",
+            &[("POST /v1/pipelines/quakes/raise", 200, a::raised())],
+        ),
         case("remove-unasked", "remove quakes", &[]),
         case(
             "remove",

@@ -77,6 +77,7 @@ fn from_upload_to_remove() {
             "{word}"
         );
     }
+    assert_eq!(json(&host, &["position", "raise", "a"])["added"], 1);
     let late = wasmill(&host, &["pause", "a", "--seen", "2"]);
     assert_eq!(code(&late), 5);
     assert!(

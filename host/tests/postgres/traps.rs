@@ -193,7 +193,7 @@ struct Between {
 }
 
 impl Between {
-    async fn new(place: &Place, find: &'static str, put: &'static str) -> Self {
+    fn new(place: &Place, find: &'static str, put: &'static str) -> Self {
         assert_eq!(find.len(), put.len());
         let url = place.server.socket_url();
         let server = url.split('\'').nth(1).unwrap().to_owned();
@@ -259,7 +259,7 @@ async fn a_begin_that_is_lost_takes_the_whole_flight_with_it() {
     ] {
         let place = Place::new().await;
         let direct = place.anchor(vec![quakes()]).await;
-        let between = Between::new(&place, begin, instead).await;
+        let between = Between::new(&place, begin, instead);
         let mut settings = place.settings(vec![quakes()]);
         settings.url = Secret::new(between.url.clone());
         let anchor = PostgresAnchor::new(settings).unwrap();
