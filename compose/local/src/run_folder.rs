@@ -206,6 +206,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_scratch_folder_is_locked_and_goes_with_its_owner() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().to_owned();
+        std::fs::write(path.join("kept"), "x").unwrap();
+        // What starts beside it sweeps, and must leave it.
+        let other = Scratch::new().unwrap();
+        assert!(path.join("kept").is_file());
+        drop(scratch);
+        assert!(!path.exists());
+        assert!(other.path().is_dir());
+    }
+
+    #[test]
     fn a_dead_process_folder_is_swept_and_a_held_one_is_not() {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache::at(root.path().to_owned()).unwrap();

@@ -54,6 +54,7 @@ pub struct Producers {
 /// quarantine runs on one that gives way to all others, whose lanes send through the same client.
 #[derive(Clone, Debug)]
 struct Maker {
+    // Unbounded in type; whoever asks waits, so it holds one request a cluster.
     asked: mpsc::Sender<(KafkaSettings, mpsc::SyncSender<Result<Client>>)>,
 }
 
