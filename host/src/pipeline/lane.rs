@@ -169,6 +169,7 @@ impl Lane {
         let running = Arc::clone(&self.counters).runs_at(owned.next, owned.ledger, quarantined);
         let worked = self.work(outlet).await;
         drop(running);
+        self.conduct.mark.passed(self.committer.owned.next);
         match worked {
             Ok(None) => LaneOutcome::Ended(LaneEnd::Done),
             Ok(Some(at)) => LaneOutcome::Cut(Box::new(Cutover {
