@@ -144,6 +144,7 @@ fn route(table: &str) -> PostgresRoute {
         mode: if upsert { Mode::Upsert } else { Mode::Append },
         key: if upsert { vec![0] } else { Vec::new() },
         guard: None,
+        deleted_at: None,
         create: Create::IfMissing,
     }
 }
