@@ -5,4 +5,5 @@ mod data_loss;
 mod kill;
 mod taken_away;
 mod topic;
+mod transactions;
 mod two_hosts;

@@ -1,7 +1,7 @@
 //! What a manifest asks of delivery, against what its routes are promised. Pure.
 
 use super::plan::{Guarantee, RoutePlan};
-use crate::manifest::{Delivery, Manifest, Target};
+use crate::manifest::{Delivery, Manifest, Route, Target};
 
 /// Whether `then` promises less than `now`.
 #[must_use]
@@ -10,7 +10,7 @@ pub fn weaker(then: Guarantee, now: Guarantee) -> bool {
         Guarantee::Nothing => 0,
         Guarantee::AtLeastOnce => 1,
         Guarantee::ConvergesExactlyOnce => 2,
-        Guarantee::ExactlyOnce => 3,
+        Guarantee::ExactlyOnce | Guarantee::ExactlyOnceCommitted => 3,
     };
     strength(then) < strength(now)
 }
@@ -28,9 +28,16 @@ pub(super) fn short<'p>(manifest: &Manifest, routes: &'p [RoutePlan]) -> Option<
 #[must_use]
 pub fn out_of_reach(manifest: &Manifest) -> Vec<&str> {
     let exact = manifest.delivery == Some(Delivery::ExactlyOnce);
+    // Topics are exact where nothing but topics is written.
+    let here = |route: &Route| matches!(route.target, Target::Postgres(_));
+    let beside = manifest.routes.iter().any(here);
     let routes = manifest.routes.iter().filter(|_| exact);
     routes
-        .filter(|route| !matches!(route.target, Target::Postgres(_)))
+        .filter(|route| match route.target {
+            Target::Postgres(_) => false,
+            Target::Cassandra(_) => true,
+            Target::Kafka(_) => beside,
+        })
         .map(|route| route.name.as_str())
         .collect()
 }
