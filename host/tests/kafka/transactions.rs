@@ -502,3 +502,34 @@ fn the_anchors_topics_grow_with_the_input_and_have_to_be_compacted() {
     assert_eq!(error.blame(), Blame::Config, "{error}");
     assert!(error.detail().contains("cleanup.policy"), "{error}");
 }
+
+#[test]
+#[ignore = "a measurement: cargo test -p wasmill --test kafka transactions::measure -- --ignored --nocapture"]
+fn measure_commits() {
+    let Some(brokers) = real() else { return };
+    for rows in [1, 100, 1000, 4000] {
+        let place = Place::on(&brokers);
+        let anchor = place.seeded();
+        let begun = Instant::now();
+        let mut owned = claim(&anchor, 0);
+        println!("claim {:?}", begun.elapsed());
+        let mut took: Vec<Duration> = (0..100)
+            .map(|_| {
+                let work = Work::new(&owned, rows);
+                let begun = Instant::now();
+                block_on(work.commit(&anchor, &owned, async { Ok(()) })).unwrap();
+                owned.next += rows;
+                owned.ledger = work.ledger;
+                begun.elapsed()
+            })
+            .collect();
+        let all: Duration = took.iter().sum();
+        took.sort();
+        println!(
+            "{rows} records a flight: p50 {:?} p95 {:?}, {} records/s a lane",
+            took[50],
+            took[95],
+            u128::from(rows.cast_unsigned()) * 100_000 / all.as_millis()
+        );
+    }
+}
