@@ -14,4 +14,5 @@ mod slow_link;
 mod steps;
 mod taken_away;
 mod topic;
+mod transactions;
 mod two_hosts;

@@ -45,16 +45,37 @@ fn a_topic_is_explained_by_its_coordinates() {
 }
 
 #[test]
-fn a_loop_and_a_topic_alone_are_refused_before_anything_is_reached() {
+fn a_loop_and_a_topic_on_another_cluster_are_refused_before_anything_is_reached() {
     let said = refused(&bound("bind.route.alerts = { topic = \"records\" }"), 3);
     assert!(
         said.contains("route \"alerts\" writes topic \"records\", which the pipeline reads")
             && said.contains("bind the route to another topic"),
         "{said}"
     );
-    let said = refused(&bound("bind.route.log = \"discard\""), 3);
+    let far = "[kafka.far]\nbrokers = \"far:9092\"\n\n";
+    let bind = "bind.route.log = \"discard\"\nbind.route.alerts = { kafka = \"far\" }\nbind.input.records = { kafka = \"main\" }";
+    let said = refused(&format!("{far}{}", bound(bind)), 3);
     assert!(
-        said.contains("writes to Kafka only") && said.contains("write a table too"),
+        said.contains("writes to Kafka only, and to cluster \"far\"")
+            && said.contains("bind the route to the input's cluster"),
         "{said}"
     );
+}
+
+#[test]
+fn topics_alone_are_explained_by_their_transaction() {
+    let folder = TempDir::new().unwrap();
+    let bind = "bind.route.log = \"discard\"";
+    std::fs::write(folder.path().join("wasmill.toml"), bound(bind)).unwrap();
+    let output = run(&folder, &["explain", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let plans: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plans[0]["anchor"], "kafka.main");
+    let route = &plans[0]["routes"][1];
+    assert_eq!(
+        route["guarantee"],
+        "exactly once for read_committed readers"
+    );
+    assert!(route["why"].as_str().unwrap().contains("one transaction"));
 }

@@ -15,6 +15,7 @@ mod shadow;
 mod signed;
 mod swap;
 mod three_hosts;
+mod topics_alone;
 mod warnings;
 mod written_ahead;
 

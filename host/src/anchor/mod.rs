@@ -2,7 +2,7 @@
 //! one step with everything that must not be separated from them (delivery rules 1, 2, 4 and 6).
 //!
 //! [`Claim`] is what owning a partition means; [`Flight`] is one batch on its way; [`Anchor::commit`] is
-//! the only way to move a position; [`DeadLetters`] is for what was set aside. Adapters live in `postgres` and `cassandra`; [`MemoryAnchor`] holds nothing past the process.
+//! the only way to move a position; [`DeadLetters`] is for what was set aside. Adapters live in `postgres`, `cassandra` and `kafka`; [`MemoryAnchor`] holds nothing past the process.
 
 pub mod cuts;
 mod ledger;

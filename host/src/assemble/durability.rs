@@ -81,7 +81,7 @@ fn places(plan: &Plan) -> Vec<Database> {
     let anchor = match &plan.anchor {
         AnchorPlan::Postgres(name) => Some(Database::Postgres(name.clone())),
         AnchorPlan::Cassandra(name) => Some(Database::Cassandra(name.clone())),
-        AnchorPlan::Memory => None,
+        AnchorPlan::Kafka(_) | AnchorPlan::Memory => None,
     };
     let mut places: Vec<_> = anchor.into_iter().collect();
     for route in &plan.routes {

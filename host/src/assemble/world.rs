@@ -16,15 +16,19 @@ use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, P
 use crate::config::{CassandraConnection, Membership};
 use crate::error::Error;
 use crate::kafka::{
-    self, KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make,
-    Ranges,
+    self, AnchorTopics, Author, KafkaAnchor, KafkaAnchorSettings, KafkaLetters, KafkaRoute,
+    KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make, Ranges,
+    Transactions,
 };
-use crate::manifest::Target;
-use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, Surroundings, added};
+use crate::manifest::{KafkaTopic, Target};
+use crate::pipeline::{
+    AnchorPlan, Binding, InputPlan, Plan, Release, RoutePlan, Surroundings, added,
+};
 use crate::postgres::{self, Durability, PostgresAnchor, PostgresRoute, TableName, TableReport};
 use crate::record::Batch;
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
+use crate::task;
 
 /// How long a look at the topic may take for each answer.
 const LOOK: Duration = Duration::from_secs(10);
@@ -45,6 +49,7 @@ pub(super) struct World {
     membership: Membership,
     memory: MemoryAnchor,
     advances: Arc<Semaphore>,
+    transactions: Transactions,
 }
 
 impl World {
@@ -68,6 +73,7 @@ impl World {
             servers: Arc::clone(servers),
             memory,
             advances: Arc::new(Semaphore::new(ADVANCES)),
+            transactions: Transactions::default(),
         }
     }
 
@@ -206,6 +212,38 @@ impl World {
         CassandraAnchor::open(&session, settings).await
     }
 
+    fn author(&self, plan: &Plan) -> Author {
+        Author {
+            pipeline: self.pipeline.clone(),
+            input: self.input.topic.clone(),
+            plugin: plan.plugin.clone(),
+        }
+    }
+
+    fn kafka_anchor(&self, plan: &Plan) -> Result<KafkaAnchor, Error> {
+        let routes = plan.routes.iter().enumerate();
+        let routes =
+            routes.filter_map(
+                |(index, bound)| match (&bound.binding, &bound.route.target) {
+                    (Binding::Here, Target::Kafka(topic)) => {
+                        Some((index, kafka_route(bound, topic)))
+                    }
+                    _ => None,
+                },
+            );
+        let settings = KafkaAnchorSettings {
+            kafka: self.kafka()?,
+            author: self.author(plan),
+            digest: plan.digest.clone(),
+            routes: routes.collect(),
+        };
+        Ok(KafkaAnchor::new(settings, &self.transactions))
+    }
+
+    fn anchor_topics(&self) -> AnchorTopics {
+        AnchorTopics::of(&self.pipeline, &self.input.topic)
+    }
+
     /// The dead letters of the pipeline, where its release keeps them.
     ///
     /// # Errors
@@ -218,6 +256,12 @@ impl World {
                 Box::new(PostgresAnchor::new(settings)?)
             }
             AnchorPlan::Cassandra(name) => Box::new(self.cassandra_anchor(plan, name).await?),
+            AnchorPlan::Kafka(name) => Box::new(KafkaLetters::new(
+                &self.servers.producers,
+                name,
+                self.output(name)?,
+                self.anchor_topics(),
+            )),
             AnchorPlan::Memory => {
                 let what = format!("find dead letters of pipeline {:?}", self.pipeline);
                 let detail = "it writes nowhere: its dead letters are counted and not kept";
@@ -249,12 +293,13 @@ impl World {
                 let write_time = anchor.raise(&added).await?;
                 (stored, added, write_time)
             }
-            AnchorPlan::Memory => {
+            AnchorPlan::Kafka(_) | AnchorPlan::Memory => {
                 let what = format!("raise write times of pipeline {:?}", self.pipeline);
-                return Err(
-                    Error::config(what, "it writes nowhere and keeps no position")
-                        .hint("there is nothing to raise"),
-                );
+                return Err(Error::config(
+                    what,
+                    "it writes to no table, so no write time orders anything",
+                )
+                .hint("there is nothing to raise"));
             }
         };
         let count = |positions: usize| u32::try_from(positions).unwrap_or(u32::MAX);
@@ -316,7 +361,7 @@ impl World {
             }
         }
         for (index, bound) in plan.routes.iter().enumerate() {
-            let Binding::Ahead(name) = &bound.binding else {
+            let Some(name) = outside(plan, bound) else {
                 continue;
             };
             let looked = async {
@@ -351,7 +396,7 @@ impl World {
             }
         }
         for (index, bound) in plan.routes.iter().enumerate() {
-            let Binding::Ahead(name) = &bound.binding else {
+            let Some(name) = outside(plan, bound) else {
                 continue;
             };
             match &bound.route.target {
@@ -375,6 +420,16 @@ impl World {
                 CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
             CassandraAnchor::create_tables(&session).await?;
         }
+        if let AnchorPlan::Kafka(_) = &plan.anchor {
+            let (catalog, topic) = (Arc::clone(&self.servers), self.input.clone());
+            let asked = task::blocking(move || {
+                let catalog = catalog.catalog(&topic.kafka)?;
+                catalog.topic(&topic.topic, LOOK)
+            });
+            let partitions = asked.await??.watermarks.len();
+            let topics = self.anchor_topics();
+            topics.ensure(&self.kafka()?, partitions).await?;
+        }
         Ok(())
     }
 }
@@ -389,6 +444,23 @@ fn told(reports: &[TableReport]) -> Vec<String> {
     reports.iter().flat_map(notes).collect()
 }
 
+/// The connection of a route whose table or topic is looked at one by one; those of the anchor's Postgres are looked
+/// at together.
+fn outside<'a>(plan: &'a Plan, bound: &'a RoutePlan) -> Option<&'a str> {
+    match (&bound.binding, &plan.anchor) {
+        (Binding::Ahead(name), _) | (Binding::Here, AnchorPlan::Kafka(name)) => Some(name),
+        _ => None,
+    }
+}
+
+fn kafka_route(bound: &RoutePlan, topic: &KafkaTopic) -> KafkaRoute {
+    KafkaRoute {
+        name: bound.route.name.clone(),
+        columns: bound.route.columns.clone(),
+        topic: topic.clone(),
+    }
+}
+
 impl Surroundings for World {
     fn anchor<'a>(&'a self, plan: &'a Plan) -> LocalBoxFuture<'a, Result<Rc<dyn Anchor>, Error>> {
         async move {
@@ -397,6 +469,7 @@ impl Surroundings for World {
                     Rc::new(PostgresAnchor::new(self.postgres(plan, name)?)?)
                 }
                 AnchorPlan::Cassandra(name) => Rc::new(self.cassandra_anchor(plan, name).await?),
+                AnchorPlan::Kafka(_) => Rc::new(self.kafka_anchor(plan)?),
                 AnchorPlan::Memory => Rc::new(self.memory.clone()),
             };
             Ok(anchor)
@@ -421,17 +494,13 @@ impl Surroundings for World {
                 let settings = KafkaSinkSettings {
                     cluster: name.clone(),
                     kafka: self.output(name)?,
-                    topic: topic.clone(),
-                    columns: bound.route.columns.clone(),
-                    input: self.input.topic.clone(),
-                    pipeline: self.pipeline.clone(),
-                    route: bound.route.name.clone(),
-                    plugin: plan.plugin.clone(),
+                    route: kafka_route(bound, topic),
+                    author: self.author(plan),
                     // Before the anchor's transaction is taken away for being idle, and before a successor claims.
                     patience: self.session_timeout()? / 2,
                 };
                 let sink: Box<dyn AheadSink> =
-                    Box::new(KafkaSink::new(&self.servers.producers, settings));
+                    Box::new(KafkaSink::new(&self.servers.producers, &settings));
                 return Ok(sink);
             }
             let session = self.lane_session(name).await?;

@@ -1,20 +1,26 @@
-//! The Kafka adapter: membership, fetch, the producers of routes and the topic catalog. `rdkafka` appears nowhere else.
+//! The Kafka adapter: membership, fetch, the producers of routes, the transaction anchor and the topic catalog. `rdkafka` appears nowhere else.
 
+mod anchor;
+mod anchor_topics;
 mod catalog;
 mod control_log;
 mod control_reader;
 mod feed;
 mod fetching;
 mod identity;
+mod letters;
 mod logs;
 mod membership;
+mod messages;
 mod native;
 mod output;
+mod positions;
 mod producer;
 mod range;
 mod sink;
 mod source;
 mod tail;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,13 +28,17 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+pub use anchor::{KafkaAnchor, KafkaAnchorSettings, Transactions};
+pub use anchor_topics::AnchorTopics;
 pub use catalog::Catalog;
 pub use control_log::{ControlLogSettings, KafkaControlLog};
 pub use feed::Feed;
+pub use letters::KafkaLetters;
+pub use messages::{Author, KafkaRoute, WRITER};
 pub use output::{Make, ensure_topic};
 pub use producer::{COORDINATES, Producers};
 pub use range::Ranges;
-pub use sink::{KafkaSink, KafkaSinkSettings, WRITER};
+pub use sink::{KafkaSink, KafkaSinkSettings};
 pub use source::{KafkaSource, KafkaSourceSettings};
 pub use tail::{record, tail};
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{
@@ -166,7 +166,7 @@ impl Producer {
 }
 
 /// Lets go of a client: its threads take a while to end, and others may still be about to learn of it.
-fn release(mut client: Arc<Client>) {
+pub(super) fn release(mut client: Arc<Client>) {
     let begun = Instant::now();
     while begun.elapsed() < RELEASE {
         match Arc::try_unwrap(client) {
@@ -179,19 +179,37 @@ fn release(mut client: Arc<Client>) {
 
 /// One connection of a producer.
 pub(super) struct Client {
-    producer: ThreadedProducer<Deliveries>,
+    pub(super) producer: ThreadedProducer<Deliveries>,
 }
 
 impl Client {
     fn new(settings: &KafkaSettings) -> Result<Self> {
-        let producer = settings
-            .client_config()
+        let mut config = settings.client_config();
+        // A flight has its own deadline, after which the whole client goes: a message that expired alone would let
+        // later ones of its key overtake it.
+        config.set("message.timeout.ms", "0");
+        Self::of(config)
+    }
+
+    /// One whose messages are in transactions. `limit`: how long one may be open before the brokers abort it.
+    pub(super) fn transactional(
+        settings: &KafkaSettings,
+        id: &str,
+        limit: Duration,
+    ) -> Result<Self> {
+        let mut config = settings.client_config();
+        // A message that expires fails its transaction, and with it all that would overtake it.
+        config
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", limit.as_millis().to_string());
+        Self::of(config)
+    }
+
+    fn of(mut config: ClientConfig) -> Result<Self> {
+        let producer = config
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "1")
-            // A flight has its own deadline, after which the whole client goes: a message that expired alone would
-            // let later ones of its key overtake it.
-            .set("message.timeout.ms", "0")
             .set(
                 "topic.metadata.propagation.max.ms",
                 DOUBT.as_millis().to_string(),
@@ -221,6 +239,7 @@ impl Client {
             Arc::clone(flight),
         )
         .headers(message.headers);
+        record.partition = message.partition;
         record.key = message.key;
         record.payload = message.value;
         record.timestamp = message.timestamp;
@@ -243,6 +262,8 @@ impl Client {
 /// A message on its way.
 pub(super) struct Outgoing<'a> {
     pub(super) topic: &'a str,
+    /// `None`: by the key.
+    pub(super) partition: Option<i32>,
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
     /// Milliseconds since 1970-01-01 UTC; `None`: the client's clock.
@@ -313,7 +334,7 @@ impl Flight {
 }
 
 /// Hands the client's verdicts to their flights, on the client's thread.
-struct Deliveries;
+pub(super) struct Deliveries;
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -1,7 +1,7 @@
 //! What a manifest asks of delivery, against what its routes are promised. Pure.
 
 use super::plan::{AnchorPlan, Guarantee, RoutePlan};
-use crate::manifest::{Delivery, Manifest, Target};
+use crate::manifest::{Delivery, Manifest, Route, Target};
 
 /// Whether `then` promises less than `now`.
 #[must_use]
@@ -10,7 +10,7 @@ pub fn weaker(then: Guarantee, now: Guarantee) -> bool {
         Guarantee::Nothing => 0,
         Guarantee::AtLeastOnce => 1,
         Guarantee::ConvergesExactlyOnce => 2,
-        Guarantee::ExactlyOnce => 3,
+        Guarantee::ExactlyOnce | Guarantee::ExactlyOnceCommitted => 3,
     };
     strength(then) < strength(now)
 }
@@ -18,21 +18,21 @@ pub fn weaker(then: Guarantee, now: Guarantee) -> bool {
 /// What somebody sees who reads the route's table or topic while it is written.
 #[must_use]
 pub fn reader(route: &RoutePlan) -> &'static str {
-    match (route.guarantee, &route.route.target) {
-        (Guarantee::ExactlyOnce, Target::Kafka(_)) => {
+    match route.guarantee {
+        Guarantee::ExactlyOnceCommitted => {
             "a reader with isolation.level = read_committed sees every message once, at every instant"
         }
-        (Guarantee::ExactlyOnce, _) => {
+        Guarantee::ExactlyOnce => {
             "a reader sees what every record below the position left, once, at every instant"
         }
-        (Guarantee::ConvergesExactlyOnce, _) => {
+        Guarantee::ConvergesExactlyOnce => {
             "a reader may see rows above the position, and right after a failure again; what stays is what a run \
              without failures leaves"
         }
-        (Guarantee::AtLeastOnce, _) => {
+        Guarantee::AtLeastOnce => {
             "a reader sees every message, and after a failure some of them again"
         }
-        (Guarantee::Nothing, _) => "a reader sees nothing of it",
+        Guarantee::Nothing => "a reader sees nothing of it",
     }
 }
 
@@ -43,6 +43,9 @@ pub fn because(anchor: &AnchorPlan) -> &'static str {
         AnchorPlan::Postgres(_) => "it moves in the transaction of the rows written there",
         AnchorPlan::Cassandra(_) => {
             "nothing is written to Postgres; it moves after the rows, by light-weight transaction"
+        }
+        AnchorPlan::Kafka(_) => {
+            "only the input's cluster is written to; it moves in the transaction of the messages"
         }
         AnchorPlan::Memory => "nothing is written that could be lost or doubled",
     }
@@ -61,9 +64,16 @@ pub(super) fn short<'p>(manifest: &Manifest, routes: &'p [RoutePlan]) -> Option<
 #[must_use]
 pub fn out_of_reach(manifest: &Manifest) -> Vec<&str> {
     let exact = manifest.delivery == Some(Delivery::ExactlyOnce);
+    // Topics are exact where nothing but topics is written.
+    let here = |route: &Route| matches!(route.target, Target::Postgres(_));
+    let beside = manifest.routes.iter().any(here);
     let routes = manifest.routes.iter().filter(|_| exact);
     routes
-        .filter(|route| !matches!(route.target, Target::Postgres(_)))
+        .filter(|route| match route.target {
+            Target::Postgres(_) => false,
+            Target::Cassandra(_) => true,
+            Target::Kafka(_) => beside,
+        })
         .map(|route| route.name.as_str())
         .collect()
 }

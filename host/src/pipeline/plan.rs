@@ -50,6 +50,8 @@ pub enum AnchorPlan {
     Postgres(String),
     /// In the Cassandra keyspace of the connection of this name, by light-weight transaction.
     Cassandra(String),
+    /// In a topic of the cluster of this name, which is the input's, in the transaction of the messages.
+    Kafka(String),
     /// In memory: nothing is written anywhere.
     Memory,
 }
@@ -83,6 +85,8 @@ pub enum Binding {
 pub enum Guarantee {
     /// Readers see every record's effect once, at every instant.
     ExactlyOnce,
+    /// The same for readers of a topic that read what is committed (`isolation.level=read_committed`).
+    ExactlyOnceCommitted,
     /// The sink ends as a failure-free run would have left it; right after a failure it may lag or lead.
     ConvergesExactlyOnce,
     /// Nothing is lost; after a failure a message may stand there again, with the same coordinates.
@@ -95,6 +99,7 @@ impl fmt::Display for Guarantee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ExactlyOnce => "exactly once",
+            Self::ExactlyOnceCommitted => "exactly once for read_committed readers",
             Self::ConvergesExactlyOnce => "converges to exactly once",
             Self::AtLeastOnce => "at least once",
             Self::Nothing => "discarded",
@@ -107,6 +112,7 @@ impl fmt::Display for AnchorPlan {
         match self {
             Self::Postgres(name) => write!(f, "postgres.{name}"),
             Self::Cassandra(name) => write!(f, "cassandra.{name}"),
+            Self::Kafka(name) => write!(f, "kafka.{name}"),
             Self::Memory => f.write_str("memory (nothing survives a restart)"),
         }
     }
@@ -187,7 +193,7 @@ impl Plan {
             .zip(&bindings.routes)
             .map(|(route, bound)| plan_route(route, bound))
             .collect();
-        let anchor = choose_anchor(&pipeline.name, &routes)?;
+        let anchor = choose_anchor(&pipeline.name, &input, &routes)?;
         for (plan, _) in &mut routes {
             guarantee(plan, &anchor);
         }
@@ -318,9 +324,10 @@ fn plan_route(route: &Route, bound: &RouteBinding) -> (RoutePlan, Option<String>
     (plan, connection)
 }
 
-/// Postgres where a route goes there, else Cassandra, else memory.
+/// Postgres where a route goes there, else Cassandra, else Kafka, else memory.
 fn choose_anchor(
     pipeline: &str,
+    input: &InputPlan,
     routes: &[(RoutePlan, Option<String>)],
 ) -> Result<AnchorPlan, Error> {
     let bound = |kind: &'static str| {
@@ -340,12 +347,21 @@ fn choose_anchor(
         };
     }
     let Some(name) = bound("cassandra").next() else {
-        if bound("kafka").next().is_some() {
-            let detail =
-                "it writes to Kafka only, and no database is there that could hold the position";
+        // By its name: another name for the same brokers may have other rights there.
+        if let Some(other) = bound("kafka").find(|name| **name != input.kafka) {
+            let detail = format!(
+                "it writes to Kafka only, and to cluster {other:?}, while its input is on {:?}: no transaction holds \
+                 both, and no database is there that could hold the position",
+                input.kafka
+            );
             return Err(Error::config(what(), detail).hint(
-                "write a table too, in Postgres or Cassandra; transactions of Kafka are not used yet",
+                "bind the route to the input's cluster, or write a table too, in Postgres or Cassandra: then its \
+                 messages are at least once",
             ));
+        }
+        if bound("kafka").next().is_some() {
+            topics::check_names(what(), pipeline, &input.topic)?;
+            return Ok(AnchorPlan::Kafka(input.kafka.clone()));
         }
         return Ok(AnchorPlan::Memory);
     };
@@ -371,6 +387,11 @@ fn guarantee(plan: &mut RoutePlan, anchor: &AnchorPlan) {
             plan.binding = Binding::Here;
             plan.guarantee = Guarantee::ExactlyOnce;
             plan.why = "rows, dead letters and the position commit in one transaction";
+        }
+        (Target::Kafka(_), AnchorPlan::Kafka(_)) => {
+            plan.binding = Binding::Here;
+            plan.guarantee = Guarantee::ExactlyOnceCommitted;
+            plan.why = "messages, dead letters and the position commit in one transaction of Kafka; others see what is not committed, too";
         }
         (Target::Kafka(_), _) => {
             plan.guarantee = Guarantee::AtLeastOnce;

@@ -5,7 +5,26 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::manifest::Target;
 
-/// Refuses a loop, and two routes whose messages nobody could tell apart.
+/// How the names of topics begin in which anchors keep positions and dead letters.
+const OWN: [&str; 2] = ["wasmill.position.", "wasmill.dead-letter."];
+/// Longest name of a topic.
+const LONGEST: usize = 249;
+
+/// Refuses names of which the anchor's topics cannot be made.
+pub(super) fn check_names(what: String, pipeline: &str, input: &str) -> Result<(), Error> {
+    let longest = OWN.iter().map(|own| own.len()).max().unwrap_or(0);
+    let room = LONGEST - longest - 1;
+    if pipeline.len() + input.len() <= room {
+        return Ok(());
+    }
+    let detail = format!(
+        "its name and that of topic {input:?} have more than {room} characters together: its position is kept in a \
+         topic named after both"
+    );
+    Err(Error::config(what, detail).hint("give the pipeline a shorter name"))
+}
+
+/// Refuses a loop, a topic of the host's own, and two routes whose messages nobody could tell apart.
 pub(super) fn check(
     what: String,
     config: &Config,
@@ -17,15 +36,24 @@ pub(super) fn check(
     let same = |one: &str, other: &str| one == other || brokers(one) == brokers(other);
     let mut written: Vec<(&str, &str, &str)> = Vec::new();
     for plan in routes {
-        let (Binding::Ahead(kafka), Target::Kafka(topic)) = (&plan.binding, &plan.route.target)
-        else {
+        let Target::Kafka(topic) = &plan.route.target else {
             continue;
+        };
+        let kafka = match &plan.binding {
+            Binding::Ahead(kafka) => kafka,
+            Binding::Here => &input.kafka,
+            Binding::Discard => continue,
         };
         let (name, topic) = (&plan.route.name, &topic.topic);
         if *topic == input.topic && same(kafka, &input.kafka) {
             let detail = format!("route {name:?} writes topic {topic:?}, which the pipeline reads");
             return Err(Error::config(what, detail)
                 .hint("bind the route to another topic: what it wrote would come back for ever"));
+        }
+        if OWN.iter().any(|own| topic.starts_with(own)) {
+            let detail =
+                format!("route {name:?} writes topic {topic:?}, which the host keeps its own in");
+            return Err(Error::config(what, detail).hint("bind the route to another topic"));
         }
         let other = written
             .iter()

@@ -29,8 +29,8 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Result<Vec<Stri
     if !short.is_empty() && short.len() == manifest.routes.len() {
         return Err(Error::plugin(
             format!("check what {plugin} asks for"),
-            "delivery = \"exactly-once\", and nothing it writes goes to Postgres: right after a failure rows in \
-             Cassandra may be ahead of the position, and messages in Kafka come again",
+            "delivery = \"exactly-once\", and all it writes goes to Cassandra: right after a failure rows there may \
+             be ahead of the position",
         )
         .hint(
             "take delivery out of plugin.toml, then each route gives what its sink can; or write to Postgres; then \
@@ -41,8 +41,8 @@ pub(super) fn check(manifest: &Manifest, ceilings: &Ceilings) -> Result<Vec<Stri
         .iter()
         .map(|route| {
             format!(
-                "it asks for delivery = \"exactly-once\", which only Postgres gives: a deployment has to bind route \
-                 {route:?} to \"discard\""
+                "it asks for delivery = \"exactly-once\", which Postgres gives, and topics where nothing else is \
+                 written: a deployment has to bind route {route:?} to \"discard\""
             )
         })
         .collect();

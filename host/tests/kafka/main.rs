@@ -17,3 +17,4 @@ mod real;
 mod records;
 mod sink;
 mod speed;
+mod transactions;

@@ -9,7 +9,8 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use wasmill::error::{Blame, Error};
 use wasmill::kafka::{
-    COORDINATES, KafkaSink, KafkaSinkSettings, Make, Producers, WRITER, ensure_topic,
+    Author, COORDINATES, KafkaRoute, KafkaSink, KafkaSinkSettings, Make, Producers, WRITER,
+    ensure_topic,
 };
 use wasmill::manifest::{Create, KafkaTopic, KeyFormat, ValueFormat};
 use wasmill::record::{Batch, Column, Op, Record, RowBatch, cells};
@@ -44,15 +45,19 @@ fn patient(producers: &Producers, brokers: &str, name: &str, patience: Duration)
     let settings = KafkaSinkSettings {
         cluster: "main".to_owned(),
         kafka: kafka(brokers),
-        topic: topic(name),
-        columns: vec![column("id", "text"), column("number", "int64")],
-        input: "records".to_owned(),
-        pipeline: "p".to_owned(),
-        route: "alerts".to_owned(),
-        plugin: "alerter@1.0.0".to_owned(),
+        route: KafkaRoute {
+            name: "alerts".to_owned(),
+            columns: vec![column("id", "text"), column("number", "int64")],
+            topic: topic(name),
+        },
+        author: Author {
+            pipeline: "p".to_owned(),
+            input: "records".to_owned(),
+            plugin: "alerter@1.0.0".to_owned(),
+        },
         patience,
     };
-    KafkaSink::new(producers, settings)
+    KafkaSink::new(producers, &settings)
 }
 
 /// A batch of partition 7 and its rows: `rows(offset)` are key and number, `None` a delete.

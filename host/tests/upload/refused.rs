@@ -221,9 +221,7 @@ fn a_delivery_that_no_sink_of_the_plugin_gives_is_refused() {
     let error = refused(&written(&toml, &describe.to_string()));
     assert_eq!(error.blame(), Blame::Plugin);
     assert!(
-        error
-            .detail()
-            .contains("nothing it writes goes to Postgres"),
+        error.detail().contains("all it writes goes to Cassandra"),
         "{error}"
     );
     let hint = error.hint_text().unwrap();

@@ -394,10 +394,14 @@ fn other_place(what: &str, pipeline: &str, now: &Loaded, then: &Loaded) -> Refus
 
 /// Rows and removal have to be one transaction.
 fn supported(what: &str, pipeline: &str, loaded: &Loaded) -> Result<(), Refusal> {
-    if !matches!(loaded.release.plan.anchor, AnchorPlan::Cassandra(_)) {
-        return Ok(());
-    }
-    let detail = "it keeps its position in Cassandra, where rows and the letter's removal cannot be one step yet";
+    let place = match loaded.release.plan.anchor {
+        AnchorPlan::Cassandra(_) => "Cassandra",
+        AnchorPlan::Kafka(_) => "Kafka",
+        AnchorPlan::Postgres(_) | AnchorPlan::Memory => return Ok(()),
+    };
+    let detail = &format!(
+        "it keeps its position in {place}, where rows and the letter's removal cannot be one step yet"
+    );
     let hint = "send the record again to the topic, corrected, then drop the letter";
     Err(refused(what, pipeline, detail, hint))
 }

@@ -41,6 +41,12 @@ impl Looker {
             AnchorPlan::Cassandra(name) => Ok(Self::Cassandra(Box::new(
                 world.cassandra_anchor(plan, name).await?,
             ))),
+            AnchorPlan::Kafka(_) => Err(Error::config(
+                format!("verify pipeline {:?}", plan.pipeline),
+                "its position is in Kafka, in the transactions of its messages: verify compares with what a database \
+                 holds at one instant",
+            )
+            .hint("read its topics with isolation.level = read_committed: there every message is once")),
             AnchorPlan::Memory => Err(Error::config(
                 format!("verify pipeline {:?}", plan.pipeline),
                 "it writes nowhere: there is nothing to compare",

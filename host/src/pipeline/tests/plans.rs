@@ -12,7 +12,7 @@ use crate::error::{Blame, Error};
 use crate::manifest::{
     ConfigItem, DataPolicy, Delivery, ErrorPolicy, Limits, Manifest, Route, Target,
 };
-use crate::pipeline::{AnchorPlan, Binding, Plan, setup};
+use crate::pipeline::{AnchorPlan, Binding, Plan, out_of_reach, setup};
 use crate::record::Type;
 
 fn named(route: Route, name: &str) -> Route {
@@ -272,7 +272,56 @@ fn a_topic_is_at_least_once_beside_the_database_that_holds_the_position() {
 }
 
 #[test]
-fn a_topic_that_loops_collides_stands_alone_or_is_asked_too_much_of_is_refused() {
+fn topics_alone_on_the_inputs_cluster_are_written_in_transactions() {
+    let mut both = manifest(vec![topic_route(), append_route()]);
+    both.delivery = Some(Delivery::ExactlyOnce);
+    let bound = pipeline(&[("alerts", "kafka:x"), ("rows", "discard")]);
+    let alone = plan(&bound, &both).unwrap();
+    assert_eq!(
+        promises(&alone),
+        "anchor kafka.main\n\
+         alerts -> kafka x: exactly once for read_committed readers; messages, dead letters and the position commit \
+         in one transaction of Kafka; others see what is not committed, too\n\
+         rows -> postgres rows: discarded; the operator bound it to discard: rows are counted, not written\n"
+    );
+    assert_eq!(alone.routes[0].binding, Binding::Here);
+    assert!(!alone.writes_ahead());
+    assert_eq!(alone.anchor, AnchorPlan::Kafka("main".to_owned()));
+    // Whoever wants only topics may be promised it; a topic beside a table never is.
+    assert_eq!(out_of_reach(&both), ["alerts"]);
+    both.routes.pop();
+    assert_eq!(out_of_reach(&both), Vec::<&str>::new());
+
+    let route = |kafka: &str, topic: &str| RouteBinding::Topic {
+        kafka: kafka.to_owned(),
+        topic: Some(topic.to_owned()),
+    };
+    let mut elsewhere = pipeline(&[]);
+    elsewhere.routes = [("alerts".to_owned(), route("far", "x"))].into();
+    let mut config = config();
+    let far = config.kafka["main"].clone();
+    config.kafka.insert("far".to_owned(), far);
+    let error = Plan::new(&elsewhere, &config, &both, "sha".to_owned()).unwrap_err();
+    assert_eq!(error.blame(), Blame::Config);
+    assert!(
+        error
+            .detail()
+            .contains("to cluster \"far\", while its input is on \"main\""),
+        "{error}"
+    );
+    let mut long = pipeline(&[("alerts", "kafka:x")]);
+    let bound = long.inputs.get_mut("in").unwrap();
+    bound.topic = Some("t".repeat(249));
+    assert!(refused(&long, &both).contains("characters together"));
+    let bound = long.inputs.get_mut("in").unwrap();
+    bound.topic = Some("t".repeat(249 - "wasmill.dead-letter.web.".len()));
+    assert!(plan(&long, &both).is_ok());
+    elsewhere.routes = [("alerts".to_owned(), route("main", "clicks-v2"))].into();
+    assert!(refused(&elsewhere, &both).contains("which the pipeline reads"));
+}
+
+#[test]
+fn a_topic_that_loops_collides_or_is_asked_too_much_of_is_refused() {
     let mut both = manifest(vec![topic_route(), append_route()]);
     both.delivery = Some(Delivery::ExactlyOnce);
     let bound = pipeline(&[("alerts", "kafka:prod.alerts"), ("rows", "p1")]);
@@ -293,11 +342,13 @@ fn a_topic_that_loops_collides_stands_alone_or_is_asked_too_much_of_is_refused()
         ),
         "plan pipeline \"web\": route \"alerts\" writes topic \"clicks-v2\", which the pipeline reads"
     );
-    let alone = refused(
-        &pipeline(&[("alerts", "kafka:x"), ("rows", "discard")]),
-        &both,
+    assert!(
+        refused(
+            &pipeline(&[("alerts", "kafka:wasmill.position.a.b"), ("rows", "p1")]),
+            &both
+        )
+        .contains("which the host keeps its own in")
     );
-    assert!(alone.contains("writes to Kafka only"), "{alone}");
     both.routes.push(named(topic_route(), "more"));
     let twice = pipeline(&[("alerts", "kafka:x"), ("more", "kafka:x"), ("rows", "p1")]);
     assert!(refused(&twice, &both).contains("\"alerts\" and \"more\" both write topic \"x\""));

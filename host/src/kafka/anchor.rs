@@ -1,0 +1,448 @@
+//! [`KafkaAnchor`]: the positions of a pipeline that writes to topics of one cluster only, the one it reads.
+//!
+//! One transaction a flight holds the messages of all routes, the dead letters and the position, a record of a topic
+//! of the host. There is one transactional id for each pipeline and partition, so that claiming a partition is taking
+//! its id: the brokers themselves fence the former owner, whatever its group says, a transaction never holds more than
+//! one lane, and nothing has to be joined or rewound when a partition moves. It costs a client for each partition.
+//!
+//! A claim is four steps: take the id (every transaction of former owners is decided then), commit a mark to the
+//! partition of the position, read up to that mark, commit the position under the new epoch. The mark makes the read
+//! complete: brokers may say too early that a partition ends.
+//!
+//! After any failure past a transaction's begin the client is thrown away. Whether it committed is told by a new claim.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use parking_lot::Mutex;
+use rdkafka::message::OwnedHeaders;
+
+use super::KafkaSettings;
+use super::anchor_topics::AnchorTopics;
+use super::letters;
+use super::messages::{Author, KafkaRoute, Messages};
+use super::positions::{self, MARK, POSITION, Position};
+use super::producer::{Flight as Sent, Outgoing};
+use super::transaction::Transactional;
+use crate::anchor::{Ahead, Anchor, Claim, CommitError, Epoch, Flight, Pin, Stored};
+use crate::error::{Error, Result};
+use crate::task;
+
+/// Partitions claimed at once.
+const AT_ONCE: usize = 16;
+
+/// Whose positions.
+#[derive(Clone, Debug)]
+pub struct KafkaAnchorSettings {
+    /// The cluster of input and routes.
+    pub kafka: KafkaSettings,
+    /// In whose name: the pipeline is the anchor's identity for ever, with the input topic.
+    pub author: Author,
+    /// Digest of the plugin, kept beside dead letters.
+    pub digest: String,
+    /// The routes by their index in the manifest.
+    pub routes: Vec<(usize, KafkaRoute)>,
+}
+
+/// The partitions that a host owns of one pipeline: a claim made through one anchor is used through another.
+#[derive(Clone, Debug, Default)]
+pub struct Transactions {
+    // Taken for a lookup, an insert or a removal.
+    lanes: Arc<Mutex<BTreeMap<i32, Arc<Lane>>>>,
+}
+
+/// A partition under one claim.
+#[derive(Debug)]
+struct Lane {
+    epoch: Epoch,
+    // Taken to look or to change, never across a suspension: flights of a lane follow each other.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What is stored, as far as is known.
+    position: Position,
+    live: Live,
+}
+
+/// Whether the lane may go on under its claim. Its producer is with whoever is at work, so that it goes when that is
+/// dropped half-way or fails.
+#[derive(Debug)]
+enum Live {
+    Yes(Transactional),
+    /// A transaction is open. Found by anyone else, its sender was dropped: the outcome is not known.
+    Flying,
+    /// A change failed, and so does every other.
+    Over(CommitError),
+}
+
+/// A transaction about to be: who makes it, and the position after it.
+struct Boarded {
+    lane: Arc<Lane>,
+    producer: Transactional,
+    position: Position,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct KafkaAnchor {
+    settings: KafkaAnchorSettings,
+    topics: AnchorTopics,
+    routes: BTreeMap<usize, Messages>,
+    transactions: Transactions,
+}
+
+impl KafkaAnchor {
+    /// An anchor; connects when it is used. Its topics are there, see [`AnchorTopics::ensure`].
+    #[must_use]
+    pub fn new(settings: KafkaAnchorSettings, transactions: &Transactions) -> Self {
+        let author = &settings.author;
+        let routes = settings.routes.iter();
+        Self {
+            topics: AnchorTopics::of(&author.pipeline, &author.input),
+            routes: routes
+                .map(|(index, route)| (*index, Messages::new(route, author)))
+                .collect(),
+            transactions: transactions.clone(),
+            settings,
+        }
+    }
+
+    fn what(&self, act: &str) -> String {
+        let Author {
+            pipeline, input, ..
+        } = &self.settings.author;
+        format!("{act} pipeline {pipeline:?}, topic {input:?}, in kafka")
+    }
+
+    /// The id that owns a partition.
+    fn id(&self, part: &dyn std::fmt::Display) -> String {
+        let Author {
+            pipeline, input, ..
+        } = &self.settings.author;
+        format!("wasmill/{pipeline}/{input}/{part}")
+    }
+
+    async fn last(
+        &self,
+        wanted: Vec<(i32, Option<String>)>,
+    ) -> Result<BTreeMap<i32, Option<Position>>> {
+        let (kafka, topic) = (self.settings.kafka.clone(), self.topics.positions.clone());
+        task::blocking(move || positions::last(&kafka, &topic, &wanted)).await?
+    }
+
+    async fn read_all(&self) -> Result<Vec<Stored>> {
+        let (kafka, topic) = (self.settings.kafka.clone(), self.topics.positions.clone());
+        let what = self.what("read the positions of");
+        let counted = task::blocking(move || {
+            let consumer = positions::committed_reader(&kafka, &what)?;
+            positions::partitions(&consumer, &what, &topic)
+        });
+        let wanted = (0..counted.await??).map(|partition| (partition, None));
+        let found = self.last(wanted.collect()).await?;
+        let found = found.into_iter();
+        Ok(found
+            .filter_map(|(partition, position)| Some(position?.stored(partition)))
+            .collect())
+    }
+
+    /// All or none, and none that another host stored first: whoever seeds owns an id of its own, and lanes write
+    /// nothing where nothing was seeded.
+    async fn seed_all(&self, seeds: &[Stored]) -> Result<()> {
+        if seeds.is_empty() {
+            return Ok(());
+        }
+        let what = self.what("store the first positions of");
+        let producer = Transactional::take(&self.settings.kafka, &self.id(&"seed"), what).await?;
+        let partitions: Vec<i32> = seeds.iter().map(|seed| seed.partition).collect();
+        let mark = self.mark(&producer, &partitions).await.map_err(plain)?;
+        let marked = partitions
+            .iter()
+            .map(|partition| (*partition, Some(mark.clone())));
+        let known = self.last(marked.collect()).await?;
+        let missing = seeds
+            .iter()
+            .filter(|seed| !matches!(known.get(&seed.partition), Some(Some(_))));
+        let records = missing.map(|seed| {
+            let position = Position::seed(seed, &self.settings.author.plugin);
+            (seed.partition, POSITION, position.encode())
+        });
+        let records: Vec<_> = records.collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.record(&producer, &records).await.map_err(plain)
+    }
+
+    /// Commits a mark to partitions of the positions; what it says.
+    async fn mark(
+        &self,
+        producer: &Transactional,
+        partitions: &[i32],
+    ) -> Result<String, CommitError> {
+        let mark = uuid::Uuid::new_v4().to_string();
+        let value = mark.as_bytes();
+        let records = partitions.iter();
+        let records = records.map(|partition| (*partition, MARK, value.to_vec()));
+        self.record(producer, &records.collect::<Vec<_>>()).await?;
+        Ok(mark)
+    }
+
+    /// Commits records of positions alone.
+    async fn record(
+        &self,
+        producer: &Transactional,
+        records: &[(i32, &[u8], Vec<u8>)],
+    ) -> Result<(), CommitError> {
+        producer.begin()?;
+        let sent = Sent::new();
+        for (partition, key, value) in records {
+            let outgoing = self.outgoing(*partition, key, value);
+            producer.send(&sent, outgoing).await?;
+        }
+        producer.commit(&sent).await
+    }
+
+    fn outgoing<'a>(&'a self, partition: i32, key: &'a [u8], value: &'a [u8]) -> Outgoing<'a> {
+        Outgoing {
+            topic: &self.topics.positions,
+            partition: Some(partition),
+            key: Some(key),
+            value: Some(value),
+            timestamp: None,
+            headers: OwnedHeaders::new(),
+        }
+    }
+
+    async fn claim_all(&self, partitions: &[i32]) -> Result<Vec<Claim>> {
+        let taken = stream::iter(partitions).map(|partition| self.take(*partition));
+        let taken: Vec<(i32, Transactional, String)> =
+            taken.buffered(AT_ONCE).try_collect().await?;
+        let marked = taken
+            .iter()
+            .map(|(partition, _, mark)| (*partition, Some(mark.clone())));
+        let mut known = self.last(marked.collect()).await?;
+        let claims = taken.into_iter().map(|(partition, producer, _)| {
+            let position = known.remove(&partition).flatten();
+            self.own(partition, producer, position)
+        });
+        let claims: Vec<_> = claims.collect();
+        stream::iter(claims).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// Takes the id of a partition and marks where reading has to end.
+    async fn take(&self, partition: i32) -> Result<(i32, Transactional, String)> {
+        // A claim of this host before goes first: what it was at is over either way.
+        self.transactions.lanes.lock().remove(&partition);
+        let what = self.what(&format!("own partition {partition} of"));
+        let kafka = &self.settings.kafka;
+        let producer = Transactional::take(kafka, &self.id(&partition), what).await?;
+        let mark = self.mark(&producer, &[partition]).await.map_err(plain)?;
+        Ok((partition, producer, mark))
+    }
+
+    /// Stores the position under a new epoch.
+    async fn own(
+        &self,
+        partition: i32,
+        producer: Transactional,
+        position: Option<Position>,
+    ) -> Result<Claim> {
+        let Some(position) = position else {
+            let what = self.what(&format!("claim partition {partition} of"));
+            let detail = "DATA LOSS: it has no position, although the pipeline was deployed";
+            return Err(Error::config(what, detail).hint(format!(
+                "restore topic {:?}, or give the pipeline a new name: nothing was skipped",
+                self.topics.positions
+            )));
+        };
+        let position = position.claimed(&self.settings.author.plugin);
+        let claim = position.claim(partition)?;
+        let record = (partition, POSITION, position.encode());
+        self.record(&producer, &[record]).await.map_err(plain)?;
+        let lane = Lane {
+            epoch: claim.epoch.clone(),
+            state: Mutex::new(State {
+                position,
+                live: Live::Yes(producer),
+            }),
+        };
+        self.transactions
+            .lanes
+            .lock()
+            .insert(partition, Arc::new(lane));
+        Ok(claim)
+    }
+
+    /// Takes the producer of a claim's lane, for a transaction after which its position is as `change` leaves it.
+    fn board(
+        &self,
+        claim: &Claim,
+        next: i64,
+        change: impl FnOnce(&mut Position),
+    ) -> Result<Boarded, CommitError> {
+        let what = || self.what(&format!("advance partition {} of", claim.partition));
+        let unknown = |detail: &str| CommitError::Unknown(Error::outside(what(), detail));
+        let lane = self
+            .transactions
+            .lanes
+            .lock()
+            .get(&claim.partition)
+            .cloned();
+        let lane = lane.ok_or_else(|| unknown("a claim of this host is under way, or failed"))?;
+        if lane.epoch != claim.epoch {
+            let detail = "this host claimed it again";
+            return Err(CommitError::Fenced(Error::outside(what(), detail)));
+        }
+        let mut state = lane.state.lock();
+        match &state.live {
+            Live::Yes(_) => {}
+            Live::Flying => return Err(unknown("a change before it has no answer")),
+            Live::Over(error) => return Err(error.clone()),
+        }
+        let mut position = state.position.clone();
+        if position.next != next {
+            let detail = format!("it stands at {}, the change is of {next}", position.next);
+            return Err(CommitError::Stop(Error::bug(what(), detail)));
+        }
+        change(&mut position);
+        let Live::Yes(producer) = std::mem::replace(&mut state.live, Live::Flying) else {
+            return Err(unknown("its producer is gone"));
+        };
+        drop(state);
+        Ok(Boarded {
+            lane,
+            producer,
+            position,
+        })
+    }
+
+    async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
+        let boarded = self.board(flight.claim, flight.from, |position| {
+            position.next = flight.to;
+            position.reserved = position.reserved.max(flight.reserved);
+            position.hlc = flight.hlc;
+            position.ledger = flight.ledger.counts();
+        })?;
+        let committed = self.transact(&boarded, &flight, ahead).await;
+        boarded.land(committed)
+    }
+
+    async fn transact(
+        &self,
+        Boarded {
+            producer, position, ..
+        }: &Boarded,
+        flight: &Flight<'_>,
+        ahead: Ahead<'_>,
+    ) -> Result<(), CommitError> {
+        producer.begin()?;
+        let sent = Sent::new();
+        for here in flight.rows {
+            let Some(messages) = self.routes.get(&here.route) else {
+                let detail = format!("rows of route {}, which it does not know", here.route);
+                return Err(CommitError::Stop(Error::bug(self.what("write"), detail)));
+            };
+            let queued = messages.send(producer.client(), &sent, here.rows, flight.batch);
+            queued
+                .await
+                .map_err(|(error, coordinates)| producer.failed(&error, &coordinates))?;
+        }
+        for letter in letters::encode(flight, &self.settings) {
+            let outgoing = Outgoing {
+                topic: &self.topics.dead_letters,
+                key: Some(&letter.key),
+                value: Some(&letter.value),
+                ..self.outgoing(flight.claim.partition, b"", b"")
+            };
+            producer.send(&sent, outgoing).await?;
+        }
+        ahead.await.map_err(CommitError::Ahead)?;
+        let value = position.encode();
+        let outgoing = self.outgoing(flight.claim.partition, POSITION, &value);
+        producer.send(&sent, outgoing).await?;
+        producer.commit(&sent).await
+    }
+
+    async fn pin_lane(&self, claim: &Claim, next: i64, pin: Pin<'_>) -> Result<(), CommitError> {
+        let boarded = self.board(claim, next, |position| {
+            position.reserved = pin.reserved;
+            position.cuts = pin.cuts.to_vec();
+        })?;
+        let record = (claim.partition, POSITION, boarded.position.encode());
+        let committed = self.record(&boarded.producer, &[record]).await;
+        boarded.land(committed)
+    }
+}
+
+impl Boarded {
+    /// Takes in the outcome of the transaction; the producer of a failed one goes.
+    fn land(self, committed: Result<(), CommitError>) -> Result<(), CommitError> {
+        let mut state = self.lane.state.lock();
+        match &committed {
+            Ok(()) => {
+                *state = State {
+                    position: self.position,
+                    live: Live::Yes(self.producer),
+                };
+            }
+            // Nothing is visible, and yet nothing can be repeated under this claim: its producer is gone.
+            Err(CommitError::Ahead(error)) => {
+                state.live = Live::Over(CommitError::Unknown(error.clone()));
+            }
+            Err(error) => state.live = Live::Over(error.clone()),
+        }
+        committed
+    }
+}
+
+/// A failed transaction of a claim or of a seed: whether it committed does not matter, all of it is done again.
+fn plain(error: CommitError) -> Error {
+    match error {
+        CommitError::Fenced(error)
+        | CommitError::Refused(error)
+        | CommitError::RolledBack(error)
+        | CommitError::Unknown(error)
+        | CommitError::Ahead(error)
+        | CommitError::Stop(error) => error,
+    }
+}
+
+impl Anchor for KafkaAnchor {
+    fn stored(&self) -> LocalBoxFuture<'_, Result<Vec<Stored>, Error>> {
+        self.read_all().boxed_local()
+    }
+
+    fn seed<'a>(&'a self, positions: &'a [Stored]) -> LocalBoxFuture<'a, Result<(), Error>> {
+        self.seed_all(positions).boxed_local()
+    }
+
+    fn claim<'a>(&'a self, partitions: &'a [i32]) -> LocalBoxFuture<'a, Result<Vec<Claim>, Error>> {
+        self.claim_all(partitions).boxed_local()
+    }
+
+    fn commit<'a>(
+        &'a self,
+        flight: Flight<'a>,
+        ahead: Ahead<'a>,
+    ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
+        self.fly(flight, ahead).boxed_local()
+    }
+
+    fn pin<'a>(
+        &'a self,
+        claim: &'a Claim,
+        next: i64,
+        pin: Pin<'a>,
+    ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
+        self.pin_lane(claim, next, pin).boxed_local()
+    }
+
+    fn settle<'a>(&'a self, _claim: &'a Claim) -> LocalBoxFuture<'a, Result<(), CommitError>> {
+        // Every commit stores it.
+        std::future::ready(Ok(())).boxed_local()
+    }
+}

@@ -1,0 +1,264 @@
+//! A pipeline from topics to topics of one cluster: its host is killed, frozen and joined by another while it works,
+//! and a reader of what is committed sees every message once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
+use rdkafka::{Offset, TopicPartitionList};
+use wasmill_local::{Kafka, KafkaOptions};
+use wasmill_tests::Stage;
+use wasmill_tests::artifact::{must, plugin, wasmill};
+use wasmill_tests::host::Host;
+use wasmill_tests::records::{Made, Place};
+use wasmill_tests::skip::skip;
+use wasmill_tests::stage::pipeline;
+use wasmill_tests::wait::eventually;
+
+const LONG: Duration = Duration::from_secs(240);
+const RECORDS: usize = 60_000;
+const KEYS: usize = 700;
+const POSITIONS: &str = "wasmill.position.alerts.records";
+const LETTERS: &str = "wasmill.dead-letter.alerts.records";
+
+/// Record `n`: one in a hundred lacks what the plugin needs.
+fn made(n: usize) -> Made {
+    let value = if n % 100 == 7 {
+        "{}".to_owned()
+    } else {
+        format!("{{\"seq\":{n}}}")
+    };
+    Made::new(format!("k{}", n % KEYS), value)
+}
+
+/// How many messages record `n` becomes.
+fn messages(n: usize) -> usize {
+    match n {
+        n if n % 100 == 7 => 0,
+        n if n.is_multiple_of(10) => 2,
+        _ => 1,
+    }
+}
+
+/// What a reader of committed messages finds in a topic, each partition in its order.
+fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", stage.bootstrap())
+        .set("group.id", "reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    let show = |error: KafkaError| error.to_string();
+    let metadata = consumer
+        .fetch_metadata(Some(topic), Duration::from_secs(10))
+        .map_err(show)?;
+    let mut open = metadata.topics()[0].partitions().len();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..i32::try_from(open).unwrap() {
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&list).map_err(show)?;
+    let mut all = Vec::new();
+    let begun = Instant::now();
+    while open > 0 {
+        match consumer.poll(Duration::from_millis(100)) {
+            None if begun.elapsed() > LONG => return Err(format!("{topic}: no end")),
+            None => {}
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(message) => all.push(message.map_err(show)?.detach()),
+        }
+    }
+    all.sort_by_key(OwnedMessage::partition);
+    Ok(all)
+}
+
+/// The last committed position of each partition.
+fn positions(stage: &Stage) -> Result<BTreeMap<i32, serde_json::Value>, String> {
+    let all = committed(stage, POSITIONS)?;
+    let positions = all
+        .iter()
+        .filter(|message| message.key() == Some(&b"position"[..]));
+    Ok(positions
+        .map(|message| {
+            let value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+            (message.partition(), value)
+        })
+        .collect())
+}
+
+/// How far the pipeline is, over all partitions.
+fn position(stage: &Stage) -> Result<i64, String> {
+    let positions = positions(stage)?;
+    Ok(positions
+        .values()
+        .map(|position| position["next"].as_i64().unwrap())
+        .sum())
+}
+
+async fn passes(stage: &Stage, wanted: i64) -> i64 {
+    eventually(
+        LONG,
+        &format!("position {wanted} is passed"),
+        async || match position(stage)? {
+            now if now >= wanted => Ok(()),
+            now => Err(format!("at {now}")),
+        },
+    )
+    .await;
+    position(stage).unwrap()
+}
+
+/// Nothing lost, nothing doubled, each key in its order, dead letters too; and the ledgers say so.
+fn exact(stage: &Stage, places: &[Place]) {
+    let mut wanted: HashMap<String, usize> = HashMap::new();
+    let mut dead: Vec<String> = Vec::new();
+    for (n, Place { partition, offset }) in places.iter().enumerate() {
+        for index in 0..messages(n) {
+            wanted.insert(format!("records/{partition}/{offset}/{index}"), n);
+        }
+        if messages(n) == 0 {
+            dead.push(format!("{partition}/{offset}/0"));
+        }
+    }
+    let all = wanted.len();
+    let mut last: HashMap<Vec<u8>, usize> = HashMap::new();
+    for message in committed(stage, "alerts").unwrap() {
+        let mut headers = message.headers().unwrap().iter();
+        let header = headers.find(|header| header.key == "wasmill-coordinates");
+        let coordinates = String::from_utf8(header.unwrap().value.unwrap().to_vec()).unwrap();
+        let n = wanted.remove(&coordinates);
+        let n = n.unwrap_or_else(|| panic!("doubled, or nobody's: {coordinates}"));
+        let key = message.key().unwrap().to_vec();
+        if let Some(before) = last.insert(key, n) {
+            assert!(before <= n, "{before} stands before {n}");
+        }
+    }
+    assert_eq!(wanted.len(), 0, "of {all} messages are lost");
+    let letters = committed(stage, LETTERS).unwrap();
+    let mut letters: Vec<String> = letters
+        .iter()
+        .map(|letter| String::from_utf8(letter.key().unwrap().to_vec()).unwrap())
+        .collect();
+    letters.sort();
+    dead.sort();
+    assert_eq!(letters, dead, "dead letters");
+    let mut sums = [0; 4];
+    for position in positions(stage).unwrap().values() {
+        let ledger = position["ledger"].as_array().unwrap().iter();
+        let ledger: Vec<i64> = ledger.map(|count| count.as_i64().unwrap()).collect();
+        assert_eq!(ledger[0], ledger[1] + ledger[2] + ledger[3], "{position}");
+        sums.iter_mut()
+            .zip(ledger)
+            .for_each(|(sum, count)| *sum += count);
+    }
+    let count = |count: usize| i64::try_from(count).unwrap();
+    let wanted = [places.len(), places.len() - dead.len(), 0, dead.len()].map(count);
+    assert_eq!(sums, wanted, "ledgers");
+}
+
+/// A real Kafka, a stage on it, and records; `None` where there is none.
+async fn staged() -> Option<(Kafka, Stage, Vec<Place>)> {
+    if let Err(missing) = Kafka::available() {
+        skip(missing);
+        return None;
+    }
+    let options = KafkaOptions {
+        properties: vec![("group.initial.rebalance.delay.ms".into(), "0".into())],
+        ..KafkaOptions::default()
+    };
+    let kafka = Kafka::start(&options).unwrap();
+    let stage = Stage::on(&kafka.bootstrap());
+    stage.feed.topic("records", 4).await;
+    let records: Vec<Made> = (0..RECORDS).map(made).collect();
+    let places = stage.feed.send("records", &records);
+    Some((kafka, stage, places))
+}
+
+fn alerts() -> String {
+    let file = plugin("tests/guests/alerts");
+    pipeline("alerts", &file, "bind.route.log = \"discard\"")
+}
+
+#[tokio::test]
+async fn topics_alone_are_exact_after_three_kills() {
+    let Some((_kafka, stage, places)) = staged().await else {
+        return;
+    };
+    let total = i64::try_from(RECORDS).unwrap();
+    let mut host = stage.host(&alerts());
+    for kill in 1..=3 {
+        passes(&stage, i64::from(kill) * 3_000).await;
+        host.kill();
+        let at = position(&stage).unwrap();
+        assert!(
+            at < total,
+            "kill {kill} came after the end: nothing was proven"
+        );
+        host = stage.again();
+    }
+    assert_eq!(passes(&stage, total).await, total);
+    exact(&stage, &places);
+    let exit = host.stop(Duration::from_secs(25));
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    let explain = ["explain", "-c"];
+    let explained = must(wasmill().args(explain).arg(stage.path("wasmill.toml")));
+    let explained = String::from_utf8(explained.stdout).unwrap();
+    assert!(
+        explained.contains("kafka topic alerts: exactly once for read_committed readers"),
+        "{explained}"
+    );
+}
+
+#[tokio::test]
+async fn topics_alone_are_exact_beside_a_zombie_and_a_second_host() {
+    let Some((_kafka, stage, mut places)) = staged().await else {
+        return;
+    };
+    let zombie = stage.host(&alerts());
+    passes(&stage, 2_000).await;
+    zombie.signal("STOP");
+    let at = position(&stage).unwrap();
+    let mut total = i64::try_from(RECORDS).unwrap();
+    assert!(
+        at < total,
+        "it was frozen after the end: nothing was proven"
+    );
+    let first = std::fs::read_to_string(stage.path("wasmill.toml")).unwrap();
+    let folder = stage.path("second");
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = folder.join("wasmill.toml");
+    let other = first.replace("id = \"test-host\"", "id = \"other-host\"");
+    std::fs::write(&config, other).unwrap();
+    let mut successor = Host::start(&config);
+    // Past the session time-out: all partitions are the other's, whose claims abort what the zombie left open.
+    passes(&stage, at + 5_000).await;
+    zombie.signal("CONT");
+    assert_eq!(passes(&stage, total).await, total);
+    exact(&stage, &places);
+    // It joins again, and gets some of them back.
+    let claims = |positions: &BTreeMap<i32, serde_json::Value>| {
+        let claims = positions.values().map(|at| at["epoch"].as_i64().unwrap());
+        claims.sum::<i64>()
+    };
+    let records: Vec<Made> = (RECORDS..RECORDS + 2000).map(made).collect();
+    places.extend(stage.feed.send("records", &records));
+    total += 2000;
+    assert_eq!(passes(&stage, total).await, total);
+    exact(&stage, &places);
+    let claimed = claims(&positions(&stage).unwrap());
+    assert!(claimed >= 8, "every partition moved: {claimed} claims");
+    successor.alive().unwrap();
+    assert_eq!(successor.stop(Duration::from_secs(25)).code, Some(0));
+    let records: Vec<Made> = (RECORDS + 2000..RECORDS + 3000).map(made).collect();
+    places.extend(stage.feed.send("records", &records));
+    total += 1000;
+    assert_eq!(passes(&stage, total).await, total);
+    exact(&stage, &places);
+}
