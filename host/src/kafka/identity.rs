@@ -54,6 +54,12 @@ impl Identity {
         }
     }
 
+    /// Takes the question back: its client is about to go.
+    pub(super) fn withdraw(&mut self) {
+        self.asked = None;
+        self.next = Instant::now();
+    }
+
     /// Asks when it is time and looks at an answer that has come; never waits. `highest` is the highest
     /// partition being fetched.
     ///

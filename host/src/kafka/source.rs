@@ -22,6 +22,8 @@ use crate::source::{Source, SourceCommand, SourceEvent};
 
 /// How long a round waits for a first message: also how late a command is seen when nothing comes.
 const WAIT: Duration = Duration::from_millis(10);
+/// How much longer than the session a fenced member stays away: what it may have left behind is forgotten then.
+const AWAY: Duration = Duration::from_secs(1);
 /// Between advisory commits.
 const ADVISE: Duration = Duration::from_secs(1);
 
@@ -94,7 +96,7 @@ impl KafkaSource {
         if self.settings.membership == MembershipMode::Static {
             config.set("group.instance.id", &self.settings.instance);
         }
-        Membership::join(&config, &self.settings.topic, events)
+        Membership::new(&config, &self.settings.topic, events)
     }
 
     fn fetch(&self) -> Result<FetchQueue, KafkaError> {
@@ -130,14 +132,18 @@ impl Source for KafkaSource {
         let what = format!("consume topic {:?}", self.settings.topic);
         let failed = |error: KafkaError| client_error(&what, &error);
         let membership = self.membership(events.clone()).map_err(failed)?;
+        membership.join().map_err(failed)?;
         let fetch = self.fetch().map_err(failed)?;
         let mut running = Running {
-            identity: Identity::new(&self.settings.topic, self.topic_id),
-            fetching: Fetching::new(&self.settings.topic, fetch, events),
+            identity: Identity::new(&self.settings.topic, self.topic_id.clone()),
+            fetching: Fetching::new(&self.settings.topic, fetch, events.clone()),
             membership,
+            away: None,
+            events,
             advised: HashMap::new(),
             last: HashMap::new(),
             what,
+            source: *self,
         };
         let mut committed_at = Instant::now();
         loop {
@@ -168,11 +174,15 @@ struct Running {
     identity: Identity,
     fetching: Fetching,
     membership: Membership,
+    /// Since when, and why, this member is not in the group.
+    away: Option<(Instant, Error)>,
+    events: mpsc::UnboundedSender<SourceEvent>,
     /// Positions to commit next.
     advised: HashMap<i32, i64>,
     /// The last position heard of.
     last: HashMap<i32, i64>,
     what: String,
+    source: KafkaSource,
 }
 
 impl Running {
@@ -185,10 +195,54 @@ impl Running {
         for partition in self.membership.gone() {
             self.fetching.stop(partition);
         }
-        if let Some(error) = self.membership.fatal() {
-            return Err(error);
+        match self.membership.fatal() {
+            None => self.come_back(),
+            Some(error) if self.membership.is_fenced() => self.stay_away(error),
+            Some(error) => Err(error),
         }
+    }
+
+    /// Leaves the group without being asked. If nobody else has this host's id, what fenced it was its own shadow, and
+    /// that is known once its session has ended.
+    fn stay_away(&mut self, error: Error) -> Result<(), Error> {
+        tracing::warn!(topic = self.source.settings.topic, %error, "fenced from the group; looking whether it was another host");
+        let fresh = self.source.membership(self.events.clone());
+        let fresh = fresh.map_err(|failed| client_error(&self.what, &failed))?;
+        self.identity.withdraw();
+        let lost = std::mem::replace(&mut self.membership, fresh).abandon();
+        for partition in &lost {
+            self.fetching.stop(*partition);
+        }
+        self.events.send(SourceEvent::Lost(lost)).ok();
+        self.advised.clear();
+        self.away = Some((Instant::now(), error));
         Ok(())
+    }
+
+    /// Joins again after having been fenced, unless another host has this host's id.
+    fn come_back(&mut self) -> Result<(), Error> {
+        let settings = &self.source.settings;
+        let Some((since, error)) = &self.away else {
+            return Ok(());
+        };
+        if since.elapsed() < settings.kafka.session_timeout + AWAY {
+            return Ok(());
+        }
+        match self
+            .membership
+            .is_taken(&settings.group, &settings.instance)
+        {
+            Ok(true) => return Err(error.clone()),
+            Ok(false) => {}
+            // the coordinator is away: ask again later
+            Err(_) => {
+                self.away = Some((Instant::now(), error.clone()));
+                return Ok(());
+            }
+        }
+        self.away = None;
+        let joined = self.membership.join();
+        joined.map_err(|failed| client_error(&self.what, &failed))
     }
 
     fn group_error(&mut self, error: &KafkaError) -> Result<(), Error> {
