@@ -6,6 +6,7 @@ mod kill;
 mod late_write;
 mod links;
 mod ring;
+mod same_host_id;
 mod servers_killed;
 mod slow_link;
 mod taken_away;
