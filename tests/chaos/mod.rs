@@ -9,6 +9,7 @@ mod late_write;
 mod links;
 mod restart;
 mod ring;
+mod same_host_id;
 mod servers_killed;
 mod slow_link;
 mod steps;
