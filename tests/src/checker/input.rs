@@ -78,7 +78,7 @@ impl Input {
 
     fn shape(self, partition: i32, n: i64) -> Shape {
         let dice = self.mix(partition, n);
-        let block = self.mix(partition, -1 - n / BLOCK) % 40 == 0;
+        let block = self.mix(partition, -1 - n / BLOCK).is_multiple_of(40);
         let roll = dice % 10_000;
         let bad = if block { 5_000 } else { 40 };
         match roll.checked_sub(bad) {
