@@ -5,7 +5,7 @@ CARGO ?= cargo
 WASMILL = $(CARGO) run --quiet --package wasmill --
 PLUGINS = plugins/flights plugins/earthquakes
 
-.PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run chaos idle-cost api-fuzz cost install
+.PHONY: help demo test check unit scenarios plugins author-path deny kill-run swap-run chaos idle-cost ring api-fuzz cost install
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -63,6 +63,9 @@ chaos: ## records through real Kafka, Postgres and Cassandra for MINUTES (8) of 
 idle-cost: ## 50 plugins with nothing to do: time until a restarted host is ready, memory each adds
 	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
 	$(CARGO) run --release --quiet --package wasmill-tests --bin idle_cost
+
+ring: ## three Kafka brokers and three Cassandra nodes, two hosts; a broker, a node and a host die (some 3 GB of memory)
+	$(CARGO) test --package wasmill-tests --test wasmill -- --ignored --nocapture chaos::ring
 
 FUZZ_MINUTES = $(or $(MINUTES),10)
 api-fuzz: ## the API of a real host driven by schemathesis from its own document for MINUTES: no 500, no panic (pip install schemathesis)

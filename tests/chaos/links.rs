@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use wasmill_tests::Stage;
 use wasmill_tests::host::Host;
-use wasmill_tests::proxy::{Link, Outcome, Proxy, Request};
+use wasmill_tests::proxy::{Hold, Link, Outcome, Proxy, Request};
 use wasmill_tests::records::Place;
 use wasmill_tests::wait::eventually;
 
 use super::kill::{balanced, ends_exact, passes, with_flights};
 use crate::scenario::flights::flights_in_postgres;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Records of a test here: enough to be flowing still when its last fault comes.
-const RECORDS: usize = 60_000;
+const RECORDS: usize = 40_000;
 
 /// What the host logs when a COMMIT was sent and its reply never came.
 const IN_DOUBT: &str = "outcome of a commit unknown";
@@ -66,6 +66,16 @@ async fn says(host: &Host, text: &str, times: usize) {
         },
     )
     .await;
+}
+
+/// A request that was held in an open transaction arrives. On a machine so busy that the server's patience with an idle
+/// transaction (25 s) has ended before, it never does, which is as harmless.
+async fn arrived(hold: &Hold) {
+    let outcome = hold.outcome(SOON).await;
+    assert!(
+        matches!(outcome, Outcome::Delivered | Outcome::ServerGone),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]
@@ -124,18 +134,23 @@ async fn a_commit_that_arrives_after_its_sender_died_is_waited_for_by_the_next_c
     hold.orphaned(SOON).await;
     let mut successor = stage.again();
     // The open transaction holds the row: the claim has to wait, whatever it decides.
-    eventually(SOON, "the successor's claim waits", async || {
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%AS held%'";
-        match stage.try_rows(waits).await?[0].get::<_, i64>(0) {
-            0 => Err("nobody waits".to_owned()),
-            _ => Ok(()),
+    let what = "the successor's claim waits";
+    let waits = "SELECT count(*) FILTER (WHERE wait_event_type = 'Lock' AND query LIKE '%AS held%'), \
+        count(*) FILTER (WHERE state = 'idle in transaction') FROM pg_stat_activity";
+    let open = eventually(SOON, what, async || {
+        let rows = stage.try_rows(waits).await?;
+        match (rows[0].get::<_, i64>(0), rows[0].get::<_, i64>(1)) {
+            (0, 1..) => Err("nobody waits".to_owned()),
+            (_, open) => Ok(open),
         }
     })
     .await;
     let before = stage.position("flights").await;
     hold.let_go();
-    assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
-    passes(&stage, before + 1).await;
+    arrived(&hold).await;
+    if open > 0 {
+        passes(&stage, before + 1).await;
+    }
     ends_exact(&stage, &input, &places).await;
     balanced(&stage).await;
     assert_eq!(link.counts().let_go_orphaned, 1);
@@ -148,7 +163,8 @@ async fn a_flight_that_arrives_after_its_sender_died_is_fenced() {
     let host = stage.host(&flights_in_postgres());
     let link = to_postgres(&stage);
     all_move(&stage).await;
-    let hold = link.hold(|request| request.contains(b"wasmill.advance("));
+    // With it waits all that was sent in the same breath: the advance, the rows.
+    let hold = link.hold(|request| request.contains(b"BEGIN; SET LOCAL wasmill.flight"));
     hold.caught(SOON).await;
     flows(&stage).await;
     host.kill();
@@ -185,10 +201,10 @@ async fn a_claim_that_arrives_after_its_sender_died_takes_nothing_from_its_succe
     host.kill();
     hold.orphaned(SOON).await;
     let mut successor = stage.again();
-    all_move(&stage).await;
+    passes(&stage, 1).await;
     flows(&stage).await;
     hold.let_go();
-    assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
+    arrived(&hold).await;
     ends_exact(&stage, &input, &places).await;
     balanced(&stage).await;
     assert_eq!(link.counts().let_go_orphaned, 1);

@@ -100,3 +100,38 @@ async fn a_frozen_postgres_is_waited_for() {
     .await;
     ends_exact(&stage, &input, &places).await;
 }
+
+#[tokio::test]
+async fn a_broker_that_is_away_for_longer_than_the_session_stops_nobody() {
+    let (stage, mut input, mut places) = stage_with_flights(4).await;
+    let broker = stage.broker.as_ref().unwrap();
+    let mut host = stage.host(&flights_in_postgres());
+    passes(&stage, 2_000).await;
+    broker.set_available(false);
+    eventually(
+        Duration::from_secs(60),
+        "the host's session ends",
+        async || {
+            host.alive()?;
+            if host.stderr().contains("WARN lost") {
+                Ok(())
+            } else {
+                Err("not yet".to_owned())
+            }
+        },
+    )
+    .await;
+    broker.set_available(true);
+    let more: Vec<(String, String)> = input[..100]
+        .iter()
+        .map(|(id, text)| (format!("again-{id}"), text.clone()))
+        .collect();
+    let made: Vec<Made> = more
+        .iter()
+        .map(|(id, text)| Made::new(id.as_bytes(), text.as_bytes()))
+        .collect();
+    places.extend(stage.feed.send("flights", &made));
+    input.extend(more);
+    ends_exact(&stage, &input, &places).await;
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+}

@@ -14,7 +14,7 @@ use crate::scenario::flights::flights_in_postgres;
 const MORE: usize = 4_000;
 
 /// A second host of the same pipelines.
-fn second(stage: &Stage) -> Host {
+pub(super) fn second(stage: &Stage) -> Host {
     let first = std::fs::read_to_string(stage.path("wasmill.toml")).unwrap();
     let folder = stage.path("second");
     std::fs::create_dir_all(&folder).unwrap();

@@ -122,8 +122,13 @@ impl Feed {
 
     /// Creates a topic.
     pub async fn topic(&self, name: &str, partitions: i32) {
+        self.topic_of(name, partitions, 1).await;
+    }
+
+    /// Creates a topic that is kept by that many brokers.
+    pub async fn topic_of(&self, name: &str, partitions: i32, copies: i32) {
         let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(copies))
             .set("max.message.bytes", "20000000");
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(15)));
         let made = admin.create_topics([&topic], &options).await.unwrap();
@@ -139,6 +144,13 @@ impl Feed {
         for gone in admin.delete_topics(&[name], &options).await.unwrap() {
             gone.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
         }
+    }
+
+    /// The broker that leads a partition now.
+    pub fn leader(&self, topic: &str, partition: usize) -> i32 {
+        let within = Duration::from_secs(15);
+        let metadata = self.producer.client().fetch_metadata(Some(topic), within);
+        metadata.unwrap().topics()[0].partitions()[partition].leader()
     }
 
     /// The offset after the last record of every partition of a topic.

@@ -60,20 +60,27 @@ impl RealServers {
 
     /// A session with Cassandra.
     pub async fn session(&self) -> Session {
-        SessionBuilder::new()
-            .known_node(self.cassandra.contact_point())
-            .build()
-            .await
-            .unwrap()
+        session(&[self.cassandra.contact_point()]).await
     }
 
     /// The config's `[cassandra.main]` with a keyspace that the host creates.
     pub fn connection(&self, keyspace: &str) -> String {
-        let hosts = self.cassandra.contact_point();
-        format!(
-            "[cassandra.main]\nhosts = [{hosts:?}]\nkeyspace = {keyspace:?}\ncreate_keyspace = 1\n"
-        )
+        connection(&[self.cassandra.contact_point()], keyspace, 1)
     }
+}
+
+/// A session with the Cassandra that has these nodes.
+pub async fn session(hosts: &[String]) -> Session {
+    let builder = SessionBuilder::new().known_nodes(hosts);
+    builder.build().await.unwrap()
+}
+
+/// The config's `[cassandra.main]` with a keyspace that the host creates, of that replication factor. The driver goes to
+/// a node's own address and the port it was told here: with a proxy's port, to the proxy.
+pub fn connection(hosts: &[String], keyspace: &str, replication: u8) -> String {
+    format!(
+        "[cassandra.main]\nhosts = {hosts:?}\nkeyspace = {keyspace:?}\ncreate_keyspace = {replication}\n"
+    )
 }
 
 /// Count and hash of all rows of `flights_by_airport`.

@@ -1,15 +1,17 @@
-//! A real Apache Cassandra on this machine: a ring of one node.
+//! A real Apache Cassandra on this machine: a ring of one node, or of several.
 //!
-//! Owns its jars, its configuration and its command line. The CQL port is of 127.0.0.1, without a
-//! password; JMX is off. Never creates keyspaces.
+//! Owns its jars, its configuration and its command line. The CQL port is of 127.0.0.1 (127.0.0.2 and
+//! so on for further nodes: Linux answers there, macOS only after `ifconfig lo0 alias`), without a password; JMX is off. Never creates keyspaces.
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
     process::Signal,
     progress::Progress,
     run_folder::{Folder, RunFolder},
-    server::{Habits, LocalServer, Plan, write},
+    server::{Habits, LocalServer, Plan, tail, write},
     user::User,
 };
 
@@ -82,13 +84,43 @@ impl Default for CassandraOptions {
     }
 }
 
-/// A Cassandra of one node; a [`LocalServer`].
+/// A Cassandra node; a [`LocalServer`].
 #[derive(Debug)]
 pub struct Cassandra {
     // fields drop in this order: the process goes before its ports
     server: LocalServer,
-    port: Port,
-    _storage: Port,
+    place: Place,
+}
+
+/// How long the nodes of a ring may take to see each other.
+const RING: Duration = Duration::from_secs(60);
+
+/// Which node of its ring one is. All use the same two ports, each on its own loopback address: drivers take a
+/// peer's port for that of the node they know.
+#[derive(Debug, Clone)]
+struct Place {
+    /// From 0 on.
+    index: u8,
+    nodes: u8,
+    port: Arc<Port>,
+    storage: Arc<Port>,
+}
+
+impl Place {
+    fn ip(&self) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 0, self.index + 1)
+    }
+
+    fn address(&self) -> SocketAddr {
+        (self.ip(), self.port.number()).into()
+    }
+
+    /// Where the node's share of the ring begins (Murmur3Partitioner: −2⁶³ to 2⁶³ − 1).
+    fn token(&self) -> i64 {
+        let share = (1_i128 << 64) / i128::from(self.nodes);
+        i64::try_from(share * i128::from(self.index) - (share * i128::from(self.nodes - 1)) / 2)
+            .expect("shares of the ring lie in it")
+    }
 }
 
 impl Cassandra {
@@ -113,25 +145,85 @@ impl Cassandra {
     /// # Errors
     /// No fitting Java or no Maven, a failing download, a folder in use, or the server's own error.
     pub fn start(options: &CassandraOptions) -> Result<Cassandra, StartError> {
+        let cache = Cache::open()?;
+        let alone = Place {
+            index: 0,
+            nodes: 1,
+            port: Arc::new(Port::free(&cache)?),
+            storage: Arc::new(Port::free(&cache)?),
+        };
+        Cassandra::join(options, alone)
+    }
+
+    /// Starts a ring of that many nodes, one after the other, and waits until they see each other: some 10 seconds a
+    /// node. Drivers need to know one of them only. A kept folder gets a folder for each node.
+    ///
+    /// # Errors
+    /// As for [`Cassandra::start`]; nodes that do not find each other.
+    pub fn ring(options: &CassandraOptions, nodes: u8) -> Result<Vec<Cassandra>, StartError> {
+        let cache = Cache::open()?;
+        let port = Arc::new(Port::free_for(&cache, nodes)?);
+        let storage = Arc::new(Port::free_for(&cache, nodes)?);
+        let mut ring = Vec::new();
+        for index in 0..nodes {
+            let options = CassandraOptions {
+                folder: options.folder.of(usize::from(index)),
+                ..options.clone()
+            };
+            let place = Place {
+                index,
+                nodes,
+                port: Arc::clone(&port),
+                storage: Arc::clone(&storage),
+            };
+            ring.push(Cassandra::join(&options, place)?);
+        }
+        for node in &ring {
+            node.sees(usize::from(nodes) - 1)?;
+        }
+        Ok(ring)
+    }
+
+    /// Waits until the node has seen that many others.
+    fn sees(&self, others: usize) -> Result<(), StartError> {
+        let started = Instant::now();
+        loop {
+            let log = fs::read_to_string(self.server.log())
+                .map_err(StartError::io("reading", self.server.log()))?;
+            if log.matches(" is now UP").count() >= others {
+                return Ok(());
+            }
+            if started.elapsed() > RING {
+                return Err(StartError::NotReady {
+                    what: self.server.name().to_owned(),
+                    after: RING,
+                    log: tail(&log),
+                });
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn join(options: &CassandraOptions, place: Place) -> Result<Cassandra, StartError> {
         let version = &options.version;
         let java = java(version)?;
         let cache = Cache::open()?;
         let jars = jars(&cache, version, &options.progress)?;
         let folder = RunFolder::open(&options.folder, &cache, User::Same)?;
-        let (port, storage) = (Port::free(&cache)?, Port::free(&cache)?);
         write(&folder.path().join("logback.xml"), LOGBACK)?;
         write(
             &folder.path().join("cassandra.yaml"),
-            &yaml(port.number(), storage.number(), options.commit_log),
+            &yaml(&place, options.commit_log),
         )?;
         let scratch = folder.path().join("tmp");
         fs::create_dir_all(&scratch).map_err(StartError::io("creating", &scratch))?;
         let class_path = class_path(&jars)?;
-        let (address, heap_mb, home) = (port.address(), options.heap_mb, folder.path().to_owned());
+        let (address, token) = (place.address(), place.token());
+        let (heap_mb, home) = (options.heap_mb, folder.path().to_owned());
         let plan = Plan {
             name: name(version),
             habits: &HABITS,
-            command: Box::new(move || command(&java, heap_mb, &class_path, &home)),
+            command: Box::new(move || command(&java, heap_mb, &class_path, &home, token)),
             // the line is logged just before the port is bound
             ready: Box::new(move |_pid, log| {
                 log.contains("Starting listening for CQL clients")
@@ -140,21 +232,20 @@ impl Cassandra {
         };
         Ok(Cassandra {
             server: LocalServer::start(plan, folder)?,
-            port,
-            _storage: storage,
+            place,
         })
     }
 
-    /// `127.0.0.1:port`, for a driver's known nodes. The same after a restart.
+    /// `address:port`, for a driver's known nodes. The same after a restart.
     #[must_use]
     pub fn contact_point(&self) -> String {
-        self.port.address().to_string()
+        self.place.address().to_string()
     }
 
     /// Where it listens for CQL.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.place.address()
     }
 
     /// Stops it in good order; a temporary folder goes, a kept one stays.
@@ -225,7 +316,7 @@ fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, St
     })
 }
 
-fn command(java: &Java, heap_mb: u32, class_path: &str, home: &Path) -> Command {
+fn command(java: &Java, heap_mb: u32, class_path: &str, home: &Path, token: i64) -> Command {
     // measures objects; Cassandra does not run without it
     let agent = class_path
         .split(':')
@@ -253,8 +344,9 @@ fn command(java: &Java, heap_mb: u32, class_path: &str, home: &Path) -> Command 
         "-Dcassandra.storagedir={}",
         home.join("data").display()
     ));
-    command.args(["-Dcassandra-foreground=yes", "-Dcassandra.initial_token=0"]);
-    // a ring of one has nobody to wait for
+    command.arg("-Dcassandra-foreground=yes");
+    command.arg(format!("-Dcassandra.initial_token={token}"));
+    // a new ring has no data to wait for
     command.args([
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
         "-Dcassandra.ring_delay_ms=0",
@@ -270,7 +362,7 @@ fn command(java: &Java, heap_mb: u32, class_path: &str, home: &Path) -> Command 
     command
 }
 
-fn yaml(port: u16, storage: u16, sync: CommitLogSync) -> String {
+fn yaml(place: &Place, sync: CommitLogSync) -> String {
     let sync = match sync {
         CommitLogSync::Batch => "commitlog_sync: batch".to_owned(),
         CommitLogSync::Group => {
@@ -281,27 +373,58 @@ fn yaml(port: u16, storage: u16, sync: CommitLogSync) -> String {
             format!("commitlog_sync: periodic\ncommitlog_sync_period: {ms}ms")
         }
     };
-    YAML.replace("@STORAGE_PORT@", &storage.to_string())
-        .replace("@PORT@", &port.to_string())
+    YAML.replace("@STORAGE_PORT@", &place.storage.number().to_string())
+        .replace("@PORT@", &place.port.number().to_string())
+        .replace("@ADDRESS@", &place.ip().to_string())
         .replace("@SYNC@", &sync)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+
+    fn place(index: u8, nodes: u8) -> (tempfile::TempDir, Place) {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::at(root.path().to_owned()).unwrap();
+        let free = || Arc::new(Port::free_for(&cache, nodes).unwrap());
+        let (port, storage) = (free(), free());
+        let place = Place {
+            index,
+            nodes,
+            port,
+            storage,
+        };
+        (root, place)
+    }
+
+    #[test]
+    fn nodes_share_the_ring_evenly() {
+        let tokens = |nodes| {
+            let tokens = (0..nodes).map(|index| place(index, nodes).1.token());
+            tokens.collect::<Vec<_>>()
+        };
+        assert_eq!(tokens(1), [0]);
+        let share = 6_148_914_691_236_517_205;
+        assert_eq!(tokens(3), [-share, 0, share]);
+    }
 
     #[test]
     fn the_configuration_is_filled_in() {
-        let text = yaml(5, 6, CommitLogSync::Periodic(Duration::from_secs(1)));
+        let (_root, place) = place(1, 3);
+        let text = yaml(&place, CommitLogSync::Periodic(Duration::from_secs(1)));
         assert!(
             !text
                 .lines()
                 .any(|line| !line.starts_with('#') && line.contains('@'))
         );
         assert!(
-            text.contains("native_transport_port: 5\n") && text.contains("\nstorage_port: 6\n")
+            text.contains(&format!("native_transport_port: {}\n", place.port.number()))
+                && text.contains(&format!("\nstorage_port: {}\n", place.storage.number()))
         );
+        assert!(text.contains("rpc_address: 127.0.0.2\n"));
         assert!(text.contains("commitlog_sync_period: 1000ms\n"));
-        assert!(yaml(5, 6, CommitLogSync::Batch).contains("\ncommitlog_sync: batch\n"));
+        assert!(yaml(&place, CommitLogSync::Batch).contains("\ncommitlog_sync: batch\n"));
     }
 }

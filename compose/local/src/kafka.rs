@@ -1,4 +1,4 @@
-//! A real Apache Kafka on this machine: one broker that is its own controller (KRaft).
+//! A real Apache Kafka on this machine: one broker that is its own controller (KRaft), or several such together.
 //!
 //! Owns its jars, its formatted storage and its properties. The client port is of 127.0.0.1, without
 //! a password. Never creates topics by itself: `auto.create.topics.enable` is off.
@@ -9,6 +9,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -33,7 +34,8 @@ pub const KAFKA_VERSION: &str = "4.1.2";
 
 const HABITS: Habits = Habits {
     ready_within: Duration::from_secs(120),
-    polite: &[(Signal::Terminate, Duration::from_secs(20))],
+    // of several, the last waits for a quorum that is gone: its data are as good after SIGKILL
+    polite: &[(Signal::Terminate, Duration::from_secs(10))],
     death: Signal::Kill,
     too_early: None,
 };
@@ -69,14 +71,58 @@ impl Default for KafkaOptions {
     }
 }
 
-/// A Kafka of one node; a [`LocalServer`].
+/// A Kafka broker; a [`LocalServer`].
 #[derive(Debug)]
 pub struct Kafka {
     // fields drop in this order: the process goes before its ports
     server: LocalServer,
-    port: Port,
+    ports: Ports,
+}
+
+/// What a broker listens on.
+#[derive(Debug)]
+struct Ports {
+    clients: Port,
     proxied: Port,
-    _controller: Port,
+    controller: Port,
+}
+
+impl Ports {
+    fn free(cache: &Cache) -> Result<Ports, StartError> {
+        Ok(Ports {
+            clients: Port::free(cache)?,
+            proxied: Port::free(cache)?,
+            controller: Port::free(cache)?,
+        })
+    }
+
+    fn numbers(&self) -> [u16; 3] {
+        [&self.clients, &self.proxied, &self.controller].map(Port::number)
+    }
+}
+
+/// Which broker of its cluster one is.
+#[derive(Debug, Clone)]
+struct Member {
+    /// From 1 on.
+    node: usize,
+    cluster_id: String,
+    /// Ports of all controllers, in the order of the nodes.
+    controllers: Vec<u16>,
+}
+
+impl Member {
+    /// A topic's copies unless it says otherwise, and how many of them a write waits for.
+    fn replicas(&self) -> (usize, usize) {
+        let replicas = self.controllers.len().min(3);
+        (replicas, replicas.div_ceil(2))
+    }
+
+    fn voters(&self) -> String {
+        let voters = self.controllers.iter().enumerate();
+        let voters = voters.map(|(index, port)| format!("{}@127.0.0.1:{port}", index + 1));
+        voters.collect::<Vec<_>>().join(",")
+    }
 }
 
 impl Kafka {
@@ -100,23 +146,67 @@ impl Kafka {
     /// # Errors
     /// No Java or Maven, a failing download, a folder in use, or the server's own error.
     pub fn start(options: &KafkaOptions) -> Result<Kafka, StartError> {
+        let ports = Ports::free(&Cache::open()?)?;
+        let alone = Member {
+            node: 1,
+            cluster_id: random_id()?,
+            controllers: vec![ports.controller.number()],
+        };
+        Kafka::join(options, ports, &alone)
+    }
+
+    /// Starts a cluster of that many brokers, each its own controller, and waits until all answer: some 6 seconds for
+    /// three. Topics have three copies, of which two have to be written. Clients need to know one of them only. A
+    /// kept folder gets a folder for each broker; there is one proxy at most, so none here.
+    ///
+    /// # Errors
+    /// As for [`Kafka::start`].
+    pub fn cluster(options: &KafkaOptions, brokers: usize) -> Result<Vec<Kafka>, StartError> {
+        let cache = Cache::open()?;
+        // what is made once is made before several ask for it
+        let (version, java) = (&options.version, java(&options.version)?);
+        let jars = jars(&cache, version, &options.progress)?;
+        formatted(&cache, version, &java, &jars)?;
+        let ports = (0..brokers).map(|_| Ports::free(&cache));
+        let ports = ports.collect::<Result<Vec<Ports>, _>>()?;
+        let controllers: Vec<u16> = ports.iter().map(|p| p.controller.number()).collect();
+        let cluster_id = random_id()?;
+        // none is ready before the others are there to elect a controller
+        let starts = |(index, ports)| {
+            let member = Member {
+                node: index + 1,
+                cluster_id: cluster_id.clone(),
+                controllers: controllers.clone(),
+            };
+            let options = KafkaOptions {
+                folder: options.folder.of(index),
+                ..options.clone()
+            };
+            move || Kafka::join(&options, ports, &member)
+        };
+        thread::scope(|scope| {
+            let starts = ports.into_iter().enumerate().map(starts);
+            let started: Vec<_> = starts.map(|start| scope.spawn(start)).collect();
+            let joined = started.into_iter().map(thread::ScopedJoinHandle::join);
+            joined
+                .map(|broker| broker.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        })
+    }
+
+    fn join(options: &KafkaOptions, ports: Ports, member: &Member) -> Result<Kafka, StartError> {
         let version = &options.version;
         let java = java(version)?;
         let cache = Cache::open()?;
         let jars = jars(&cache, version, &options.progress)?;
         let folder = RunFolder::open(&options.folder, &cache, User::Same)?;
-        let data =
-            folder.data(|data| identify(&formatted(&cache, version, &java, &jars)?, data))?;
-        let (port, proxied, controller) = (
-            Port::free(&cache)?,
-            Port::free(&cache)?,
-            Port::free(&cache)?,
-        );
-        let ports = [port.number(), proxied.number(), controller.number()];
+        let data = folder
+            .data(|data| identify(&formatted(&cache, version, &java, &jars)?, data, member))?;
         let file = folder.path().join("server.properties");
-        write(&file, &properties(&data, ports, options))?;
+        write(&file, &properties(&data, ports.numbers(), member, options))?;
         let class_path = class_path(&jars)?;
-        let (address, heap_mb, logs) = (port.address(), options.heap_mb, folder.path().to_owned());
+        let address = ports.clients.address();
+        let (heap_mb, logs) = (options.heap_mb, folder.path().to_owned());
         let plan = Plan {
             name: name(version),
             habits: &HABITS,
@@ -139,28 +229,26 @@ impl Kafka {
         };
         Ok(Kafka {
             server: LocalServer::start(plan, folder)?,
-            port,
-            proxied,
-            _controller: controller,
+            ports,
         })
     }
 
     /// `127.0.0.1:port`, for `bootstrap.servers`. The same after a restart.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        self.port.address().to_string()
+        self.ports.clients.address().to_string()
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.ports.clients.address()
     }
 
     /// Where it listens for those who come through [`KafkaOptions::proxy`]: the address that proxy leads to.
     #[must_use]
     pub fn proxied(&self) -> SocketAddr {
-        self.proxied.address()
+        self.ports.proxied.address()
     }
 
     /// Stops it in good order; a temporary folder goes, a kept one stays.
@@ -240,30 +328,44 @@ fn formatted(
 ) -> Result<PathBuf, StartError> {
     let entry = cache.entry(&format!("kafka-{version}-formatted"), |part| {
         let file = part.join("server.properties");
-        let options = KafkaOptions::default();
-        write(&file, &properties(&part.join("data"), [1, 2, 3], &options))?;
+        let (options, ports) = (KafkaOptions::default(), [1, 2, 3]);
+        let member = Member {
+            node: 1,
+            cluster_id: random_id()?,
+            controllers: vec![ports[2]],
+        };
+        write(
+            &file,
+            &properties(&part.join("data"), ports, &member, &options),
+        )?;
         let mut tool = java.command(64, 128);
         tool.args(logging("error"));
         tool.arg("-cp")
             .arg(class_path(jars)?)
             .arg("kafka.tools.StorageTool");
-        tool.args(["format", "--cluster-id", &random_id()?, "--config"])
+        tool.args(["format", "--cluster-id", &member.cluster_id, "--config"])
             .arg(&file);
         prepare("Kafka's storage tool", tool).map(drop)
     })?;
     Ok(entry.join("data"))
 }
 
-/// Copies the formatted folder and gives the copy identities of its own.
-fn identify(template: &Path, data: &Path) -> Result<(), StartError> {
+/// Copies the formatted folder and gives the copy its own identity.
+fn identify(template: &Path, data: &Path, member: &Member) -> Result<(), StartError> {
     copy_tree(template, data, User::Same)?;
     let file = data.join("meta.properties");
     let text = fs::read_to_string(&file).map_err(StartError::io("reading", &file))?;
     let mut renamed = String::new();
     for line in text.lines() {
         match line.split_once('=') {
-            Some((key @ ("cluster.id" | "directory.id"), _)) => {
+            Some((key @ "cluster.id", _)) => {
+                renamed.push_str(&format!("{key}={}\n", member.cluster_id));
+            }
+            Some((key @ "directory.id", _)) => {
                 renamed.push_str(&format!("{key}={}\n", random_id()?));
+            }
+            Some((key @ "node.id", _)) => {
+                renamed.push_str(&format!("{key}={}\n", member.node));
             }
             _ => renamed.push_str(&format!("{line}\n")),
         }
@@ -272,13 +374,18 @@ fn identify(template: &Path, data: &Path) -> Result<(), StartError> {
 }
 
 /// The properties; the ports are those for clients, for clients behind a proxy, and of the controller.
-fn properties(data: &Path, ports: [u16; 3], options: &KafkaOptions) -> String {
+fn properties(data: &Path, ports: [u16; 3], member: &Member, options: &KafkaOptions) -> String {
     let [port, proxied, controller] = ports.map(|port| port.to_string());
     let proxy = match options.proxy {
         Some(proxy) => proxy.to_string(),
         None => format!("127.0.0.1:{proxied}"),
     };
+    let (replicas, in_sync) = member.replicas();
     let mut text = PROPERTIES
+        .replace("@NODE@", &member.node.to_string())
+        .replace("@VOTERS@", &member.voters())
+        .replace("@REPLICAS@", &replicas.to_string())
+        .replace("@IN_SYNC@", &in_sync.to_string())
         .replace("@PROXY@", &proxy)
         .replace("@PROXIED_PORT@", &proxied)
         .replace("@CONTROLLER_PORT@", &controller)
@@ -339,6 +446,25 @@ mod tests {
         );
     }
 
+    fn member(controllers: &[u16]) -> Member {
+        Member {
+            node: controllers.len(),
+            cluster_id: "id".to_owned(),
+            controllers: controllers.to_vec(),
+        }
+    }
+
+    #[test]
+    fn three_brokers_keep_three_copies_and_one_keeps_one() {
+        let options = KafkaOptions::default();
+        let three = properties(Path::new("/d"), [5, 7, 6], &member(&[1, 2, 6]), &options);
+        assert!(three.contains("node.id=3\n"));
+        assert!(three.contains("=1@127.0.0.1:1,2@127.0.0.1:2,3@127.0.0.1:6\n"));
+        assert!(three.contains("\ndefault.replication.factor=3\nmin.insync.replicas=2\n"));
+        let one = properties(Path::new("/d"), [5, 7, 6], &member(&[6]), &options);
+        assert!(one.contains("\ndefault.replication.factor=1\nmin.insync.replicas=1\n"));
+    }
+
     #[test]
     fn properties_are_filled_in_and_can_be_overruled() {
         let options = KafkaOptions {
@@ -346,12 +472,10 @@ mod tests {
             properties: vec![("num.partitions".into(), "7".into())],
             ..KafkaOptions::default()
         };
-        let text = properties(Path::new("/d"), [5, 7, 6], &options);
-        assert!(
-            !text.lines().any(|line| !line.starts_with('#')
-                && line.contains('@')
-                && !line.contains("1@127"))
-        );
+        let text = properties(Path::new("/d"), [5, 7, 6], &member(&[6]), &options);
+        assert!(!text.lines().any(|line| !line.starts_with('#')
+            && line.contains('@')
+            && !line.contains("=1@127.0.0.1:6")));
         assert!(
             text.contains("advertised.listeners=PLAINTEXT://127.0.0.1:5,PROXIED://127.0.0.1:9\n")
         );

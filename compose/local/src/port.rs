@@ -26,6 +26,11 @@ pub(crate) struct Port {
 impl Port {
     /// A port nobody listens on.
     pub(crate) fn free(cache: &Cache) -> Result<Port, StartError> {
+        Port::free_for(cache, 1)
+    }
+
+    /// A port nobody listens on at any of the addresses 127.0.0.1 to 127.0.0.`nodes`.
+    pub(crate) fn free_for(cache: &Cache, nodes: u8) -> Result<Port, StartError> {
         let folder = cache.folder("ports")?;
         let start = RandomState::new().hash_one(()) % u64::from(COUNT);
         let start = u16::try_from(start).expect("below COUNT");
@@ -33,7 +38,9 @@ impl Port {
             let number = FIRST + (start + step) % COUNT;
             let path = folder.join(number.to_string());
             let lock = File::create(&path).map_err(StartError::io("opening the lock", &path))?;
-            if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+            let is_free =
+                |last| TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), number)).is_ok();
+            if lock.try_lock().is_ok() && (1..=nodes).all(is_free) {
                 return Ok(Port {
                     number,
                     _lock: lock,

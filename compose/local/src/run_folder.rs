@@ -26,6 +26,16 @@ pub enum Folder {
     Kept(PathBuf),
 }
 
+impl Folder {
+    /// The folder of the member `index` of several servers.
+    pub(crate) fn of(&self, index: usize) -> Folder {
+        match self {
+            Folder::Temporary => Folder::Temporary,
+            Folder::Kept(path) => Folder::Kept(path.join((index + 1).to_string())),
+        }
+    }
+}
+
 /// The folder of one server, locked while this lives.
 #[derive(Debug)]
 pub(crate) struct RunFolder {

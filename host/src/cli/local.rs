@@ -21,7 +21,7 @@ const MARKERS: [&str; 2] = [
 /// A broker and a database on this machine until Ctrl-C, for writing and trying plugins.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill local                       development broker and Postgres; writes local.toml\n  wasmill local --real --cassandra    Apache Kafka, Postgres and Cassandra\n\nThe file gets the [kafka.main], [postgres.main] and [cassandra.main] sections between two marker lines; what\nyou add below them, such as [pipeline.NAME], is kept. The servers' data are removed when it ends."
+    after_help = "Examples:\n  wasmill local                       development broker and Postgres; writes local.toml\n  wasmill local --real --cassandra    Apache Kafka, Postgres and Cassandra\n  wasmill local --brokers 3 --cassandra-nodes 3\n                                      three of each: kill one and look\n\nThe file gets the [kafka.main], [postgres.main] and [cassandra.main] sections between two marker lines; what\nyou add below them, such as [pipeline.NAME], is kept. The servers' data are removed when it ends."
 )]
 pub(super) struct Local {
     /// Apache Kafka instead of the development broker (in memory).
@@ -30,6 +30,12 @@ pub(super) struct Local {
     /// Cassandra too.
     #[arg(long)]
     cassandra: bool,
+    /// Apache Kafka with that many brokers; topics have up to three copies.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    brokers: Option<u8>,
+    /// Cassandra with that many nodes, on 127.0.0.1, 127.0.0.2 and so on; rows have up to three copies.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    cassandra_nodes: Option<u8>,
     /// Where the connections are written, as sections of a host's config.
     #[arg(short, long, value_name = "FILE", default_value = "local.toml")]
     output: PathBuf,
@@ -42,12 +48,13 @@ impl Local {
         let kept = kept(&self.output)?;
         put(&self.output, &kept)?;
         let want = servers::Want {
-            kafka: self.real,
-            cassandra: if self.cassandra {
+            brokers: self.brokers.unwrap_or(u8::from(self.real)),
+            cassandra: if self.cassandra || self.cassandra_nodes.is_some() {
                 servers::Wish::Must
             } else {
                 servers::Wish::No
             },
+            nodes: self.cassandra_nodes.unwrap_or(1),
         };
         let servers = servers::start(want, &say)?;
         let sections = servers.connections();

@@ -30,6 +30,7 @@ pub enum Outcome {
 pub(super) struct Progress {
     pub(super) caught: bool,
     pub(super) sender_gone: bool,
+    pub(super) answered: bool,
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -94,6 +95,16 @@ impl Caught {
         self.progress.send_modify(|now| now.sender_gone = true);
     }
 
+    pub(super) fn answered(&self) {
+        self.progress.send_modify(|now| now.answered = true);
+    }
+
+    pub(super) async fn is_answered(&self) {
+        let mut progress = self.progress.subscribe();
+        // the sender is `self`: it lives
+        progress.wait_for(|now| now.answered).await.unwrap();
+    }
+
     /// Tells what became of it, once.
     pub(super) fn ends(&self, outcome: Outcome) {
         self.progress.send_modify(|now| {
@@ -150,6 +161,15 @@ impl Hold {
             now.outcome.is_some()
         });
         ended.await.outcome.unwrap()
+    }
+
+    /// Waits until the server has sent something after the caught request reached it: until it has acted.
+    ///
+    /// # Panics
+    /// It did not within that time.
+    pub async fn answered(&self, within: Duration) {
+        self.until(within, "the server answers", |now| now.answered)
+            .await;
     }
 
     async fn until(

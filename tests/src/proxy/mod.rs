@@ -341,19 +341,19 @@ async fn taken(mut client: TcpStream, shared: Arc<Shared>) {
         }
         connected
     };
-    let broken = pump::Broken::default();
+    let fate = pump::Fate::default();
     let flows = async {
         match server {
             Some(mut server) => {
                 server.set_nodelay(true).ok();
-                pump::both(&mut client, &mut server, &shared, &broken).await;
+                pump::both(&mut client, &mut server, &shared, &fate).await;
             }
-            None => pump::into_nothing(&mut client, &shared, &broken).await,
+            None => pump::into_nothing(&mut client, &shared, &fate).await,
         }
     };
     let mut closes = shared.closes.subscribe();
     let ended = closes.wait_for(|now| {
-        now.stop || now.all != seen.all || (now.broken != seen.broken && broken.is())
+        now.stop || now.all != seen.all || (now.broken != seen.broken && fate.is_broken())
     });
     tokio::select! {
         biased; // a connection that has to end forwards nothing more

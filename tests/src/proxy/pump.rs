@@ -4,9 +4,9 @@
 //! and limit allow. They never share anything but the queue between them and what the connection has lost.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,20 +20,25 @@ use super::{Protocol, Shared, Way, lock};
 /// Greatest read, and unit in which the limit lets go.
 const PIECE: usize = 16 * 1024;
 
+/// How long the end of a dead sender's connection waits for the answer to its late request.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// Pieces on their way: with a delay, what the link carries (4 MiB).
 const QUEUED: usize = 256;
 
 /// What both flows of a connection know of it.
 #[derive(Debug, Default)]
-pub(super) struct Broken {
+pub(super) struct Fate {
     /// Bytes were thrown away.
     lost: AtomicBool,
     /// The server has closed.
     server_gone: AtomicBool,
+    /// A request that was held and let go, until the server says something.
+    unanswered: Mutex<Option<Arc<Caught>>>,
 }
 
-impl Broken {
-    pub(super) fn is(&self) -> bool {
+impl Fate {
+    pub(super) fn is_broken(&self) -> bool {
         self.lost.load(Ordering::SeqCst)
     }
 
@@ -60,19 +65,19 @@ pub(super) async fn both(
     client: &mut TcpStream,
     server: &mut TcpStream,
     shared: &Arc<Shared>,
-    broken: &Broken,
+    fate: &Fate,
 ) {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     tokio::join!(
-        flow(Flow::Requests, from_client, to_server, shared, broken),
-        flow(Flow::Replies, from_server, to_client, shared, broken),
+        flow(Flow::Requests, from_client, to_server, shared, fate),
+        flow(Flow::Replies, from_server, to_client, shared, fate),
     );
 }
 
 /// Reads and forgets, until the client closes.
-pub(super) async fn into_nothing(client: &mut TcpStream, shared: &Shared, broken: &Broken) {
-    broken.lost.store(true, Ordering::SeqCst);
+pub(super) async fn into_nothing(client: &mut TcpStream, shared: &Shared, fate: &Fate) {
+    fate.lost.store(true, Ordering::SeqCst);
     let mut piece = vec![0; PIECE];
     while let Ok(1..) = client.read(&mut piece).await.inspect(|read| {
         shared.count(|counts| counts.requests_swallowed += *read as u64);
@@ -84,7 +89,7 @@ async fn flow(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     shared: &Arc<Shared>,
-    broken: &Broken,
+    fate: &Fate,
 ) {
     let (queue, queued) = channel(QUEUED);
     let intake = Intake {
@@ -92,7 +97,7 @@ async fn flow(
         from,
         queue,
         shared,
-        broken,
+        fate,
         lost: false,
     };
     // an outlet whose receiver has gone ends the queue, and with it the intake at its next piece
@@ -104,7 +109,7 @@ struct Intake<'a> {
     from: ReadHalf<'a>,
     queue: Sender<Out>,
     shared: &'a Shared,
-    broken: &'a Broken,
+    fate: &'a Fate,
     /// Whether this flow has swallowed: then it goes on doing so.
     lost: bool,
 }
@@ -122,13 +127,23 @@ impl Intake<'_> {
                 Ok(read @ 1..) => read,
                 Ok(_) | Err(_) => break,
             };
+            if self.flow == Flow::Replies
+                && let Some(hold) = lock(&self.fate.unanswered).take()
+            {
+                hold.answered();
+            }
             cutter.push(&piece[..read]);
             if self.forward(&mut cutter).await.is_err() {
                 return; // the other side is gone: nothing has to end there
             }
         }
         if self.flow == Flow::Replies {
-            self.broken.server_gone.store(true, Ordering::SeqCst);
+            self.fate.server_gone.store(true, Ordering::SeqCst);
+        }
+        // a server that learns at once that nobody waits may drop what it has not begun
+        let unanswered = lock(&self.fate.unanswered).clone();
+        if let Some(hold) = unanswered.filter(|_| self.flow == Flow::Requests) {
+            tokio::time::timeout(ANSWER, hold.is_answered()).await.ok();
         }
         let rest = cutter.rest();
         if (rest.is_empty() || self.pass(rest).await.is_ok()) && self.may_end().await {
@@ -161,8 +176,8 @@ impl Intake<'_> {
     }
 
     /// Hands on a request that was let go.
-    async fn goes_on(&mut self, hold: &Caught, bytes: Vec<u8>) -> Result<(), ()> {
-        let server_gone = self.broken.server_gone();
+    async fn goes_on(&mut self, hold: &Arc<Caught>, bytes: Vec<u8>) -> Result<(), ()> {
+        let server_gone = self.fate.server_gone();
         let sent = self.pass(bytes).await;
         let outcome = match sent {
             _ if self.lost => Outcome::Swallowed,
@@ -173,6 +188,7 @@ impl Intake<'_> {
             counts.let_go += 1;
             counts.let_go_orphaned += u64::from(hold.is_orphaned());
         });
+        *lock(&self.fate.unanswered) = Some(Arc::clone(hold));
         hold.ends(outcome);
         sent
     }
@@ -210,7 +226,7 @@ impl Intake<'_> {
         }
         if self.lost || self.way() == Way::Swallow {
             self.lost = true;
-            self.broken.lost.store(true, Ordering::SeqCst);
+            self.fate.lost.store(true, Ordering::SeqCst);
             self.shared.count(|counts| match self.flow {
                 Flow::Requests => counts.requests_swallowed += many,
                 Flow::Replies => counts.replies_swallowed += many,
@@ -218,8 +234,11 @@ impl Intake<'_> {
             return Ok(());
         }
         let due = Instant::now() + self.shared.link().delay;
-        let sent = self.queue.send(Out::Bytes(due, bytes)).await;
-        sent.map_err(|_| ())
+        match (self.queue.send(Out::Bytes(due, bytes)).await, self.flow) {
+            (Err(_), Flow::Requests) => Err(()),
+            // of a client that has gone: what the server does is still of interest
+            _ => Ok(()),
+        }
     }
 
     /// Whether the receiver learns of the end.
@@ -290,7 +309,7 @@ async fn write(
                 let mut free = lock(&shared.free);
                 let free = &mut free[flow as usize];
                 *free = (*free).max(Instant::now())
-                    + std::time::Duration::from_secs_f64(many as f64 / limit.max(1) as f64);
+                    + Duration::from_secs_f64(many as f64 / limit.max(1) as f64);
                 *free
             };
             shared.count(|counts| counts.limited += 1);

@@ -238,6 +238,7 @@ async fn a_held_request_arrives_after_its_sender_died_and_others_pass() {
     assert_eq!(hears(&mut heard).await, "END");
     hold.let_go();
     assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
+    hold.answered(SOON).await;
     assert_eq!(hears(&mut heard).await, "COMMIT");
     assert_eq!(hears(&mut heard).await, "END");
     let counts = proxy.counts();

@@ -60,10 +60,7 @@ impl Demo {
             (false, true) => servers::Wish::No,
             (false, false) => servers::Wish::IfPossible,
         };
-        let want = servers::Want {
-            kafka: self.real,
-            cassandra,
-        };
+        let want = servers::Want::single(self.real, cassandra);
         let servers = servers::start(want, &say)?;
         let sent = feed::send(&servers, &self.plugins)?;
         let total: u64 = sent.iter().map(|(_, sent)| sent.records).sum();

@@ -10,14 +10,15 @@ use crate::kafka::KafkaSettings;
 
 enum Broker {
     Development(wasmill_devbroker::Broker),
-    Kafka(wasmill_local::Kafka),
+    Kafka(Vec<wasmill_local::Kafka>),
 }
 
 /// Servers of the demo; dropping them stops them and removes their data.
 pub(in crate::cli) struct Servers {
     broker: Broker,
     postgres: wasmill_local::Postgres,
-    cassandra: Option<wasmill_local::Cassandra>,
+    /// A ring, or nothing.
+    cassandra: Vec<wasmill_local::Cassandra>,
 }
 
 fn failed(error: &wasmill_local::StartError) -> Error {
@@ -38,10 +39,23 @@ pub(in crate::cli) enum Wish {
 /// What to start besides Postgres.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct Want {
-    /// Apache Kafka instead of the development broker.
-    pub(in crate::cli) kafka: bool,
+    /// Brokers of an Apache Kafka; 0: the development broker.
+    pub(in crate::cli) brokers: u8,
     /// Cassandra.
     pub(in crate::cli) cassandra: Wish,
+    /// Its nodes.
+    pub(in crate::cli) nodes: u8,
+}
+
+impl Want {
+    /// One server of each kind.
+    pub(in crate::cli) fn single(kafka: bool, cassandra: Wish) -> Self {
+        Self {
+            brokers: u8::from(kafka),
+            cassandra,
+            nodes: 1,
+        }
+    }
 }
 
 /// Starts everything, saying what and how long it took.
@@ -63,15 +77,17 @@ pub(in crate::cli) fn start(want: Want, say: &dyn Fn(&str)) -> Result<Servers, E
     })
     .map_err(|error| failed(&error))?;
     say(&format!("postgres  started in {}", took()));
-    let broker = if want.kafka {
-        let kafka = wasmill_local::Kafka::start(&wasmill_local::KafkaOptions {
+    let broker = if want.brokers > 0 {
+        let options = wasmill_local::KafkaOptions {
             progress: progress.clone(),
             ..Default::default()
-        })
-        .map_err(|error| failed(&error))?;
+        };
+        let kafka = wasmill_local::Kafka::cluster(&options, usize::from(want.brokers))
+            .map_err(|error| failed(&error))?;
         say(&format!(
-            "kafka     {} started in {}",
+            "kafka     {}{} started in {}",
             wasmill_local::KAFKA_VERSION,
+            several(want.brokers, "brokers"),
             took()
         ));
         Broker::Kafka(kafka)
@@ -82,26 +98,28 @@ pub(in crate::cli) fn start(want: Want, say: &dyn Fn(&str)) -> Result<Servers, E
         Broker::Development(broker)
     };
     let cassandra = match (want.cassandra, wasmill_local::Cassandra::available()) {
-        (Wish::No, _) => None,
+        (Wish::No, _) => Vec::new(),
         (Wish::IfPossible, Err(missing)) => {
             say(&format!("cassandra left out: {missing}; {}", missing.hint));
-            None
+            Vec::new()
         }
         (Wish::Must, Err(missing)) => {
             return Err(Error::config("start Cassandra", &missing).hint(missing.hint.to_string()));
         }
         (_, Ok(())) => {
-            let cassandra = wasmill_local::Cassandra::start(&wasmill_local::CassandraOptions {
+            let options = wasmill_local::CassandraOptions {
                 progress,
                 ..Default::default()
-            })
-            .map_err(|error| failed(&error))?;
+            };
+            let ring = wasmill_local::Cassandra::ring(&options, want.nodes)
+                .map_err(|error| failed(&error))?;
             say(&format!(
-                "cassandra {} started in {}",
+                "cassandra {}{} started in {}",
                 wasmill_local::CASSANDRA_VERSION,
+                several(want.nodes, "nodes"),
                 took()
             ));
-            Some(cassandra)
+            ring
         }
     };
     Ok(Servers {
@@ -111,12 +129,38 @@ pub(in crate::cli) fn start(want: Want, say: &dyn Fn(&str)) -> Result<Servers, E
     })
 }
 
+/// `, 3 brokers`; nothing for one.
+fn several(many: u8, what: &str) -> String {
+    match many {
+        1 => String::new(),
+        many => format!(", {many} {what}"),
+    }
+}
+
 impl Servers {
     fn bootstrap(&self) -> String {
         match &self.broker {
             Broker::Development(broker) => broker.bootstrap(),
-            Broker::Kafka(kafka) => kafka.bootstrap(),
+            Broker::Kafka(brokers) => {
+                let addresses: Vec<String> = brokers
+                    .iter()
+                    .map(wasmill_local::Kafka::bootstrap)
+                    .collect();
+                addresses.join(",")
+            }
         }
+    }
+
+    fn contact_points(&self) -> Vec<String> {
+        self.cassandra
+            .iter()
+            .map(wasmill_local::Cassandra::contact_point)
+            .collect()
+    }
+
+    /// Copies of a row: as many as there are nodes, three at most.
+    fn replication(&self) -> usize {
+        self.cassandra.len().min(3)
     }
 
     /// How a command itself reaches the broker.
@@ -138,14 +182,12 @@ impl Servers {
 
     /// How the demo itself reaches Cassandra.
     pub(super) fn cassandra(&self) -> Option<CassandraConnection> {
-        self.cassandra
-            .as_ref()
-            .map(|cassandra| CassandraConnection {
-                hosts: vec![cassandra.contact_point()],
-                keyspace: "demo".to_owned(),
-                create_keyspace: Some(1),
-                login: None,
-            })
+        (!self.cassandra.is_empty()).then(|| CassandraConnection {
+            hosts: self.contact_points(),
+            keyspace: "demo".to_owned(),
+            create_keyspace: u32::try_from(self.replication()).ok(),
+            login: None,
+        })
     }
 
     /// How the database is reached, for people.
@@ -158,7 +200,7 @@ impl Servers {
         serde_json::json!({
             "kafka": self.bootstrap(),
             "postgres": self.postgres.url(),
-            "cassandra": self.cassandra.as_ref().map(|cassandra| cassandra.contact_point()),
+            "cassandra": (!self.cassandra.is_empty()).then(|| self.contact_points().join(",")),
         })
     }
 
@@ -169,10 +211,11 @@ impl Servers {
             self.bootstrap(),
             self.postgres.url()
         );
-        if let Some(cassandra) = &self.cassandra {
+        if !self.cassandra.is_empty() {
             text.push_str(&format!(
-                "\n[cassandra.main]\nhosts = [{:?}]\nkeyspace = \"demo\"\ncreate_keyspace = 1\n",
-                cassandra.contact_point()
+                "\n[cassandra.main]\nhosts = {:?}\nkeyspace = \"demo\"\ncreate_keyspace = {}\n",
+                self.contact_points(),
+                self.replication()
             ));
         }
         text
@@ -190,7 +233,7 @@ impl Servers {
                 "\n[pipeline.{name}]\nfile = {:?}\n",
                 file.display().to_string()
             ));
-            if *name == "flights" && self.cassandra.is_none() {
+            if *name == "flights" && self.cassandra.is_empty() {
                 text.push_str("bind.route.by_airport = \"discard\"\n");
             }
         }

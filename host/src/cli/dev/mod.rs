@@ -85,14 +85,12 @@ impl Dev {
         };
         let mut watch = Watch::start(&folder)?;
         let say = |text: &str| eprintln!("{text}");
-        let want = servers::Want {
-            kafka: self.real,
-            cassandra: if self.cassandra {
-                servers::Wish::Must
-            } else {
-                servers::Wish::No
-            },
+        let cassandra = if self.cassandra {
+            servers::Wish::Must
+        } else {
+            servers::Wish::No
         };
+        let want = servers::Want::single(self.real, cassandra);
         let servers = servers::start(want, &say)?;
         say(&format!("psql      \"{}\"", servers.postgres_url()));
         let mut session = Session::new(
