@@ -54,9 +54,10 @@ impl Identity {
         }
     }
 
-    /// Drops a question that is under way, before the handle that asked it goes.
-    pub(super) fn hush(&mut self) {
+    /// Takes the question back: its client is about to go.
+    pub(super) fn withdraw(&mut self) {
         self.asked = None;
+        self.next = Instant::now();
     }
 
     /// Asks when it is time and looks at an answer that has come; never waits. `highest` is the highest

@@ -25,6 +25,10 @@ use crate::source::SourceEvent;
 const REVOKE: Duration = Duration::from_secs(12);
 /// How long leaving may take once the lanes have answered; a coordinator that is away must not hold us.
 const LEAVE: Duration = Duration::from_secs(2);
+/// How long the coordinator may take to say who is in the group.
+const ANSWER: Duration = Duration::from_secs(3);
+/// Length of the UUID that a broker appends to the instance id to make a static member's id (KIP-345).
+const UUID: usize = 36;
 
 /// Callbacks of the membership handle.
 #[derive(Debug)]
@@ -38,8 +42,6 @@ pub(super) struct Rebalances {
 struct State {
     held: HashSet<i32>,
     gone: Vec<i32>,
-    /// Its session ended and nothing was assigned since: it has no place in the group, and joins under a new id.
-    expelled: bool,
 }
 
 impl State {
@@ -70,13 +72,8 @@ impl ConsumerContext for Rebalances {
         if partitions.is_empty() {
             return;
         }
-        let lost = consumer.assignment_lost();
-        {
-            let mut state = self.state.lock();
-            state.take_away(&partitions);
-            state.expelled = lost;
-        }
-        if lost {
+        self.state.lock().take_away(&partitions);
+        if consumer.assignment_lost() {
             self.events.send(SourceEvent::Lost(partitions)).ok();
             return;
         }
@@ -95,7 +92,6 @@ impl ConsumerContext for Rebalances {
                     tracing::warn!(error = %error, "cannot pause the membership handle");
                 }
                 let partitions = partitions(list);
-                self.state.lock().expelled = false;
                 if !partitions.is_empty() {
                     self.state.lock().held.extend(&partitions);
                     self.events.send(SourceEvent::Assigned(partitions)).ok();
@@ -141,8 +137,8 @@ impl std::fmt::Debug for Membership {
 }
 
 impl Membership {
-    /// Joins the group with prepared properties.
-    pub(super) fn join(
+    /// A handle with prepared properties that has not joined yet.
+    pub(super) fn new(
         properties: &ClientConfig,
         topic: &str,
         events: mpsc::UnboundedSender<SourceEvent>,
@@ -152,7 +148,6 @@ impl Membership {
             state: Mutex::default(),
         };
         let consumer: BaseConsumer<Rebalances> = properties.create_with_context(context)?;
-        consumer.subscribe(&[topic])?;
         Ok(Self {
             commits: Commits::new(consumer.client()),
             consumer,
@@ -162,6 +157,11 @@ impl Membership {
             is_static: properties.get("group.instance.id").is_some(),
             idle: None,
         })
+    }
+
+    /// Joins the group.
+    pub(super) fn join(&self) -> Result<(), KafkaError> {
+        self.consumer.subscribe(&[&self.topic])
     }
 
     /// Serves callbacks, answers for commits, and returns an error the client reports.
@@ -209,11 +209,30 @@ impl Membership {
         self.idle.get_or_insert_with(Instant::now).elapsed() > patience
     }
 
-    /// Whether a commit of its own fenced it: one that waited for a coordinator that was away, and was sent when the
-    /// member had lost its id with its session. librdkafka ends the handle for that; a new one may join.
-    pub(super) fn has_fenced_itself(&self) -> bool {
-        let code = self.consumer.client().fatal_error().map(|(code, _)| code);
-        code == Some(RDKafkaErrorCode::FencedInstanceId) && self.state().lock().expelled
+    /// Whether this member was told that another one has its instance id. It may be itself: a commit that waited in
+    /// the client while the coordinator was away for longer than the session carries the member's former id.
+    pub(super) fn is_fenced(&self) -> bool {
+        let fatal = self.consumer.client().fatal_error();
+        fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
+    }
+
+    /// Whether a member of the group has this instance id, by the coordinator's word.
+    pub(super) fn is_taken(&self, group: &str, instance: &str) -> Result<bool, KafkaError> {
+        let groups = self.consumer.fetch_group_list(Some(group), ANSWER)?;
+        let holds = |member: &str| {
+            let unique = member
+                .strip_prefix(instance)
+                .and_then(|rest| rest.strip_prefix('-'));
+            unique.is_some_and(|unique| unique.len() == UUID)
+        };
+        let mut members = groups.groups().iter().flat_map(|group| group.members());
+        Ok(members.any(|member| holds(member.id())))
+    }
+
+    /// Ends this member without a word to anyone; what it held.
+    pub(super) fn abandon(self) -> Vec<i32> {
+        let held = std::mem::take(&mut self.state().lock().held);
+        held.into_iter().collect()
     }
 
     /// The error that ended this member for good, if there is one.

@@ -22,6 +22,8 @@ use crate::source::{Source, SourceCommand, SourceEvent};
 
 /// How long a round waits for a first message: also how late a command is seen when nothing comes.
 const WAIT: Duration = Duration::from_millis(10);
+/// How much longer than the session a fenced member stays away: what it may have left behind is forgotten then.
+const AWAY: Duration = Duration::from_secs(1);
 /// Between advisory commits.
 const ADVISE: Duration = Duration::from_secs(1);
 
@@ -95,7 +97,7 @@ impl KafkaSource {
         if mode == MembershipMode::Static {
             config.set("group.instance.id", &self.settings.instance);
         }
-        Membership::join(&config, &self.settings.topic, events)
+        Membership::new(&config, &self.settings.topic, events)
     }
 
     fn fetch(&self) -> Result<FetchQueue, KafkaError> {
@@ -132,26 +134,22 @@ impl Source for KafkaSource {
         let failed = |error: KafkaError| client_error(&what, &error);
         let mode = self.settings.membership;
         let membership = self.membership(events.clone(), mode).map_err(failed)?;
+        membership.join().map_err(failed)?;
         let fetch = self.fetch().map_err(failed)?;
-        let again = events.clone();
         let mut running = Running {
             identity: Identity::new(&self.settings.topic, self.topic_id.clone()),
-            fetching: Fetching::new(&self.settings.topic, fetch, events),
+            fetching: Fetching::new(&self.settings.topic, fetch, events.clone()),
             membership,
+            away: None,
+            events,
             advised: HashMap::new(),
             last: HashMap::new(),
-            what: what.clone(),
+            what,
+            source: *self,
         };
         let mut committed_at = Instant::now();
         loop {
-            if let Err(error) = running.serve_group() {
-                if !running.membership.has_fenced_itself() {
-                    return Err(error);
-                }
-                tracing::warn!(error = %error, "fenced by a commit of its own, joining the group anew");
-                let membership = self.membership(again.clone(), mode);
-                running.joins(membership.map_err(failed)?);
-            }
+            running.serve_group()?;
             loop {
                 match commands.try_recv() {
                     // A supervisor that is gone wants nothing any more.
@@ -166,17 +164,8 @@ impl Source for KafkaSource {
             running.read()?;
             if committed_at.elapsed() >= ADVISE {
                 running.advise();
+                running.look_for_work()?;
                 committed_at = Instant::now();
-                let patience = self.settings.kafka.session_timeout;
-                if running.membership.starves(patience) {
-                    // Somebody new makes the group share out again; a static member that returns does not.
-                    tracing::warn!(
-                        topic = self.settings.topic,
-                        "no partition for a session time-out, joining the group as a dynamic member"
-                    );
-                    let membership = self.membership(again.clone(), MembershipMode::Dynamic);
-                    running.joins(membership.map_err(failed)?);
-                }
             }
         }
     }
@@ -188,11 +177,15 @@ struct Running {
     identity: Identity,
     fetching: Fetching,
     membership: Membership,
+    /// Since when, and why, this member is not in the group.
+    away: Option<(Instant, Error)>,
+    events: mpsc::UnboundedSender<SourceEvent>,
     /// Positions to commit next.
     advised: HashMap<i32, i64>,
     /// The last position heard of.
     last: HashMap<i32, i64>,
     what: String,
+    source: KafkaSource,
 }
 
 impl Running {
@@ -205,18 +198,75 @@ impl Running {
         for partition in self.membership.gone() {
             self.fetching.stop(partition);
         }
-        if let Some(error) = self.membership.fatal() {
-            return Err(error);
+        match self.membership.fatal() {
+            None => self.come_back(),
+            Some(error) if self.membership.is_fenced() => self.stay_away(error),
+            Some(error) => Err(error),
         }
+    }
+
+    /// Leaves the group without being asked. If nobody else has this host's id, what fenced it was its own shadow, and
+    /// that is known once its session has ended.
+    fn stay_away(&mut self, error: Error) -> Result<(), Error> {
+        tracing::warn!(topic = self.source.settings.topic, %error, "fenced from the group; looking whether it was another host");
+        let mode = self.source.settings.membership;
+        let fresh = self.source.membership(self.events.clone(), mode);
+        let fresh = fresh.map_err(|failed| client_error(&self.what, &failed))?;
+        self.identity.withdraw();
+        let lost = std::mem::replace(&mut self.membership, fresh).abandon();
+        for partition in &lost {
+            self.fetching.stop(*partition);
+        }
+        self.events.send(SourceEvent::Lost(lost)).ok();
+        self.advised.clear();
+        self.away = Some((Instant::now(), error));
         Ok(())
     }
 
-    /// Goes on as another member; the one before had lost everything.
-    fn joins(&mut self, membership: Membership) {
-        self.identity.hush();
-        self.advised.clear();
-        self.last.clear();
-        self.membership = membership;
+    /// Joins again after having been fenced, unless another host has this host's id.
+    fn come_back(&mut self) -> Result<(), Error> {
+        let settings = &self.source.settings;
+        let Some((since, error)) = &self.away else {
+            return Ok(());
+        };
+        if since.elapsed() < settings.kafka.session_timeout + AWAY {
+            return Ok(());
+        }
+        match self
+            .membership
+            .is_taken(&settings.group, &settings.instance)
+        {
+            Ok(true) => return Err(error.clone()),
+            Ok(false) => {}
+            // the coordinator is away: ask again later
+            Err(_) => {
+                self.away = Some((Instant::now(), error.clone()));
+                return Ok(());
+            }
+        }
+        self.away = None;
+        let joined = self.membership.join();
+        joined.map_err(|failed| client_error(&self.what, &failed))
+    }
+
+    /// A static member that has no partition for a session time-out goes on as a dynamic one: somebody new makes the
+    /// group share out again, a static member that returns does not.
+    fn look_for_work(&mut self) -> Result<(), Error> {
+        let settings = &self.source.settings;
+        if self.away.is_some() || !self.membership.starves(settings.kafka.session_timeout) {
+            return Ok(());
+        }
+        tracing::warn!(
+            topic = settings.topic,
+            "no partition for a session time-out, joining the group as a dynamic member"
+        );
+        let failed = |error: KafkaError| client_error(&self.what, &error);
+        let dynamic = MembershipMode::Dynamic;
+        let fresh = self.source.membership(self.events.clone(), dynamic);
+        let fresh = fresh.map_err(failed)?;
+        self.identity.withdraw();
+        self.membership = fresh;
+        self.membership.join().map_err(failed)
     }
 
     fn group_error(&mut self, error: &KafkaError) -> Result<(), Error> {

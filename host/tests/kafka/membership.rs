@@ -5,7 +5,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wasmill::config::Membership;
-use wasmill::source::SourceCommand;
 use wasmill_devbroker::{Broker, Options};
 
 use crate::harness::{Ledger, Member, PATIENCE, create_topic, fresh, produce, real, settings};
@@ -188,37 +187,6 @@ fn a_member_whose_session_ended_is_told_that_its_partitions_are_lost() {
     member.until("its partitions again", |member| member.lanes.len() == 2);
     produce(&brokers, "lost", 2, 1_000..2_000);
     member.until("the rest", |member| member.ledger.total() == 4_000);
-    assert_eq!(member.log, ["+[0, 1]", "lost[0, 1]", "+[0, 1]"]);
-    member.shutdown();
-}
-
-/// A commit that waits for a coordinator which is away is sent when it is back: by then the session is over, and the
-/// broker takes the commit for one of another host with this id.
-#[test]
-fn a_static_member_whose_commit_outlived_its_session_joins_anew() {
-    let broker = Broker::start(Options::default()).unwrap();
-    let brokers = broker.bootstrap();
-    create_topic(&brokers, "late", 2, &[]);
-    produce(&brokers, "late", 2, 0..100);
-    let ledger = Arc::new(Ledger::default());
-    let mut member = Member::start(settings(&brokers, "late", "h1"), &ledger);
-    member.until("all", |member| member.ledger.total() == 200);
-    broker.set_available(false);
-    let mut position = 0;
-    member.until("the loss", |member| {
-        position = (position + 1) % 100;
-        let advice = SourceCommand::Advise {
-            partition: 0,
-            position,
-            taken: None,
-        };
-        member.commands.send(advice).ok();
-        member.log.contains(&"lost[0, 1]".to_owned())
-    });
-    broker.set_available(true);
-    member.until("its partitions again", |member| member.lanes.len() == 2);
-    produce(&brokers, "late", 2, 100..200);
-    member.until("the rest", |member| member.ledger.total() == 400);
     assert_eq!(member.log, ["+[0, 1]", "lost[0, 1]", "+[0, 1]"]);
     member.shutdown();
 }
