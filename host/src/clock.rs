@@ -109,6 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_without_the_database_costs_it_a_few_attempts_a_minute() {
+        for _ in 0..100 {
+            let mut backoff = Backoff::default();
+            let (mut waited, mut attempts) = (Duration::ZERO, 0);
+            while waited < Duration::from_hours(1) {
+                waited += backoff.pause();
+                attempts += 1;
+            }
+            assert!((120..260).contains(&attempts), "{attempts}");
+        }
+    }
+
+    #[test]
     fn pauses_grow_to_the_longest_and_never_vanish() {
         let mut backoff = Backoff::default();
         let pauses: Vec<_> = (0..20).map(|_| backoff.pause()).collect();

@@ -1,4 +1,4 @@
-//! A record that kills the host. A guest that never returns stands for it: whenever the lane's mark says that the guest
+//! A record that kills the host. A guest that never returns stands for it, as long as its run time lasts: whenever the lane's mark says that the guest
 //! is at it, the test kills the host. It is narrowed down, run alone, and set aside; nothing else is.
 
 use std::path::Path;
@@ -49,15 +49,11 @@ async fn a_record_that_kills_the_host_is_set_aside_after_six_deaths() {
         Made::new(format!("r-{n}"), value)
     });
     stage.feed.send("records", &made.collect::<Vec<_>>());
-    let more =
-        "bind.route.seen = { connection = \"main\", table = \"seen\" }\nlimits.run_time = \"60s\"";
-    let config = format!(
-        "[ceilings]\nrun_time = \"60s\"\n\n{}",
-        pipeline(
-            "deadly",
-            &artifact::plugin("tests/guests/spin-forever"),
-            more
-        )
+    let more = "bind.route.seen = { connection = \"main\", table = \"seen\" }";
+    let config = pipeline(
+        "deadly",
+        &artifact::plugin("tests/guests/spin-forever"),
+        more,
     );
     let mark = artifact::compiled_cache().join("deaths/deadly.0");
     let mut host = stage.host(&config);

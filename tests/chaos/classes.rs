@@ -39,7 +39,7 @@ async fn a_config_fault_exits_3_a_bug_exits_70_an_outside_fault_is_waited_for() 
     // Code, exit code, what the person is told.
     let stops = [
         ("42501", 3, "GRANT the missing privilege"),
-        ("42703", 3, "restart the host: it prints the DDL"),
+        ("42703", 3, "prints the DDL that repairs it"),
         ("21000", 70, "made by the test"),
     ];
     for (code, exit_code, told) in stops {
