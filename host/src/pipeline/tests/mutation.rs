@@ -3,7 +3,11 @@
 
 use super::fakes::Broken;
 use super::seeds::goes_red;
+use super::stand::Stand;
+use super::swaps::{emit, own};
+use super::world::{Sinks, on_a_shard};
 use super::{duels, random, retries, upgrades};
+use crate::pipeline::Desired;
 
 /// What the checks say of each kind of damage.
 const LOST: &str = "0 rows, 0 dead letters";
@@ -57,9 +61,31 @@ fn epoch_goes_red_in_the_liveness_of_duelling_owners() {
     goes_red(Broken::Epoch, 200, "stopped by an older one", duels::run);
 }
 
+/// Where the next release is cut after an older owner gave up its grant, while the newest has sent records: beside
+/// where those end that it may have sent.
+async fn cut_after_an_older_owner_lowered(broken: Broken) -> (i64, i64) {
+    let stand = Stand::new(Sinks::Both, emit).await;
+    stand.store.lock().broken = broken;
+    let mut older = own(&stand).await;
+    assert!(older.grant(10).await.is_ok());
+    let newest = own(&stand).await;
+    newest.sent.set(10);
+    older.lower().await.ok();
+    let mut next = own(&stand).await;
+    let desired = Desired::only(stand.make(2));
+    assert!(next.upgrade(&desired).await.is_ok());
+    let cuts = stand.cuts();
+    (cuts.last().unwrap().0, newest.granted)
+}
+
 #[test]
 fn epoch_goes_red_in_pinning_with_lowering() {
-    goes_red(Broken::Epoch, 300, UNRESERVED, duels::run);
+    on_a_shard(async {
+        let (cut, granted) = cut_after_an_older_owner_lowered(Broken::Nothing).await;
+        assert_eq!(cut, granted);
+        let (cut, _) = cut_after_an_older_owner_lowered(Broken::Epoch).await;
+        assert_eq!(cut, 0, "another release begins below what was sent");
+    });
 }
 
 #[test]

@@ -580,7 +580,7 @@ fn a_drain_while_a_cut_waits_leaves_the_next_host_the_same_cuts() {
 }
 
 /// A claim of the partition, without a lane.
-async fn own(stand: &Stand) -> Ownership {
+pub(super) async fn own(stand: &Stand) -> Ownership {
     let anchor = &stand.scene.anchor;
     let claim = anchor.claim(&[0]).await.unwrap().remove(0);
     let connections = Connections {
