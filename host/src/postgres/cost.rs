@@ -89,10 +89,10 @@ impl Way for AtLeastOnce {
             let statement = lease.client.prepare(&plain(&self.anchor)).await.unwrap();
             self.plain.replace(Some(statement));
         }
-        let plain = self.plain.borrow();
+        let plain = self.plain.borrow().clone().unwrap();
         let mut requests = row_requests(&lease, &encoded, "");
         for request in &mut requests {
-            request.statement = plain.as_ref().unwrap();
+            request.statement = &plain;
             request.params.pop();
         }
         let open = Transaction::open(

@@ -150,7 +150,8 @@ mod tests {
             ..sound()
         };
         assert_eq!(confirmed.takes_away(true), Vec::<String>::new());
-        let loose: [(fn(&mut Keeps), &str); 6] = [
+        type Loosen = fn(&mut Keeps);
+        let loose: [(Loosen, &str); 6] = [
             (|keeps| keeps.fsync = false, "set fsync = on"),
             (
                 |keeps| keeps.full_page_writes = false,
