@@ -122,11 +122,7 @@ impl Intake<'_> {
         };
         let mut cutter = Cutter::new(protocol);
         let mut piece = vec![0; PIECE];
-        loop {
-            let read = match self.from.read(&mut piece).await {
-                Ok(read @ 1..) => read,
-                Ok(_) | Err(_) => break,
-            };
+        while let Ok(read @ 1..) = self.from.read(&mut piece).await {
             if self.flow == Flow::Replies
                 && let Some(hold) = lock(&self.fate.unanswered).take()
             {
