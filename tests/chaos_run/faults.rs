@@ -149,7 +149,6 @@ impl Injector {
             })
             .await;
         self.pause(0, 1_500).await;
-        let mark = self.view.positions();
         let politely = self.dice.once_in(2);
         if politely {
             let fleet = self.fleet.clone();
@@ -157,7 +156,7 @@ impl Injector {
         } else {
             self.fleet.kill(GUEST);
         }
-        let took = self.goes_on(&mark, Instant::now()).await;
+        let took = self.heals().await;
         let detail = if politely { "drained" } else { "killed" };
         self.done(Trouble::Storm, moved && flowed, took, detail);
     }

@@ -271,6 +271,9 @@ async fn run(options: &Options) -> anyhow::Result<Report> {
         "no record is processed:\n{}",
         fleet.since(fleet::Mark::start(0))
     );
+    // From a settled group on; it is unsettled often enough later.
+    let shared = || [0, 1].iter().all(|host| fleet.held(*host) > 0);
+    injector.until(REST, shared).await;
     injector.begun = Instant::now();
     injector
         .run(Duration::from_secs_f64(options.minutes * 60.0))

@@ -1,9 +1,12 @@
 //! Members that come, go, restart and contend: positions handed over leave no gap and no repeat.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use wasmill::config::Membership;
 use wasmill_devbroker::{Broker, Options};
 
@@ -189,6 +192,73 @@ fn a_member_whose_session_ended_is_told_that_its_partitions_are_lost() {
     member.until("the rest", |member| member.ledger.total() == 4_000);
     assert_eq!(member.log, ["+[0, 1]", "lost[0, 1]", "+[0, 1]"]);
     member.shutdown();
+}
+
+/// Stops for good, as a process that is killed, while it gives partitions up.
+struct DiesRevoking(mpsc::Sender<()>);
+
+impl ClientContext for DiesRevoking {}
+
+impl ConsumerContext for DiesRevoking {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if matches!(rebalance, Rebalance::Revoke(_)) {
+            self.0.send(()).ok();
+            loop {
+                thread::park();
+            }
+        }
+    }
+}
+
+/// A static member dies between giving partitions up and joining again, and comes back: nobody shares out anew, and
+/// the newcomer for whom they were would wait for ever.
+#[test]
+fn partitions_that_a_killed_member_was_giving_up_find_an_owner() {
+    let broker = Broker::start(Options::default()).unwrap();
+    let brokers = broker.bootstrap();
+    create_topic(&brokers, "given-up", 2, &[]);
+    produce(&brokers, "given-up", 2, 0..100);
+    let one = settings(&brokers, "given-up", "h1");
+    let (dying, dead) = mpsc::channel();
+    let (given, has_all) = mpsc::channel();
+    let mut config = ClientConfig::new();
+    for (name, value) in [
+        ("bootstrap.servers", brokers.as_str()),
+        ("group.id", &one.group),
+        ("group.instance.id", &one.instance),
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "500"),
+        ("enable.auto.commit", "false"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+    ] {
+        config.set(name, value);
+    }
+    thread::spawn(move || {
+        let consumer: BaseConsumer<DiesRevoking> =
+            config.create_with_context(DiesRevoking(dying)).unwrap();
+        consumer.subscribe(&["given-up"]).unwrap();
+        loop {
+            consumer.poll(Duration::from_millis(10));
+            if consumer.assignment().unwrap().count() == 2 {
+                given.send(()).ok();
+            }
+        }
+    });
+    has_all.recv_timeout(PATIENCE).unwrap();
+    let ledger = Arc::new(Ledger::default());
+    let mut newcomer = Member::start(settings(&brokers, "given-up", "h2"), &ledger);
+    dead.recv_timeout(PATIENCE).unwrap();
+    let mut again = Member::start(one, &ledger);
+    together(
+        &mut [&mut again, &mut newcomer],
+        "each has its partition",
+        |members| members.iter().all(|member| member.lanes.len() == 1),
+    );
+    together(&mut [&mut again, &mut newcomer], "all", |members| {
+        members[0].ledger.total() == 200
+    });
+    newcomer.shutdown();
+    again.shutdown();
 }
 
 /// A supervisor that is gone must not hold a member back.
