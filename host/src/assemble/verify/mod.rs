@@ -13,6 +13,7 @@
 mod deployed;
 mod derive;
 mod look;
+mod outcome;
 mod possible;
 mod tables;
 mod tell;

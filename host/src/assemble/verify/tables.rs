@@ -67,12 +67,15 @@ impl Tables {
     }
 }
 
+/// Route indices, and where in the list their tables are.
+type Places = Vec<(usize, usize)>;
+
 /// The tables with those of a plan, and the plan's routes in them.
 fn united(
     mut tables: Vec<Table>,
     config: &Config,
     plan: &Plan,
-) -> Result<(Vec<Table>, Vec<(usize, usize)>), String> {
+) -> Result<(Vec<Table>, Places), String> {
     let mut routes = Vec::new();
     for (index, bound) in plan.routes.iter().enumerate() {
         let connection = match (&bound.binding, &plan.anchor) {
