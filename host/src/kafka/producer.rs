@@ -413,6 +413,7 @@ mod tests {
     fn message() -> Outgoing<'static> {
         Outgoing {
             topic: "t",
+            partition: None,
             key: None,
             value: Some(b"v"),
             timestamp: None,
