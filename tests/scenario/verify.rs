@@ -43,7 +43,10 @@ fn is_equal(config: &Path, name: &str, more: &[&str]) -> Value {
 }
 
 /// Kind, table and record of each difference.
-fn differences(report: &Value) -> BTreeSet<(String, String, Option<(i64, i64)>)> {
+/// Kind, key and place.
+type Difference = (String, String, Option<(i64, i64)>);
+
+fn differences(report: &Value) -> BTreeSet<Difference> {
     let all = report["differences"].as_array().unwrap().iter();
     all.map(|one| {
         let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();

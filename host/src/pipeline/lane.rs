@@ -167,7 +167,7 @@ impl Lane {
         let owned = &self.committer.owned;
         let quarantined = self.conduct.is_quarantined();
         let running = Arc::clone(&self.counters).runs_at(owned.next, owned.ledger, quarantined);
-        let worked = self.work(outlet).await;
+        let worked = Box::pin(self.work(outlet)).await;
         drop(running);
         self.conduct.mark.passed(self.committer.owned.next);
         match worked {

@@ -113,7 +113,7 @@ impl Partition {
             };
             let (desired, mode) = (self.desired.clone(), self.mode.clone());
             let lane = Lane::new(Arc::new(context), takes, desired, mode, conduct);
-            let mut cut = match Box::pin(lane.map_err(LaneEnd::Stopped)?.run(outlet)).await {
+            let mut cut = match lane.map_err(LaneEnd::Stopped)?.run(outlet).await {
                 // Another release is another conduct. Not where the cut lies in a gap above the position: the next
                 // claim would begin below it, and what misbehaves above it would be moved to and fro for ever.
                 LaneOutcome::Cut(cut) if conduct.is_quarantined() && cut.owned.next == cut.at => {
