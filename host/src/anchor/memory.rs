@@ -42,6 +42,15 @@ impl MemoryAnchor {
         self.positions.lock()[&partition].reserved
     }
 
+    /// Sets a partition back to what it was earlier, as a failover to a replica that lagged does.
+    #[cfg(test)]
+    pub(crate) fn set_back(&self, partition: i32, next: i64, reserved: i64) {
+        let mut positions = self.positions.lock();
+        if let Some(position) = positions.get_mut(&partition) {
+            (position.next, position.reserved) = (next, reserved);
+        }
+    }
+
     /// A partition as it stands, claimed by nobody.
     #[cfg(test)]
     pub(crate) fn read(&self, partition: i32) -> Claim {

@@ -264,7 +264,24 @@ impl Ownership {
     }
 
     /// The end of a lane that claimed anew and found the position elsewhere than at `expected`.
+    ///
+    /// Before it, it is read again from there: a lazy anchor held something back. But what was sent ahead was sent under
+    /// a stored grant; where that is gone too, the database lost what it had confirmed, and an operator has to look.
     pub(super) fn moved(&self, what: &str, expected: i64) -> LaneEnd {
+        let sent = self.sent.get();
+        let ahead = self.connections.ahead.iter().any(Option::is_some);
+        if ahead && self.next < expected && self.claim.reserved < sent {
+            let detail = format!(
+                "the database is back at {}, with offsets below {} reserved; it had confirmed {expected}, and rows of \
+                 offsets below {sent} are in the sinks written ahead",
+                self.next, self.claim.reserved
+            );
+            let what = format!("{what} of partition {}", self.claim.partition);
+            return LaneEnd::Stopped(Error::config(what, detail).hint(
+                "it failed over to a replica that lagged behind, or was restored: bring the confirmed state back; or, if \
+                 the same versions read those offsets again, resume the pipeline: its rows converge",
+            ));
+        }
         let error = Error::outside(
             format!("{what} of partition {}", self.claim.partition),
             format!("position is {}, expected {expected}", self.next),

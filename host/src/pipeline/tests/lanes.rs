@@ -259,6 +259,40 @@ fn a_lazy_anchor_that_lost_its_position_is_claimed_anew_and_read_again() {
 }
 
 #[test]
+fn a_database_that_lost_what_it_confirmed_stops_a_lane_that_wrote_ahead() {
+    on_a_shard(async {
+        for (sinks, reserved, stops) in [
+            (Sinks::Both, 4, true),
+            // All that was sent is known to have been: it is read again, by the version that sent it.
+            (Sinks::Both, 4000, false),
+            // Rows and position were lost together.
+            (Sinks::Here, 4, false),
+        ] {
+            let world = world(sinks, emit).await;
+            let (lane, inlet, outlet, _) = world.lane().await;
+            let feed = async {
+                inlet.send(batch(0, 0..10)).unwrap();
+                while world.position().await < 10 {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                world.anchor.inner.set_back(0, 4, reserved);
+                world.store.lock().faults = [Fault::UnknownNot].into();
+                inlet.send(batch(0, 10..20)).unwrap();
+            };
+            let end = futures_util::future::join(lane.run(outlet), feed).await.0;
+            match end {
+                LaneEnd::Stopped(error) if stops => {
+                    assert!(error.detail().contains("is back at 4"), "{error}");
+                    assert!(error.hint_text().is_some());
+                }
+                LaneEnd::Behind(_) if !stops => {}
+                other => panic!("{sinks:?} {reserved}: {other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn a_drain_commits_what_is_in_flight_and_gives_up_what_fails() {
     on_a_shard(async {
         for (fault, committed) in [(Fault::None, 10), (Fault::RolledBack, 0)] {
