@@ -288,7 +288,9 @@ impl Injector {
             Err(_) => 0,
         };
         let took = self.heals().await;
-        let felt = self.fleet.said(&marks, &POSTGRES_AWAY);
+        // A session that nobody uses is missed when it is.
+        let said = || self.fleet.said(&marks, &POSTGRES_AWAY);
+        let felt = self.until(WORD, said).await;
         let detail = format!("{ended} of them");
         self.done(Trouble::Sessions, flowed && ended > 0 && felt, took, detail);
     }

@@ -22,6 +22,8 @@ mod fault;
 mod fold;
 mod input;
 mod live;
+#[cfg(test)]
+mod live_tests;
 mod messages;
 
 pub use fault::{Fault, Faults, Kind};
