@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::anchor::Claim;
 
@@ -138,18 +138,17 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Runs `work` on the records `range`, marked: a death in it will be known.
-    pub(super) async fn while_working<T>(
-        &self,
-        range: Range<i64>,
-        work: impl Future<Output = T>,
-    ) -> T {
-        let _turn = match self.is_careful(range.start) {
+    /// Marks that the lane is at the records `range` until what is returned is dropped: a death before will be known.
+    pub(super) async fn working(&self, range: Range<i64>) -> Working<'_> {
+        let turn = match self.is_careful(range.start) {
             true => Some(self.turn.lock().await),
             false => None,
         };
-        let _marked = Marked::new(self, range);
-        work.await
+        self.write(Some(&range));
+        Working {
+            mark: self,
+            _turn: turn,
+        }
     }
 
     /// Forgets what lies below the position.
@@ -225,20 +224,17 @@ impl Drop for Mark {
     }
 }
 
-/// From the first record of a batch to its last; what unwinds leaves its mark as a death does.
-struct Marked<'a>(&'a Mark);
-
-impl<'a> Marked<'a> {
-    fn new(mark: &'a Mark, range: Range<i64>) -> Self {
-        mark.write(Some(&range));
-        Self(mark)
-    }
+/// A lane at work; what unwinds leaves its mark as a death does.
+#[derive(Debug)]
+pub(super) struct Working<'a> {
+    mark: &'a Mark,
+    _turn: Option<MutexGuard<'a, ()>>,
 }
 
-impl Drop for Marked<'_> {
+impl Drop for Working<'_> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.0.write(None);
+            self.mark.write(None);
         }
     }
 }
@@ -407,7 +403,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        assert_eq!(runtime.block_on(mark.while_working(0..9, async { 7 })), 7);
+        drop(runtime.block_on(mark.working(0..9)));
     }
 
     #[test]
@@ -420,15 +416,16 @@ mod tests {
             .build()
             .unwrap();
         let mark = deaths.of("p", &claim(0, "t"));
-        runtime.block_on(mark.while_working(0..9, async {
-            assert!(says().starts_with("working 0 9 "), "{}", says());
-        }));
+        let working = runtime.block_on(mark.working(0..9));
+        assert!(says().starts_with("working 0 9 "), "{}", says());
+        drop(working);
         assert!(says().starts_with("idle "), "{}", says());
         drop(mark);
         assert!(!file.exists());
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mark = deaths.of("p", &claim(0, "t"));
-            runtime.block_on(mark.while_working(0..9, async { panic!("decode") }));
+            let _working = runtime.block_on(mark.working(0..9));
+            panic!("decode");
         }));
         assert!(outcome.is_err());
         assert!(says().starts_with("working 0 9 "), "{}", says());
@@ -446,7 +443,7 @@ mod tests {
         let begun = std::time::Instant::now();
         runtime.block_on(async {
             for at in 0..rounds {
-                mark.while_working(at..at + 1, async {}).await;
+                drop(mark.working(at..at + 1).await);
             }
         });
         let each = begun.elapsed() / u32::try_from(rounds).unwrap();

@@ -121,15 +121,17 @@ impl Processor {
         let conduct = Rc::clone(&self.conduct);
         let range = batch.from()..batch.to();
         let condemned = conduct.mark.condemned(&range);
-        let (made, busy) = if !self.marks {
-            on_cpu(self.make(batch, &mut reuse)).await
-        } else if let Some(reason) = condemned {
+        if let Some(reason) = condemned.filter(|_| self.marks) {
             self.condemn(batch, &reason, &mut reuse);
-            (Ok(()), Duration::ZERO)
-        } else {
-            let making = self.make(batch, &mut reuse);
-            on_cpu(conduct.mark.while_working(range, making)).await
+            reuse.busy = Duration::ZERO;
+            return Ok(reuse);
+        }
+        let working = match self.marks {
+            true => Some(conduct.mark.working(range).await),
+            false => None,
         };
+        let (made, busy) = on_cpu(self.make(batch, &mut reuse)).await;
+        drop(working);
         made?;
         reuse.busy = busy;
         Ok(reuse)
