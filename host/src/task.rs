@@ -5,8 +5,12 @@
 
 use std::future::Future;
 use std::thread;
+use std::time::Duration;
 
 use crate::error::Error;
+
+/// Between two looks up of who waits for a turn.
+const TICK: Duration = Duration::from_secs(10);
 
 /// A named thread that is joined when dropped.
 #[derive(Debug)]
@@ -134,6 +138,19 @@ impl Drop for Driver {
 pub fn drive(connection: impl Future<Output = ()> + Send + 'static) -> Driver {
     Driver {
         handle: tokio::spawn(connection).abort_handle(),
+    }
+}
+
+/// Waits for a turn that others pass on, looking up now and then: who watches whether its caller still takes turns sees
+/// that it waits, and does not hang.
+pub async fn ticking<T>(turn: impl Future<Output = T>) -> T {
+    let mut turn = std::pin::pin!(turn);
+    loop {
+        tokio::select! {
+            biased;
+            taken = &mut turn => return taken,
+            () = tokio::time::sleep(TICK) => {}
+        }
     }
 }
 

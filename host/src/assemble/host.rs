@@ -84,7 +84,7 @@ impl Host {
                 loaded.push(releases.load_here(&declared.pipeline, release)?);
             }
         }
-        let deaths = Deaths::remembered_in(&config.host.cache.join("deaths"));
+        let deaths = Deaths::remembered_in(&config.host.cache.join("deaths").join(&config.host.id));
         let shards = Shards::start(config.host.shards, &deaths)?;
         let (stop, stopped) = watch::channel(false);
         let (segments, begun) = mpsc::unbounded_channel();

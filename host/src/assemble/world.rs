@@ -278,6 +278,12 @@ impl World {
     /// `Config` for a pipeline without stored positions, and for a loss; else as the anchor fails.
     pub(super) async fn raise(&self, plan: &Plan, info: &TopicInfo) -> Result<Raised, Error> {
         let topic = &self.input.topic;
+        if plan.timed_route().is_none() {
+            let what = format!("raise write times of pipeline {:?}", self.pipeline);
+            let detail = "no route of it writes to Cassandra with times that are ordered within one partition";
+            return Err(Error::config(what, detail)
+                .hint("there is nothing to raise: `wasmill resume` reads new partitions from 0"));
+        }
         let (stored, added, write_time) = match &plan.anchor {
             AnchorPlan::Postgres(name) => {
                 let anchor = PostgresAnchor::new(self.postgres(plan, name)?)?;

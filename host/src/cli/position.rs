@@ -8,8 +8,10 @@ use crate::admin::types::Raised;
 /// The positions of a pipeline.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Positions {
-    /// Lift the write times of all partitions to the greatest, after the topic gained some: then no row of a key that
-    /// moved to another partition loses against an older one in Cassandra. `wasmill resume` starts the pipeline again.
+    /// Lift the write times of all partitions to the greatest, after the topic gained some: then a row of a key that
+    /// moved to another partition wins over those already in Cassandra. Records of the old partitions that were not
+    /// read yet get times after that too: where they hold keys that moved, let them be read to their end before
+    /// partitions are added. `wasmill resume` starts the pipeline again.
     #[command(after_help = "Example:\n  wasmill position raise quakes && wasmill resume quakes")]
     Raise(Raise),
 }

@@ -236,7 +236,8 @@ impl KafkaAnchor {
     /// Takes the id of a partition and marks where reading has to end.
     async fn take(&self, partition: i32) -> Result<(i32, Transactional, String)> {
         // A claim of this host before goes first: what it was at is over either way.
-        self.transactions.lanes.lock().remove(&partition);
+        let before = self.transactions.lanes.lock().remove(&partition);
+        drop(before);
         let what = self.what(&format!("own partition {partition} of"));
         let kafka = &self.settings.kafka;
         let producer = Transactional::take(kafka, &self.id(&partition), what).await?;
@@ -270,10 +271,12 @@ impl KafkaAnchor {
                 live: Live::Yes(producer),
             }),
         };
-        self.transactions
+        let before = self
+            .transactions
             .lanes
             .lock()
             .insert(partition, Arc::new(lane));
+        drop(before);
         Ok(claim)
     }
 

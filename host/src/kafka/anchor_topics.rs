@@ -19,6 +19,8 @@ use crate::task;
 
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Kafka's own default, whatever the brokers' is: a dead letter holds up to so much.
+const LARGEST: &str = "1048588";
 /// How long a topic that was just made may be unknown.
 const DOUBT: Duration = Duration::from_secs(5);
 /// Between two questions while in doubt.
@@ -57,7 +59,7 @@ impl AnchorTopics {
             .create_with_context(Logs)
             .map_err(|error| client_error("make an admin client", &error))?;
         let admin = Arc::new(admin);
-        let mut ensured = Ok(());
+        let mut ensured = self.lost(&admin).await;
         for topic in [&self.positions, &self.dead_letters] {
             if ensured.is_ok() {
                 ensured = ensure(&admin, settings, topic, partitions).await;
@@ -66,6 +68,21 @@ impl AnchorTopics {
         // Its threads take a while to end.
         task::blocking(move || drop(admin)).await?;
         ensured
+    }
+
+    /// Refuses to begin anew where the positions are gone: the dead letters' topic is made after theirs.
+    async fn lost(&self, admin: &Arc<AdminClient<Logs>>) -> Result<()> {
+        let what = format!("find the positions in topic {:?}", self.positions);
+        let positions = described(&what, admin, &self.positions).await?;
+        if positions.is_some() || described(&what, admin, &self.dead_letters).await?.is_none() {
+            return Ok(());
+        }
+        let detail = "DATA LOSS: the topic is gone, and the pipeline has run before: its dead letters are there";
+        Err(Error::config(what, detail).hint(format!(
+            "restore it, or give the pipeline a new name: nothing was skipped; to begin at its start again on purpose, \
+             delete topic {:?} too",
+            self.dead_letters
+        )))
     }
 }
 
@@ -145,6 +162,7 @@ async fn create(
     )
     .set("cleanup.policy", "compact")
     .set("min.insync.replicas", &in_sync)
+    .set("max.message.bytes", LARGEST)
     .set("segment.bytes", SEGMENT);
     create_topic(settings, &new, true)
         .await

@@ -91,7 +91,11 @@ impl KafkaSettings {
 
 /// What an error of the client means: authorisation and configuration stop, everything else is waited for.
 fn client_error(what: &str, error: &KafkaError) -> Error {
-    let code = error.rdkafka_error_code();
+    let code = match error {
+        // The client library does not look into it.
+        KafkaError::AdminOp(code) => Some(*code),
+        _ => error.rdkafka_error_code(),
+    };
     match code {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             Error::config(what, error)

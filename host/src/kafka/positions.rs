@@ -14,6 +14,7 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
+use super::identity::is_unknown;
 use super::logs::Logs;
 use super::{KafkaSettings, client_error};
 use crate::anchor::{Claim, Cut, Epoch, Ledger, Stored};
@@ -124,7 +125,7 @@ impl Position {
 pub(super) fn committed_reader(settings: &KafkaSettings, what: &str) -> Result<BaseConsumer<Logs>> {
     settings
         .client_config()
-        .set("group.id", "wasmill-anchor")
+        .set("group.id", "wasmill.anchor")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
@@ -210,7 +211,11 @@ fn look<'a>(
     for (partition, mark) in open {
         let (low, high) = consumer
             .fetch_watermarks(topic, *partition, PATIENCE)
-            .map_err(failed)?;
+            .map_err(|error| match error.rdkafka_error_code() {
+                // It was made sure of: a broker that has just started does not know it yet.
+                Some(code) if is_unknown(code) => Error::outside(what, error),
+                _ => failed(error),
+            })?;
         let from = high.saturating_sub(back).max(low);
         list.add_partition_offset(topic, *partition, Offset::Offset(from))
             .map_err(failed)?;

@@ -20,6 +20,8 @@ use crate::task;
 
 /// How long taking an id may take: the brokers first end the transaction its former owner left.
 const INIT: Duration = Duration::from_secs(20);
+/// The longest that one step of a commit may take: a lane that waits takes no turn meanwhile.
+const LONGEST: Duration = Duration::from_secs(20);
 /// Between two looks at whether the client has told of every message.
 const TOLD: Duration = Duration::from_millis(1);
 
@@ -67,7 +69,7 @@ impl Transactional {
         )?);
         let taken = Self {
             what,
-            patience: settings.session_timeout / 2,
+            patience: (settings.session_timeout / 2).min(LONGEST),
             client: Some(Arc::clone(&client)),
         };
         let outcome = task::blocking(move || client.producer.init_transactions(INIT)).await?;

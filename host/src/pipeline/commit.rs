@@ -285,7 +285,8 @@ impl Committer {
         let hint = match verb {
             "write" => "mend the table or the record's constraint, then restart the pipeline",
             "run" => {
-                "look at what the host died of; deploy a version that copes with the record, or give it more memory"
+                "look at what the host died of and mend that (memory, a limit of the machine), then resume: the record is \
+                 tried three times again"
             }
             _ => "mend the producer, or set errors.data = \"dead-letter\" in the manifest",
         };

@@ -2,7 +2,7 @@
 //!
 //! While a lane decodes a batch and runs the guest on it, a small file says so: two writes a batch, to the page cache,
 //! which outlives the process. A file that still says so when the lane starts again is a death, and only such a one
-//! counts: whatever else kills a host does so between these marks. A range in which the host died [`CAREFUL`] times is
+//! counts. What kills a host from outside may meet a lane at work too, but hardly six times at one record. A range in which the host died [`CAREFUL`] times is
 //! run record by record, one suspect lane of the host at a time, so that the next death has one record to blame;
 //! after [`CONDEMNED`] deaths at that one record it becomes a dead letter. [`Deaths`] is the folder, [`Mark`] one
 //! lane's file. A file that cannot be written costs that memory and nothing else.
@@ -35,7 +35,7 @@ pub struct Deaths {
 }
 
 impl Deaths {
-    /// In a folder, made when the first lane needs it; hosts may share it.
+    /// In a folder of this host alone, made when the first lane needs it.
     #[must_use]
     pub fn remembered_in(folder: &Path) -> Self {
         Self {
@@ -156,6 +156,15 @@ impl Mark {
         if self.suspect.get().is_some_and(|it| it.to <= next) {
             tracing::info!(next, "went past the records in which the host had died");
             self.suspect.set(None);
+        }
+    }
+
+    /// Gives a condemned record its tries again: the lane stopped, and somebody who starts it again may have mended what
+    /// the host died of.
+    pub(super) fn pardon(&self) {
+        if let Some(it) = self.suspect.get().filter(|it| it.alone >= CONDEMNED) {
+            self.suspect.set(Some(Suspect { alone: 0, ..it }));
+            self.write(None);
         }
     }
 

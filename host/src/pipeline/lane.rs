@@ -178,6 +178,9 @@ impl Lane {
                 carried: self.carried,
             })),
             Err(end) => {
+                if matches!(end, LaneEnd::Stopped(_)) {
+                    self.conduct.mark.pardon();
+                }
                 if matches!(end, LaneEnd::Stopped(_) | LaneEnd::Misplaced(_)) {
                     self.committer.owned.leave().await;
                 }

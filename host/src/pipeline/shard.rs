@@ -53,15 +53,13 @@ impl Local {
     ) -> Result<Rc<Connections>, Error> {
         let key = (Arc::clone(pipeline), Arc::clone(&release.id));
         let cell = Rc::clone(self.connections.borrow_mut().entry(key).or_default());
-        let opened = cell
-            .get_or_try_init(|| async {
-                let plan = &release.plan;
-                let anchor = surroundings.anchor(plan).await?;
-                let ahead = super::open_ahead(surroundings, plan).await?;
-                Ok::<_, Error>(Rc::new(Connections { anchor, ahead }))
-            })
-            .await?;
-        Ok(Rc::clone(opened))
+        let opened = cell.get_or_try_init(|| async {
+            let plan = &release.plan;
+            let anchor = surroundings.anchor(plan).await?;
+            let ahead = super::open_ahead(surroundings, plan).await?;
+            Ok::<_, Error>(Rc::new(Connections { anchor, ahead }))
+        });
+        Ok(Rc::clone(task::ticking(opened).await?))
     }
 
     /// Closes connections of a pipeline's releases that no lane holds and nobody is opening.

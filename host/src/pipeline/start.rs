@@ -125,8 +125,8 @@ pub(super) fn refuse_growth(
         ),
     )
     .hint(
-        "run `wasmill position raise PIPELINE`, then `wasmill resume PIPELINE`: no row of a key that moved loses against \
-         what its old partition wrote so far; or, if order between partitions does not matter, rebuild the plugin with \
+        "run `wasmill position raise PIPELINE`, then `wasmill resume PIPELINE`: rows of keys that moved win over what was \
+         written before; or, if order between partitions does not matter, rebuild the plugin with \
          cross_partition_keys = true on that route",
     ))
 }

@@ -2,6 +2,7 @@
 //! `explain`; it changes nothing.
 
 use super::connection::{self, Session};
+use super::pool::in_time;
 use super::{Durability, Settings, failure};
 use crate::config::PostgresConnection;
 use crate::error::{Error, Result};
@@ -42,12 +43,12 @@ pub async fn keeps(postgres: &PostgresConnection, writes_ahead: bool) -> Result<
         settings.durability = Durability::Disk;
     }
     let config = connection::configure(&settings)?;
-    let session = Session::open(&config, &settings).await?;
-    let row = session
-        .client
-        .query_one(ASK, &[])
-        .await
-        .map_err(|error| failure::error(WHAT, &error))?;
+    let asking = async {
+        let session = Session::open(&config, &settings).await?;
+        let answer = session.client.query_one(ASK, &[]).await;
+        answer.map_err(|error| failure::error(WHAT, &error))
+    };
+    let row = in_time(&settings, asking).await?;
     let text = |index: usize| row.try_get::<_, String>(index);
     let strange = |error: tokio_postgres::Error| Error::bug(WHAT, error);
     let standbys: i64 = row.try_get(4).map_err(strange)?;

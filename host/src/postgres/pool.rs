@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Config;
 
 use crate::error::{Error, Result};
+use crate::task;
 
 use super::connection::{Connection, Session};
 use super::settings::Settings;
@@ -47,9 +48,7 @@ impl Pool {
     /// # Errors
     /// As [`Session::open`] and [`Session::prepare`].
     pub(super) async fn lease(&self, settings: &Settings) -> Result<Lease<'_>> {
-        let permit = self
-            .permits
-            .acquire()
+        let permit = task::ticking(self.permits.acquire())
             .await
             .expect("the semaphore is never closed");
         let connection = match self.take_idle() {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use wasmill::cassandra::{CassandraSession, Patience, ensure_keyspace, ensure_table, facts};
+use wasmill::cassandra::{
+    CassandraSession, CassandraSink, Patience, ensure_keyspace, ensure_table, facts,
+};
 use wasmill::config::CassandraConnection;
 use wasmill::error::Blame;
 use wasmill::manifest::Create;
 
-use super::support::{KEYSPACE, World, declared, route, sink};
+use super::support::{KEYSPACE, World, declared, route};
 
 pub(crate) fn keyspaces(world: &World) {
     world.block(async {
@@ -45,7 +47,8 @@ pub(crate) fn a_table_that_comes_a_moment_later(world: &World) {
             eye.run("CREATE TABLE KS.later (id text PRIMARY KEY, v bigint)")
                 .await;
         };
-        let (_sink, ()) = tokio::join!(sink(&session, &table), made);
+        let (opened, ()) = tokio::join!(CassandraSink::open(&session, &table), made);
+        opened.unwrap();
     });
 }
 
