@@ -75,6 +75,17 @@ async fn deletes_that_are_kept_are_rows_and_one_that_came_back_is_found() {
         columns.map(|column| column["column"].as_str().unwrap())
     });
     assert!(columns.any(|name| name == "deleted_at"), "{report:#}");
+
+    // A partition whose position is lost is not passed over in silence.
+    stage
+        .execute("DELETE FROM wasmill.position WHERE partition = 1")
+        .await;
+    let (_, report) = verify(&config, "kept", &[]);
+    let mut unchecked = report["unchecked"].as_array().unwrap().iter();
+    assert!(
+        unchecked.any(|one| one["what"] == "partition 1" && one["count"] == EACH),
+        "{report:#}"
+    );
 }
 
 #[tokio::test]

@@ -109,12 +109,13 @@ impl<'a> Deriver<'a> {
         })
     }
 
-    /// A partition that was asked for and has no position.
-    pub(super) fn missing_partition(&mut self, partition: i32) {
+    /// A partition that has no position; how many records it has, where that is known.
+    pub(super) fn missing_partition(&mut self, partition: i32, count: Option<u64>) {
         self.unchecked.push(Unchecked {
             what: format!("partition {partition}"),
-            why: "it has no position: nothing of it was processed".to_owned(),
-            count: None,
+            why: "it has no position: nothing of it was processed, or the position is lost"
+                .to_owned(),
+            count,
         });
     }
 
