@@ -6,4 +6,5 @@ pub(crate) mod flights;
 mod neighbour;
 mod real;
 mod verify;
+mod verify_kept;
 mod zoo;

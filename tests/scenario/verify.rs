@@ -17,10 +17,10 @@ use wasmill_tests::{Site, Stage, versioned, versions};
 use super::flights::flights_in_postgres;
 
 /// How long some ten thousand records may take on a busy machine.
-const SOON: Duration = Duration::from_secs(120);
+pub(super) const SOON: Duration = Duration::from_secs(120);
 
 /// Runs the check; its exit code and its report.
-fn verify(config: &Path, name: &str, more: &[&str]) -> (Option<i32>, Value) {
+pub(super) fn verify(config: &Path, name: &str, more: &[&str]) -> (Option<i32>, Value) {
     let output = wasmill()
         .args(["verify", name, "--json", "-c"])
         .arg(config)
@@ -35,18 +35,18 @@ fn verify(config: &Path, name: &str, more: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// The check finds nothing wrong and nothing it could not check.
-fn is_equal(config: &Path, name: &str, more: &[&str]) -> Value {
+pub(super) fn is_equal(config: &Path, name: &str, more: &[&str]) -> Value {
     let (code, report) = verify(config, name, more);
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!(report["equal"], true, "{report:#}");
     report
 }
 
-/// Kind, table and record of each difference.
-/// Kind, key and place.
-type Difference = (String, String, Option<(i64, i64)>);
+/// Kind, table and record.
+pub(super) type Difference = (String, String, Option<(i64, i64)>);
 
-fn differences(report: &Value) -> BTreeSet<Difference> {
+/// Of each difference.
+pub(super) fn differences(report: &Value) -> BTreeSet<Difference> {
     let all = report["differences"].as_array().unwrap().iter();
     all.map(|one| {
         let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();

@@ -31,4 +31,6 @@ pub struct SetAside {
     pub code: String,
     /// Whether a retry failed since: then the reason is of another release, perhaps.
     pub tried: bool,
+    /// Whether a retry was begun and did not end: some of its rows may be in sinks that are written ahead.
+    pub begun: bool,
 }

@@ -26,7 +26,8 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
 const STANDINGS: &str = "SELECT partition, next, reserved, cuts::text, topic_id, records, emitted, filtered, dead \
      FROM wasmill.position WHERE pipeline = $1::text AND topic = $2::text ORDER BY partition";
 
-const LETTERS: &str = "SELECT letter.partition, letter.\"offset\", letter.code, letter.retried_at IS NOT NULL \
+const LETTERS: &str = "SELECT letter.partition, letter.\"offset\", letter.code, letter.retried_at IS NOT NULL, \
+     letter.begun IS NOT NULL \
      FROM wasmill.dead_letter AS letter JOIN wasmill.position AS held USING (pipeline, topic, partition) \
      WHERE pipeline = $1::text AND topic = $2::text AND letter.\"offset\" < held.next";
 
@@ -105,6 +106,7 @@ impl Snapshot {
             offset: row.get(1),
             code: row.get(2),
             tried: row.get(3),
+            begun: row.get(4),
         };
         Ok(rows.iter().map(letter).collect())
     }

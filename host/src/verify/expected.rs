@@ -13,6 +13,9 @@ use super::slot::{Judged, Rules, Slot, Sure, Word};
 use super::{At, Table};
 use crate::record::{Column, Op, Plain, RowRef};
 
+/// The end of the year 9999, milliseconds: no delete is later.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
+
 /// Hash of a key.
 type Key = [u64; 2];
 
@@ -111,8 +114,12 @@ pub struct Derived<'a> {
     pub at: At,
     /// Write time of the record, microseconds.
     pub written: i64,
+    /// The record's own time, milliseconds.
+    pub time: i64,
     /// Columns of the release's route.
     pub columns: &'a [Column],
+    /// The column in which it keeps the time of a delete; `None`: a delete leaves no row.
+    pub deleted_at: Option<&'a str>,
     /// The row.
     pub row: RowRef<'a>,
 }
@@ -141,20 +148,28 @@ impl Expected {
         self.apply(derived, Sure::Yes)
     }
 
-    /// Takes a row that somebody may have written: by retrying a dead letter that is gone.
+    /// Takes a row that somebody may have written: by retrying a dead letter, through one of several releases. What each
+    /// of them (by a number) makes of a record comes one after the other.
     ///
     /// # Errors
     /// What is wrong with its cells.
-    pub fn possible(&mut self, derived: Derived<'_>) -> Result<(), String> {
+    pub fn possible(&mut self, derived: Derived<'_>, release: usize) -> Result<(), String> {
+        if self.table.appends() {
+            let row = self.values(derived)?;
+            if derived.row.op == Op::Write {
+                self.bag.maybe(&self.hashes, &row, derived.at, release);
+            }
+            return Ok(());
+        }
         self.apply(derived, Sure::Maybe)
     }
 
     fn apply(&mut self, derived: Derived<'_>, sure: Sure) -> Result<(), String> {
-        let row = self.values(derived.columns, derived.row)?;
-        let gone = derived.row.op == Op::Delete;
+        let row = self.values(derived)?;
+        let gone = derived.row.op == Op::Delete && derived.deleted_at.is_none();
         if self.table.appends() {
             if !gone {
-                self.bag.write(&self.hashes, &row, derived.at, sure);
+                self.bag.write(&self.hashes, &row, derived.at);
             }
             return Ok(());
         }
@@ -199,17 +214,25 @@ impl Expected {
     }
 
     /// The values of a release's row by column of the table.
-    fn values(&self, columns: &[Column], row: RowRef<'_>) -> Result<Vec<Option<Plain>>, String> {
-        let values = cells::row(self.table.kind, columns, row.cells)?;
+    fn values(&self, derived: Derived<'_>) -> Result<Vec<Option<Plain>>, String> {
+        let mut values = cells::row(self.table.kind, derived.columns, derived.row.cells)?;
+        if derived.deleted_at.is_some() {
+            let time = keep_deleted(&mut values, derived);
+            values.push(Some(time));
+        }
+        let columns = derived.columns.iter().map(|column| column.name.as_str());
+        let columns = columns.chain(derived.deleted_at);
         let mine = &self.table.columns;
-        let same = |(mine, theirs): (&Column, &Column)| mine.name == theirs.name;
-        if mine.len() == columns.len() && mine.iter().zip(columns).all(same) {
+        if columns
+            .clone()
+            .eq(mine.iter().map(|column| column.name.as_str()))
+        {
             return Ok(values);
         }
         let mut placed = vec![None; mine.len()];
-        for (column, value) in columns.iter().zip(values) {
-            let at = mine.iter().position(|mine| mine.name == column.name);
-            let at = at.ok_or_else(|| format!("column {:?} is not of the table", column.name))?;
+        for (name, value) in columns.zip(values) {
+            let at = mine.iter().position(|mine| mine.name == name);
+            let at = at.ok_or_else(|| format!("column {name:?} is not of the table"))?;
             placed[at] = value;
         }
         Ok(placed)
@@ -352,7 +375,7 @@ impl Expected {
     /// # Errors
     /// What is wrong with its cells.
     pub fn moved_on(&mut self, derived: Derived<'_>) -> Result<(), String> {
-        let row = self.values(derived.columns, derived.row)?;
+        let row = self.values(derived)?;
         let key = self.key(|column| row[column].as_ref());
         let held = self.held.get(&key).copied();
         let Some(held) = held else {
@@ -384,7 +407,7 @@ impl Expected {
         mismatch: &Mismatch,
         derived: Derived<'_>,
     ) -> Result<Option<Vec<Option<Plain>>>, String> {
-        let row = self.values(derived.columns, derived.row)?;
+        let row = self.values(derived)?;
         let key = if self.table.appends() {
             let values = row
                 .iter()
@@ -413,6 +436,18 @@ impl Expected {
         standing.truncate(most);
         standing
     }
+}
+
+/// Where deletes are kept: a delete leaves its row with the key, the guard and null, and says when it was; every other
+/// row says that it is there. The value for the column of that time.
+fn keep_deleted(values: &mut [Option<Plain>], derived: Derived<'_>) -> Plain {
+    if derived.row.op != Op::Delete {
+        return Plain::Null;
+    }
+    for value in values {
+        value.get_or_insert(Plain::Null);
+    }
+    Plain::Timestamp(derived.time.clamp(0, LAST_MILLIS) * 1000)
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use super::*;
 use crate::record::{RowRef, Type, cells};
 use crate::verify::Kind;
 
+#[path = "expected_kept_tests.rs"]
+mod kept;
+
 const NOW: i64 = 1_000_000_000_000_000;
 
 fn table(kind: Kind, key: &[usize]) -> Table {
@@ -69,6 +72,7 @@ fn plain(values: &[C<'_>]) -> Vec<Plain> {
 struct Bench {
     expected: Expected,
     columns: Vec<Column>,
+    deleted_at: Option<&'static str>,
 }
 
 impl Bench {
@@ -76,6 +80,7 @@ impl Bench {
         Self {
             columns: table.columns.clone(),
             expected: Expected::new(table),
+            deleted_at: None,
         }
     }
 
@@ -90,7 +95,9 @@ impl Bench {
         let derived = Derived {
             at: At { partition, offset },
             written: NOW - 10_000_000 + offset,
+            time: 1_000 + offset,
             columns: &self.columns,
+            deleted_at: self.deleted_at,
             row: RowRef {
                 cells: &cells,
                 source: 0,
@@ -346,7 +353,9 @@ fn rows_that_expire_are_not_checked_and_ones_that_should_have_are() {
                 offset: 1,
             },
             written: NOW - 600_000_000,
+            time: 0,
             columns: &columns,
+            deleted_at: None,
             row: RowRef {
                 cells: &cells,
                 source: 0,
@@ -409,7 +418,7 @@ fn a_table_that_moved_on_is_right_where_a_later_record_makes_it_so() {
 
 #[test]
 fn a_letter_that_is_gone_may_have_become_a_row_or_not() {
-    let possible = Expected::possible;
+    let possible = |expected: &mut Expected, derived: Derived<'_>| expected.possible(derived, 0);
     let fold = |rows: &[&[C<'_>]]| {
         let mut bench = Bench::new(table(Kind::Postgres, &[0]));
         bench.write((0, 1), &[Int(1), Int(1), Null]);
@@ -432,6 +441,40 @@ fn a_letter_that_is_gone_may_have_become_a_row_or_not() {
         &[&[Int(1), Int(2), Null], &[Int(1), Int(2), Null]],
     );
     assert_eq!(bench.expected.tally.extra, 1);
+}
+
+#[test]
+fn a_letter_that_is_gone_was_retried_through_one_release_at_most() {
+    let first = |expected: &mut Expected, derived: Derived<'_>| expected.possible(derived, 0);
+    let second = |expected: &mut Expected, derived: Derived<'_>| expected.possible(derived, 1);
+    let wrong = |rows: usize| {
+        let mut bench = Bench::new(table(Kind::Postgres, &[]));
+        let row = [Int(1), Int(2), Null];
+        // Two of one record, through two releases that agree; one of another.
+        bench.take((0, 2), Op::Write, &row, first);
+        bench.take((0, 2), Op::Write, &row, first);
+        bench.take((0, 2), Op::Write, &row, second);
+        bench.take((0, 2), Op::Write, &row, second);
+        bench.take((0, 3), Op::Write, &row, first);
+        bench.take((0, 3), Op::Write, &row, second);
+        let found: Vec<&[C<'_>]> = vec![&row; rows];
+        bench.judge(false, false, &found);
+        bench.expected.tally.wrong()
+    };
+    assert_eq!((wrong(0), wrong(3)), (0, 0));
+    assert_eq!(wrong(4), 1, "a row that is doubled");
+}
+
+#[test]
+fn a_difference_names_the_record_whose_guard_is_the_greatest() {
+    let mut bench = Bench::new(Table {
+        guard: Some(1),
+        ..table(Kind::Postgres, &[0])
+    });
+    bench.write((0, 1), &[Int(1), Int(5), Text("a")]);
+    bench.write((1, 9), &[Int(1), Int(6), Text("b")]);
+    bench.judge(false, false, &[&[Int(1), Int(5), Text("a")]]);
+    assert_eq!(bench.wrong(), [(Wrong::Different, Some((1, 9)))]);
 }
 
 #[test]

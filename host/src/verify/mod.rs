@@ -34,7 +34,7 @@ pub use topic::{Coordinates, Messages, Origin};
 use std::time::Duration;
 
 use crate::manifest::{Mode, Route, Target};
-use crate::record::Column;
+use crate::record::{Column, Type};
 
 /// Which database a table is in: what it keeps of a value, and how it applies rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +71,15 @@ impl std::fmt::Display for At {
     }
 }
 
+/// The column in which a route keeps the time of a delete; `None` where a delete leaves no row.
+#[must_use]
+pub fn deleted_at(route: &Route) -> Option<&str> {
+    match &route.target {
+        Target::Postgres(table) => table.deleted_at.as_deref(),
+        _ => None,
+    }
+}
+
 /// A table as the releases that write it declare it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -103,13 +112,19 @@ impl Table {
             Target::Cassandra(table) => (Kind::Cassandra, None, table.ttl),
             Target::Kafka(_) => return None,
         };
+        let mut columns = route.columns.clone();
+        columns.extend(deleted_at(route).map(|name| Column {
+            name: name.to_owned(),
+            ty: Type::Timestamp,
+            nullable: true,
+        }));
         let appends =
             matches!(&route.target, Target::Postgres(table) if table.mode == Mode::Append);
         Some(Self {
             kind,
             connection: connection.to_owned(),
             name: route.target.place().to_owned(),
-            columns: route.columns.clone(),
+            columns,
             key: if appends {
                 Vec::new()
             } else {

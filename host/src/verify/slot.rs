@@ -113,19 +113,6 @@ impl Slot {
         self.words = Words::Many(all);
     }
 
-    /// The last word, by offset, of those that are sure; for people.
-    pub(super) fn last(&self) -> At {
-        let words = self.words();
-        let sure = words.iter().filter(|word| word.sure == Sure::Yes);
-        sure.chain(words).next().map_or(
-            At {
-                partition: -1,
-                offset: -1,
-            },
-            |word| word.at,
-        )
-    }
-
     /// Compares a row, or the lack of one, with what is possible.
     pub(super) fn judge(&self, found: Option<&[Plain]>, rules: &Rules<'_>) -> Judged {
         let words = self.words();
@@ -157,21 +144,32 @@ impl Slot {
             {
                 Judged::Past
             }
-            _ => self.differs(found, rules.clock),
-        }
-    }
-
-    fn differs(&self, found: Option<&[Plain]>, clock: Clock) -> Judged {
-        let at = self.last();
-        let gone = |word: &Word| word.gone || clock.life(word.written) == Life::Expired;
-        let mut sure = self.words().iter().filter(|word| word.sure == Sure::Yes);
-        match found {
-            None => Judged::Missing(at),
-            Some(_) if sure.all(gone) => Judged::Extra(at),
-            Some(_) => Judged::Different(at),
+            _ => differs(&possible, found, rules.clock),
         }
     }
 }
+
+/// What is wrong, and for people the record that should have had the last word, or may have.
+fn differs(possible: &[&Word], found: Option<&[Plain]>, clock: Clock) -> Judged {
+    let gone = |word: &&Word| word.gone || clock.life(word.written) == Life::Expired;
+    let mut sure = possible
+        .iter()
+        .copied()
+        .filter(|word| word.sure == Sure::Yes);
+    let mut all = sure.clone().chain(possible.iter().copied());
+    let at = all.next().map_or(NOBODY, |word| word.at);
+    match found {
+        None => Judged::Missing(at),
+        Some(_) if sure.all(|word| gone(&word)) => Judged::Extra(at),
+        Some(_) => Judged::Different(at),
+    }
+}
+
+/// A slot has a word.
+const NOBODY: At = At {
+    partition: -1,
+    offset: -1,
+};
 
 /// The greatest guard of what is sure.
 fn greatest(words: &[Word]) -> Option<&Plain> {

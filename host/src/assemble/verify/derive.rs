@@ -1,7 +1,7 @@
 //! [`Deriver`]: records of every partition once more through the releases that made them, into what the tables should
 //! hold. What they came to is compared with the ledger in `outcome`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::pipeline::{Replay, Replayed};
 use crate::record::Batch;
 use crate::task;
 use crate::verify::{
-    At, Derived, Difference, Messages, Origin, Partition, Span, Timeline, Unchecked,
+    At, Derived, Difference, Messages, Origin, Partition, Span, Timeline, Unchecked, deleted_at,
 };
 
 /// Batches read ahead.
@@ -51,7 +51,7 @@ pub(super) struct Lane {
     /// Write time of the last record derived, microseconds.
     written: i64,
     /// Records that fail and have no letter: somebody retried or dropped it.
-    pub(super) unlettered: Vec<i64>,
+    pub(super) unlettered: BTreeSet<i64>,
     /// Records that fail and are dropped by the plugin's own policy.
     pub(super) skipped: u64,
     /// Records that became something else than their letter says.
@@ -109,12 +109,13 @@ impl<'a> Deriver<'a> {
         })
     }
 
-    /// A partition that was asked for and has no position.
-    pub(super) fn missing_partition(&mut self, partition: i32) {
+    /// A partition that has no position; how many records it has, where that is known.
+    pub(super) fn missing_partition(&mut self, partition: i32, count: Option<u64>) {
         self.unchecked.push(Unchecked {
             what: format!("partition {partition}"),
-            why: "it has no position: nothing of it was processed".to_owned(),
-            count: None,
+            why: "it has no position: nothing of it was processed, or the position is lost"
+                .to_owned(),
+            count,
         });
     }
 
@@ -134,7 +135,7 @@ impl<'a> Deriver<'a> {
                 timeline,
                 next: from,
                 written: 0,
-                unlettered: Vec::new(),
+                unlettered: BTreeSet::new(),
                 skipped: 0,
                 outcomes: 0,
             },
@@ -220,6 +221,7 @@ impl<'a> Deriver<'a> {
         match self.lanes.get(&at.partition) {
             Some(lane) if at.offset >= lane.next => Origin::Ahead,
             Some(lane) if lane.unlettered.contains(&at.offset) => Origin::Unknown,
+            _ if self.letters.get(&at).is_some_and(|letter| letter.begun) => Origin::Unknown,
             Some(lane) if at.offset >= lane.report.from => Origin::Known,
             _ if past => Origin::Unknown,
             _ => Origin::Known,
@@ -275,7 +277,10 @@ impl<'a> Deriver<'a> {
         self.known(&look.letters);
         for (at, _) in old.iter().filter(|(at, _)| !self.letters.contains_key(at)) {
             if let Some(lane) = self.lanes.get_mut(&at.partition) {
-                lane.unlettered.push(at.offset);
+                // One above is not decided: it was written ahead, and what its record becomes is still to come.
+                if at.offset < lane.next {
+                    lane.unlettered.insert(at.offset);
+                }
             }
         }
         Ok(())
@@ -399,7 +404,7 @@ impl<'a> Deriver<'a> {
                 });
             }
             let id = &loaded.release.id;
-            let columns = &loaded.release.plan.routes[route].route.columns;
+            let bound = &loaded.release.plan.routes[route].route;
             for row in rows.iter() {
                 emits[row.source as usize] += 1;
                 let at = At {
@@ -415,7 +420,9 @@ impl<'a> Deriver<'a> {
                 let derived = Derived {
                     at,
                     written: written[row.source as usize],
-                    columns,
+                    time: batch.timestamps()[row.source as usize],
+                    columns: &bound.columns,
+                    deleted_at: deleted_at(bound),
                     row,
                 };
                 let taken = match which {
@@ -453,7 +460,9 @@ impl<'a> Deriver<'a> {
                 lane.report.dead += 1;
                 match loaded.release.errors.data {
                     DataPolicy::Skip => lane.skipped += 1,
-                    DataPolicy::DeadLetter | DataPolicy::Stop => lane.unlettered.push(at.offset),
+                    DataPolicy::DeadLetter | DataPolicy::Stop => {
+                        lane.unlettered.insert(at.offset);
+                    }
                 }
             } else if *rows > 0 {
                 lane.report.emitted += 1;

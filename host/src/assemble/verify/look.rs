@@ -111,6 +111,7 @@ async fn letters(anchor: &CassandraAnchor) -> Result<Vec<SetAside>> {
             offset: letter.at.offset,
             code: letter.code.clone(),
             tried: letter.tried.is_some(),
+            begun: letter.begun.is_some(),
         }));
     }
 }

@@ -125,13 +125,17 @@ impl Check<'_> {
         let first = looker.look(&self.options.partitions).await?;
         let mut deriver = Deriver::new(self.deployed, &world, self.progress)?;
         for partition in self.beyond(&first) {
-            deriver.missing_partition(partition);
+            deriver.missing_partition(partition, None);
         }
         for standing in &first.standings {
             deriver.enter(standing).await?;
         }
         deriver.known(&first.letters);
-        deriver.starts(&self.topic(&first).await?)?;
+        let topic = self.topic(&first).await?;
+        for (partition, count) in self.unheld(&first, &topic) {
+            deriver.missing_partition(partition, Some(count));
+        }
+        deriver.starts(&topic)?;
         deriver
             .derive(&ends(&first.standings), Offsets::Below)
             .await?;
@@ -165,6 +169,20 @@ impl Check<'_> {
             .iter()
             .filter(known)
             .copied()
+            .collect()
+    }
+
+    /// Partitions that have records and no position, and how many: a host has not met them yet, or the position is lost.
+    fn unheld(&self, look: &Look, topic: &BTreeMap<i32, (i64, i64)>) -> Vec<(i32, u64)> {
+        let held = |partition: i32| {
+            let mut standings = look.standings.iter();
+            standings.any(|standing| standing.partition == partition)
+        };
+        topic
+            .iter()
+            .filter(|(partition, _)| self.options.partitions.is_empty() && !held(**partition))
+            .map(|(partition, (low, high))| (*partition, u64::try_from(high - low).unwrap_or(0)))
+            .filter(|(_, count)| *count > 0)
             .collect()
     }
 

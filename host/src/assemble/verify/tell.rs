@@ -10,6 +10,7 @@ use crate::record::Plain;
 use crate::task;
 use crate::verify::{
     At, ColumnDifference, Derived, Difference, DifferenceKind, Mismatch, Report, Table, Wrong,
+    deleted_at,
 };
 
 /// Characters of a value shown.
@@ -64,10 +65,13 @@ async fn again(
     for (route, rows) in replayed.rows.iter().enumerate() {
         let place = deriver.tables.place(&release.id, route);
         for row in rows.iter().filter(|_| place == Some(table)) {
+            let bound = &release.plan.routes[route].route;
             let derived = Derived {
                 at: record,
                 written: 0,
-                columns: &release.plan.routes[route].route.columns,
+                time: replayed.batch.timestamps()[row.source as usize],
+                columns: &bound.columns,
+                deleted_at: deleted_at(bound),
                 row,
             };
             let same = deriver.tables.all[table].is_of(mismatch, derived);
