@@ -54,11 +54,11 @@
 //! # What is guaranteed
 //!
 //! With a deterministic plugin every record ends as exactly one of *emitted*, *filtered*, *dead-lettered*, and each
-//! table ends as a failure-free run would have left it, whatever is killed; a topic holds every message at least
-//! once. In Postgres that holds at every
-//! instant, because rows, dead letters and the position commit in one transaction, by compare-and-set under
-//! an epoch. Cassandra converges to it: it is written ahead, idempotently, with timestamps that are a function
-//! of the record.
+//! table ends as a failure-free run would have left it, whatever is killed; a topic beside a table holds every message
+//! at least once. In Postgres that holds at every instant, because rows, dead letters and the position commit in one
+//! transaction, by compare-and-set under an epoch. Cassandra converges to it: it is written ahead, idempotently, with
+//! timestamps that are a function of the record. Where only topics are written, messages, dead letters and the position
+//! are one Kafka transaction.
 //!
 //! Each record is processed by the release that the cuts of its partition name, also when it is processed again after a
 //! crash. The control log decides what is wanted, and only the anchor from where: a host that lags behind in the log
