@@ -26,6 +26,7 @@ mod shadow;
 mod shard;
 mod start;
 mod supervisor;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod topics;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{delivery, topics};
+use super::{delivery, tables, topics};
 use crate::config::{Config, ConnectionKind, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::manifest::{Delivery, Input, Limits, Manifest, Mode, Route, Target};
@@ -199,6 +199,7 @@ impl Plan {
         }
         let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
         topics::check(what(), config, &input, &routes)?;
+        tables::check(what(), &routes)?;
         if let Some(route) = delivery::short(manifest, &routes) {
             let (promise, then) = match route.guarantee {
                 Guarantee::AtLeastOnce => ("is at least once", "may come again"),

@@ -181,14 +181,16 @@ impl Supervisor {
         let now = Instant::now();
         for (partition, lane) in &mut self.lanes {
             let still = lane.watch.still(now);
-            if still >= self.settings.stall && lane.cut.take().is_some() {
+            if still >= self.settings.stall && lane.cut.is_some() {
                 tracing::error!(
                     pipeline = &*self.settings.pipeline,
                     partition,
                     seconds = still.as_secs(),
                     "stalled: the lane takes no turn although records wait; restarted"
                 );
+                // Before it is cut: then it would no longer run.
                 self.settings.counters.stalled(*partition);
+                lane.cut = None;
             }
         }
     }

@@ -563,3 +563,31 @@ fn setup_errors_name_the_value_and_never_show_a_secret() {
         assert_eq!((error.detail(), error.hint_text()), (expected, hint));
     }
 }
+
+#[test]
+fn two_routes_that_write_one_table_by_key_are_refused() {
+    let both = manifest(vec![keyed_route(), named(keyed_route(), "again")]);
+    let mut bound = pipeline(&[("keyed", "c1"), ("again", "c1")]);
+    plan(&bound, &both).unwrap();
+    let there = |connection: &str| RouteBinding::Connection {
+        connection: connection.to_owned(),
+        table: Some("s.keyed".to_owned()),
+    };
+    bound.routes.insert("again".to_owned(), there("c1"));
+    let said = refused(&bound, &both);
+    assert!(
+        said.contains("routes \"keyed\" and \"again\" both write table \"s.keyed\" by key"),
+        "{said}"
+    );
+    bound
+        .routes
+        .insert("keyed".to_owned(), RouteBinding::Discard);
+    plan(&bound, &both).unwrap();
+    // Appended rows of several routes get along.
+    let rows = manifest(vec![append_route(), named(append_route(), "more")]);
+    let mut bound = pipeline(&[("rows", "p1"), ("more", "p1")]);
+    for route in ["rows", "more"] {
+        bound.routes.insert(route.to_owned(), there("p1"));
+    }
+    plan(&bound, &rows).unwrap();
+}
