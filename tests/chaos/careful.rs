@@ -55,7 +55,7 @@ async fn a_record_that_kills_the_host_is_set_aside_after_six_deaths() {
         &artifact::plugin("tests/guests/spin-forever"),
         more,
     );
-    let mark = artifact::compiled_cache().join("deaths/deadly.0");
+    let mark = artifact::compiled_cache().join("deaths/test-host/deadly.0");
     let mut host = stage.host(&config);
     for death in 1..=6 {
         let (from, to) = at_the_record(&mark, &mut host);
