@@ -108,7 +108,7 @@ async fn a_slow_and_then_stalled_postgres_moves_no_partition_and_fills_no_memory
 }
 
 #[tokio::test]
-#[ignore = "it was green in a slower build only; why is not known yet"]
+#[ignore = "an optimised build has processed all before the fault comes: it needs more records"]
 async fn a_postgres_that_answers_no_more_moves_no_partition_and_is_found_again() {
     let (stage, mut host) = padded().await;
     let link = &stage.links.as_ref().unwrap().postgres;

@@ -348,6 +348,14 @@ async fn limits_may_be_narrowed_but_not_widened_past_the_manifest() {
     for memory in ["64MiB", "16MB"] {
         deploy(memory).ok();
     }
+    eventually(SOON, "the tighter release runs", async || {
+        let now = site.api.get("/v1/pipelines/hog")?.ok();
+        match now["partitions"][0]["release"] == now["release"] && now["release"].is_string() {
+            true => Ok(()),
+            false => Err(now.to_string()),
+        }
+    })
+    .await;
     let hog = [
         Made::new("a", "{}"),
         Made::new("b", r#"{"mark":"grow"}"#),
