@@ -13,14 +13,17 @@ mod deployment;
 mod entry;
 mod fault;
 mod handle;
+mod intake;
 mod judge;
 mod log;
 mod published;
 mod reader;
+mod removal;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod winner;
 
 pub use apply::Applied;
 pub use deployment::{Action, Canary, CanaryRules, Deployment, GoodCanary, Origin, Release};

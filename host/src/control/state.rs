@@ -1,6 +1,6 @@
 //! What the control log says, as a value: versions, pipelines with their history, refusals.
 //!
-//! [`State`] is what readers see; how records change it is in `apply.rs`. It is pure: the same records in the same
+//! [`State`] is what readers see; how records change it is in `apply`. It is pure: the same records in the same
 //! order give the same state on every host, and a log that compaction has passed over gives the same state as the
 //! whole one. Cloning is cheap (everything large is shared), so that every record can publish a new one.
 
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::deployment::{Deployment, Release};
 use super::entry::{BlobHead, Signature};
 use super::published::Published;
+use super::removal::Removable;
 use super::store::WRITTEN;
 
 /// Revisions kept of a pipeline.
@@ -164,21 +165,6 @@ pub(super) struct Pipeline {
     pub(super) published: BTreeMap<String, Published>,
 }
 
-/// Keys whose records say nothing any more.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Removable {
-    /// Of records that lost: to be removed before the winner they lost to, or one could be taken for a winner.
-    pub(super) lost: BTreeSet<String>,
-    /// Of records past what is kept, oldest first.
-    pub(super) old: VecDeque<String>,
-}
-
-impl Removable {
-    pub(super) fn len(&self) -> usize {
-        self.lost.len() + self.old.len()
-    }
-}
-
 impl State {
     /// Uploaded versions, by name, then by semantic version.
     #[must_use]
@@ -299,17 +285,6 @@ impl State {
     #[must_use]
     pub fn next(&self) -> i64 {
         self.next
-    }
-
-    /// Keys whose records say nothing any more, in the order they have to be removed: losers before winners.
-    #[must_use]
-    pub fn removable(&self) -> Vec<String> {
-        self.removable
-            .lost
-            .iter()
-            .chain(&self.removable.old)
-            .cloned()
-            .collect()
     }
 
     /// Whether an entry about a subject cannot be judged; `revision` is a deployment's, 0 for any other entry.
