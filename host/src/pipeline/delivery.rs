@@ -1,6 +1,7 @@
 //! What a manifest asks of delivery, against what its routes are promised. Pure.
 
 use super::plan::{AnchorPlan, Guarantee, RoutePlan};
+use crate::error::Error;
 use crate::manifest::{Delivery, Manifest, Route, Target};
 
 /// Whether `then` promises less than `now`.
@@ -51,9 +52,29 @@ pub fn because(anchor: &AnchorPlan) -> &'static str {
     }
 }
 
+/// Refuses a manifest that asks for more than one of its bound routes is promised.
+pub(super) fn check(what: String, manifest: &Manifest, routes: &[RoutePlan]) -> Result<(), Error> {
+    let Some(route) = short(manifest, routes) else {
+        return Ok(());
+    };
+    let (promise, then) = match route.guarantee {
+        Guarantee::AtLeastOnce => ("is at least once", "may come again"),
+        _ => ("converges to exactly once", "may be ahead of the position"),
+    };
+    let detail = format!(
+        "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} {promise}: right after a failure its rows \
+         {then}",
+        manifest.name, route.route.name
+    );
+    Err(Error::config(what, detail).hint(
+        "bind the route to \"discard\", or take delivery out of plugin.toml and build the plugin again: then each route \
+         gives what its sink can",
+    ))
+}
+
 /// The first bound route that is promised less than the manifest asks for. A discarded one is promised nothing, and
 /// nothing is written there that could be doubled.
-pub(super) fn short<'p>(manifest: &Manifest, routes: &'p [RoutePlan]) -> Option<&'p RoutePlan> {
+fn short<'p>(manifest: &Manifest, routes: &'p [RoutePlan]) -> Option<&'p RoutePlan> {
     let exact = manifest.delivery == Some(Delivery::ExactlyOnce);
     routes.iter().filter(|_| exact).find(|route| {
         route.guarantee != Guarantee::Nothing && weaker(route.guarantee, Guarantee::ExactlyOnce)

@@ -1,10 +1,13 @@
-//! The plan of a pipeline: manifest and config together, checked against each other before anything runs.
-//! It says which route is bound to what, which database is the anchor, and what is guaranteed at each sink
-//! and why; `explain` prints it. Pure: it opens nothing.
+//! [`Plan`]: manifest and config of a pipeline together, checked against each other before anything runs.
+//!
+//! It says what is read, which route is bound to what, where the position is kept, and what is promised at each sink
+//! and why; `explain` prints it. How the anchor is chosen and what follows from it is in `guarantee`. Pure: it opens
+//! nothing.
 
 use std::fmt;
 
-use super::{delivery, tables, topics};
+use super::limits::limits;
+use super::{delivery, guarantee, tables, topics};
 use crate::config::{Config, ConnectionKind, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::manifest::{Delivery, Input, Limits, Manifest, Mode, Route, Target};
@@ -193,43 +196,15 @@ impl Plan {
             .zip(&bindings.routes)
             .map(|(route, bound)| plan_route(route, bound))
             .collect();
-        let anchor = choose_anchor(&pipeline.name, &input, &routes)?;
+        let anchor = guarantee::anchor(&pipeline.name, &input, &routes)?;
         for (plan, _) in &mut routes {
-            guarantee(plan, &anchor);
+            guarantee::promise(plan, &anchor);
         }
         let routes: Vec<RoutePlan> = routes.into_iter().map(|(plan, _)| plan).collect();
         topics::check(what(), config, &input, &routes)?;
         tables::check(what(), &routes)?;
-        if let Some(route) = delivery::short(manifest, &routes) {
-            let (promise, then) = match route.guarantee {
-                Guarantee::AtLeastOnce => ("is at least once", "may come again"),
-                _ => ("converges to exactly once", "may be ahead of the position"),
-            };
-            let detail = format!(
-                "plugin {:?} asks for delivery = \"exactly-once\", and route {:?} {promise}: right after a failure \
-                 its rows {then}",
-                manifest.name, route.route.name
-            );
-            return Err(Error::config(what(), detail).hint(
-                "bind the route to \"discard\", or take delivery out of plugin.toml and build the plugin again: then \
-                 each route gives what its sink can",
-            ));
-        }
-        if input.input.headers && !pipeline.grants.iter().any(|grant| grant == "headers") {
-            crate::telemetry::denied(
-                &pipeline.name,
-                "headers",
-                &format!("pipeline.{}.grants", pipeline.name),
-            );
-            return Err(Error::config(
-                what(),
-                format!("input {:?} asks for headers", input.input.name),
-            )
-            .hint(format!(
-                "set grants = [\"headers\"] in [pipeline.{}]",
-                pipeline.name
-            )));
-        }
+        delivery::check(what(), manifest, &routes)?;
+        check_grants(what(), pipeline, &input.input)?;
         Ok(Self {
             pipeline: pipeline.name.clone(),
             plugin: format!("{}@{}", manifest.name, manifest.version),
@@ -325,182 +300,14 @@ fn plan_route(route: &Route, bound: &RouteBinding) -> (RoutePlan, Option<String>
     (plan, connection)
 }
 
-/// Postgres where a route goes there, else Cassandra, else Kafka, else memory.
-fn choose_anchor(
-    pipeline: &str,
-    input: &InputPlan,
-    routes: &[(RoutePlan, Option<String>)],
-) -> Result<AnchorPlan, Error> {
-    let bound = |kind: &'static str| {
-        routes.iter().filter_map(move |(plan, connection)| {
-            connection.as_ref().filter(|_| plan.kind() == kind)
-        })
-    };
-    let what = || format!("plan pipeline {pipeline:?}");
-    if let Some(name) = bound("postgres").next() {
-        return match bound("postgres").find(|other| *other != name) {
-            None => Ok(AnchorPlan::Postgres(name.clone())),
-            Some(other) => {
-                let detail = format!("routes go to two Postgres databases, {name:?} and {other:?}");
-                Err(Error::config(what(), detail)
-                    .hint("one pipeline commits in one database: split it in two pipelines"))
-            }
-        };
+/// Refuses what the plugin asks to see and the operator has not granted.
+fn check_grants(what: String, pipeline: &PipelineConfig, input: &Input) -> Result<(), Error> {
+    if !input.headers || pipeline.grants.iter().any(|grant| grant == "headers") {
+        return Ok(());
     }
-    let Some(name) = bound("cassandra").next() else {
-        // By its name: another name for the same brokers may have other rights there.
-        if let Some(other) = bound("kafka").find(|name| **name != input.kafka) {
-            let detail = format!(
-                "it writes to Kafka only, and to cluster {other:?}, while its input is on {:?}: no transaction holds \
-                 both, and no database is there that could hold the position",
-                input.kafka
-            );
-            return Err(Error::config(what(), detail).hint(
-                "bind the route to the input's cluster, or write a table too, in Postgres or Cassandra: then its \
-                 messages are at least once",
-            ));
-        }
-        if bound("kafka").next().is_some() {
-            topics::check_names(what(), pipeline, &input.topic)?;
-            return Ok(AnchorPlan::Kafka(input.kafka.clone()));
-        }
-        return Ok(AnchorPlan::Memory);
-    };
-    match bound("cassandra").find(|other| *other != name) {
-        None => Ok(AnchorPlan::Cassandra(name.clone())),
-        Some(other) => {
-            let detail = format!(
-                "routes go to two Cassandra connections, {name:?} and {other:?}, and none to Postgres that could \
-                 hold the position"
-            );
-            Err(Error::config(what(), detail).hint("split it in two pipelines"))
-        }
-    }
-}
-
-/// What holds at the route's sink, given the anchor.
-fn guarantee(plan: &mut RoutePlan, anchor: &AnchorPlan) {
-    if plan.binding == Binding::Discard {
-        return;
-    }
-    match (&plan.route.target, anchor) {
-        (Target::Postgres(_), _) => {
-            plan.binding = Binding::Here;
-            plan.guarantee = Guarantee::ExactlyOnce;
-            plan.why = "rows, dead letters and the position commit in one transaction";
-        }
-        (Target::Kafka(_), AnchorPlan::Kafka(_)) => {
-            plan.binding = Binding::Here;
-            plan.guarantee = Guarantee::ExactlyOnceCommitted;
-            plan.why = "messages, dead letters and the position commit in one transaction of Kafka; others see what is not committed, too";
-        }
-        (Target::Kafka(_), _) => {
-            plan.guarantee = Guarantee::AtLeastOnce;
-            plan.why = "written ahead and acknowledged; the position commits after, so a message may come again, with the same wasmill-coordinates header to drop it by";
-        }
-        (Target::Cassandra(table), _) if table.cross_partition_keys => {
-            plan.guarantee = Guarantee::ConvergesExactlyOnce;
-            plan.why = "written ahead with timestamps that are a function of the record; cross_partition_keys: of rows of one key from several partitions the one with the later timestamp stays, whichever was read last";
-        }
-        (Target::Cassandra(_), AnchorPlan::Postgres(_)) => {
-            plan.guarantee = Guarantee::ConvergesExactlyOnce;
-            plan.why = "written ahead with timestamps that are a function of the record; the position commits after, in Postgres";
-        }
-        (Target::Cassandra(_), _) => {
-            plan.guarantee = Guarantee::ConvergesExactlyOnce;
-            plan.why = "written ahead with timestamps that are a function of the record; the position follows by light-weight transaction";
-        }
-    }
-}
-
-/// The manifest's limits, tightened by the pipeline, within the ceilings.
-fn limits(
-    pipeline: &PipelineConfig,
-    config: &Config,
-    manifest: &Manifest,
-) -> Result<Limits, Error> {
-    let what = || format!("plan pipeline {:?}", pipeline.name);
-    let mut limits = manifest.limits;
-    if let Some(memory) = pipeline.memory {
-        if memory > limits.memory {
-            return Err(Error::config(
-                what(),
-                format!(
-                    "limits.memory = {memory} is more than the plugin asks for ({})",
-                    limits.memory
-                ),
-            )
-            .hint("a config may tighten a limit, never widen it"));
-        }
-        limits.memory = memory;
-        limits.recycle_after = limits.recycle_after.min(memory);
-    }
-    if let Some(run_time) = pipeline.run_time {
-        if run_time > limits.run_time {
-            return Err(Error::config(
-                what(),
-                format!(
-                    "limits.run_time = {run_time:?} is more than the plugin asks for ({:?})",
-                    limits.run_time
-                ),
-            )
-            .hint("a config may tighten a limit, never widen it"));
-        }
-        limits.run_time = run_time;
-    }
-    let past = |limit: &str, asked: String, ceiling: String| {
-        // What a pipeline cannot tighten, its author has to.
-        let tighten = if matches!(limit, "memory" | "run_time") {
-            format!("tighten limits.{limit} in [pipeline.{}]", pipeline.name)
-        } else {
-            format!("lower limits.{limit} in the plugin's manifest")
-        };
-        Error::config(
-            what(),
-            format!(
-                "plugin {:?} asks for {limit} {asked}, the ceiling is {ceiling}",
-                manifest.name
-            ),
-        )
-        .hint(format!("{tighten}, or raise {limit} in [ceilings]"))
-    };
-    let ceilings = &config.ceilings;
-    if limits.memory > ceilings.memory {
-        return Err(past(
-            "memory",
-            limits.memory.to_string(),
-            ceilings.memory.to_string(),
-        ));
-    }
-    if limits.run_time > ceilings.run_time {
-        return Err(past(
-            "run_time",
-            format!("{:?}", limits.run_time),
-            format!("{:?}", ceilings.run_time),
-        ));
-    }
-    if limits.output_bytes > ceilings.output_bytes {
-        return Err(past(
-            "output_bytes",
-            limits.output_bytes.to_string(),
-            ceilings.output_bytes.to_string(),
-        ));
-    }
-    for (limit, asked, ceiling) in [
-        (
-            "rows_per_record",
-            limits.rows_per_record,
-            ceilings.rows_per_record,
-        ),
-        (
-            "log_lines_per_second",
-            limits.log_lines_per_second,
-            ceilings.log_lines_per_second,
-        ),
-    ] {
-        if asked > ceiling {
-            return Err(past(limit, asked.to_string(), ceiling.to_string()));
-        }
-    }
-    Ok(limits)
+    let name = &pipeline.name;
+    crate::telemetry::denied(name, "headers", &format!("pipeline.{name}.grants"));
+    let detail = format!("input {:?} asks for headers", input.name);
+    Err(Error::config(what, detail)
+        .hint(format!("set grants = [\"headers\"] in [pipeline.{name}]")))
 }
