@@ -1,36 +1,23 @@
-//! [`Deriver`]: records of every partition once more through the releases that made them, into what the tables should
-//! hold. What they came to is compared with the ledger in `outcome`.
+//! [`Deriver`]: what a check knows of a pipeline's records: which release made which of them, what was derived of them so
+//! far, and what the anchor keeps of those set aside.
+//!
+//! It says which offsets are to be derived; `rerun` derives them. What they came to is compared with the ledger in
+//! `outcome`.
+
+mod rerun;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-
-use tokio::sync::mpsc;
 
 use super::super::releases::Loaded;
 use super::super::world::World;
+use super::VerifyProgress;
 use super::deployed::Deployed;
 use super::look::Look;
-use super::outcome;
 use super::tables::Tables;
-use super::topics;
-use super::{VerifyProgress, VerifyStep};
 use crate::anchor::{SetAside, Standing};
 use crate::error::{Blame, Error, Result};
-use crate::manifest::DataPolicy;
-use crate::pipeline::{Replay, Replayed};
-use crate::record::Batch;
-use crate::task;
-use crate::verify::{
-    At, Derived, Difference, Messages, Origin, Partition, Span, Timeline, Unchecked, deleted_at,
-};
-
-/// Batches read ahead.
-const AHEAD: usize = 4;
-/// Record times past the year 9999 (milliseconds) count as none, as they do for write times.
-const LAST_MILLIS: i64 = 253_402_300_799_999;
-/// Differences of outcomes kept a partition; all of them make the check fail.
-const OUTCOMES: usize = 20;
+use crate::verify::{At, Difference, Messages, Origin, Partition, Timeline, Unchecked};
 
 /// Which offsets are derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +61,6 @@ pub(super) struct Deriver<'a> {
     pub(super) notes: Vec<String>,
     /// Whether some partition has records that are not known.
     pub(super) lost: bool,
-}
-
-/// Offsets of one partition that one release made.
-#[derive(Clone, Debug)]
-struct Job {
-    partition: i32,
-    span: Span,
 }
 
 impl<'a> Deriver<'a> {
@@ -161,14 +141,7 @@ impl<'a> Deriver<'a> {
             _ => String::new(),
         };
         if newest.as_ref() == Some(&missing.release) {
-            let what = format!(
-                "derive the newest records of partition {}",
-                standing.partition
-            );
-            return Err(Error::config(what, why).hint(
-                "give the config of a host that ran it, with its cache folder, or one that follows the same control \
-                 topic",
-            ));
+            return Err(not_there(standing.partition, &why));
         }
         self.lost = true;
         self.unchecked.push(Unchecked {
@@ -228,6 +201,7 @@ impl<'a> Deriver<'a> {
         }
     }
 
+    /// Takes in what stands as dead letters.
     pub(super) fn known(&mut self, letters: &[SetAside]) {
         let at = |letter: &SetAside| At {
             partition: letter.partition,
@@ -306,172 +280,6 @@ impl<'a> Deriver<'a> {
         }
         Ok(())
     }
-
-    /// Derives what was not derived yet, up to `ends`.
-    pub(super) async fn derive(&mut self, ends: &BTreeMap<i32, i64>, which: Offsets) -> Result<()> {
-        let mut jobs = Vec::new();
-        for (partition, lane) in &self.lanes {
-            let end = ends.get(partition).copied().unwrap_or(lane.next);
-            let spans = lane.timeline.clone().within(&(lane.next..end)).spans;
-            jobs.extend(spans.into_iter().map(|span| Job {
-                partition: *partition,
-                span,
-            }));
-        }
-        let (send, receive) = mpsc::channel(AHEAD);
-        let (world, asked) = (Arc::clone(self.world), jobs.clone());
-        let reading = task::thread("verify-read", move || read(&world, &asked, &send))?;
-        // It takes the receiver along: a reader whose records nobody wants ends.
-        let worked = self.work(&jobs, receive, which).await;
-        reading.join()??;
-        worked?;
-        for (partition, lane) in &mut self.lanes {
-            if let (Some(end), Offsets::Below) = (ends.get(partition), which) {
-                lane.next = *end;
-                lane.report.to = *end;
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the records of jobs as they come.
-    async fn work(
-        &mut self,
-        jobs: &[Job],
-        mut receive: mpsc::Receiver<(usize, Batch)>,
-        which: Offsets,
-    ) -> Result<()> {
-        let length = |range: &Range<i64>| u64::try_from(range.end - range.start).unwrap_or(0);
-        let of: u64 = jobs.iter().map(|job| length(&job.span.offsets)).sum();
-        let mut done = 0;
-        let mut current: Option<(usize, Replay, Arc<Loaded>)> = None;
-        while let Some((index, batch)) = receive.recv().await {
-            let job = &jobs[index];
-            if current.as_ref().is_none_or(|(at, ..)| *at != index) {
-                let Some(Ok(loaded)) = self.releases.get(&job.span.release) else {
-                    continue;
-                };
-                let loaded = Arc::clone(loaded);
-                current = Some((index, Replay::new(&loaded.release)?, loaded));
-            }
-            let Some((_, replay, loaded)) = &mut current else {
-                continue;
-            };
-            done += length(&(batch.from()..batch.to()));
-            let replayed = replay.run(batch).await?;
-            self.take(job.partition, loaded, replayed, which)?;
-            (self.progress)(VerifyStep::Records {
-                done: done.min(of),
-                of,
-            });
-        }
-        Ok(())
-    }
-
-    /// What became of a batch.
-    fn take(
-        &mut self,
-        partition: i32,
-        loaded: &Loaded,
-        replayed: Replayed<'_>,
-        which: Offsets,
-    ) -> Result<()> {
-        let Some(lane) = self.lanes.get_mut(&partition) else {
-            return Ok(());
-        };
-        let batch = replayed.batch;
-        let mut written = Vec::with_capacity(batch.len());
-        for millis in batch.timestamps() {
-            let own = if (0..=LAST_MILLIS).contains(millis) {
-                (millis * 1000) & !1
-            } else {
-                0
-            };
-            lane.written = own.max(lane.written + 2);
-            written.push(lane.written);
-        }
-        let plugin = &loaded.release.plan.plugin;
-        if lane.report.plugins.last() != Some(plugin) {
-            lane.report.plugins.push(plugin.clone());
-        }
-        let mut emits = vec![0_u32; batch.len()];
-        for (route, rows) in replayed.rows.iter().enumerate() {
-            if which == Offsets::Below {
-                topics::derived(&mut self.topics, loaded, route, rows, |source| {
-                    let offset = batch.offsets()[source as usize];
-                    let at = At { partition, offset };
-                    (!self.letters.contains_key(&at)).then_some(at)
-                });
-            }
-            let id = &loaded.release.id;
-            let bound = &loaded.release.plan.routes[route].route;
-            for row in rows.iter() {
-                emits[row.source as usize] += 1;
-                let at = At {
-                    partition,
-                    offset: batch.offsets()[row.source as usize],
-                };
-                let Some(expected) = self.tables.of(id, route) else {
-                    continue;
-                };
-                if self.letters.contains_key(&at) {
-                    continue;
-                }
-                let derived = Derived {
-                    at,
-                    written: written[row.source as usize],
-                    time: batch.timestamps()[row.source as usize],
-                    columns: &bound.columns,
-                    deleted_at: deleted_at(bound),
-                    row,
-                };
-                let taken = match which {
-                    Offsets::Below => expected.derived(derived),
-                    Offsets::MaybeSent => expected.moved_on(derived),
-                };
-                taken.map_err(|detail| Error::bug(format!("derive the rows of {at}"), detail))?;
-            }
-        }
-        if which == Offsets::MaybeSent {
-            return Ok(());
-        }
-        let mut dead = replayed
-            .dead
-            .iter()
-            .map(|dead| dead.source as usize)
-            .peekable();
-        for (index, rows) in emits.iter().enumerate() {
-            let fails = dead.next_if_eq(&index).is_some();
-            let at = At {
-                partition,
-                offset: batch.offsets()[index],
-            };
-            lane.report.records += 1;
-            let letter = self.letters.get(&at);
-            if let Some(letter) = letter {
-                lane.report.dead += 1;
-                if !fails && outcome::is_told_by_the_record(letter) {
-                    lane.outcomes += 1;
-                    let difference = outcome::differs(at, letter, *rows);
-                    self.differences
-                        .extend((lane.outcomes <= OUTCOMES).then_some(difference));
-                }
-            } else if fails {
-                lane.report.dead += 1;
-                match loaded.release.errors.data {
-                    DataPolicy::Skip => lane.skipped += 1,
-                    DataPolicy::DeadLetter | DataPolicy::Stop => {
-                        lane.unlettered.insert(at.offset);
-                    }
-                }
-            } else if *rows > 0 {
-                lane.report.emitted += 1;
-            } else {
-                lane.report.filtered += 1;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The release of the newest records is not there.
@@ -480,24 +288,4 @@ fn not_there(partition: i32, why: &str) -> Error {
     Error::config(what, why).hint(
         "give the config of a host that ran it, with its cache folder, or one that follows the same control topic",
     )
-}
-
-/// Reads the records of jobs, on a thread of its own.
-fn read(world: &World, jobs: &[Job], send: &mpsc::Sender<(usize, Batch)>) -> Result<()> {
-    let ranges = world.ranges()?;
-    for (index, job) in jobs.iter().enumerate() {
-        let mut gone = false;
-        ranges.read(job.partition, &job.span.offsets, |batch| {
-            gone = send.blocking_send((index, batch)).is_err();
-            if gone {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
-        if gone {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
