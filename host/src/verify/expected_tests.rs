@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::record::{RowRef, Type, cells};
-use crate::verify::Kind;
+use crate::verify::{Clock, Kind};
 
 #[path = "expected_kept_tests.rs"]
 mod kept;
