@@ -1,7 +1,7 @@
-//! What happened to the records of a pipeline, counted when it is committed and never before.
+//! Who counts what happened to the records of a pipeline: when it is committed and never before.
 //!
 //! [`Counters`] holds one [`LaneCounters`] for each partition and release, so that releases can be compared.
-//! The balance `received = emitted + filtered + dead` holds at every instant a reader looks at committed
+//! The balance `received = emitted + filtered + dead` of [`Totals`] holds at every instant a reader looks at committed
 //! flights; a lane adds one flight's numbers under one short lock of its own so that no reader sees half of them.
 
 use std::collections::BTreeMap;
@@ -10,161 +10,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::shadow::Differences;
+pub(super) use super::totals::Totals;
 use crate::anchor::Ledger;
 use crate::error::Error;
-use crate::route::code;
 
 /// Releases of one partition whose numbers are kept apart; older ones are added up.
 const KEPT: usize = 4;
-/// Codes a plugin may make up before further ones are counted as [`OTHER`]: they are labels of metrics, and a plugin
-/// that made one of each key would fill the memory of the host and of who scrapes it.
-const CODES: usize = 64;
-/// Where further codes are counted.
-const OTHER: &str = "other";
-/// Buckets of [`Latency`]: bucket `n` counts flights that took less than 2ⁿ µs.
-const BUCKETS: usize = 32;
-
-/// Committed numbers of a pipeline, a partition or a release.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Totals {
-    /// Records read and settled.
-    pub received: u64,
-    /// Records that became at least one row.
-    pub emitted: u64,
-    /// Records the plugin dropped on purpose.
-    pub filtered: u64,
-    /// Records set aside.
-    pub dead: u64,
-    /// Rows by route index, before merging.
-    pub rows: Vec<u64>,
-    /// Flights committed.
-    pub flights: u64,
-    /// Attempts that had to be repeated.
-    pub retries: u64,
-    /// Records set aside by code: the host's own and about the first 64 others, further ones as `other`.
-    pub dead_by_code: BTreeMap<String, u64>,
-    /// Processor time spent decoding, in the plugin and checking, µs.
-    pub busy_micros: u64,
-    /// Time from the start of a batch's processing to its commit.
-    pub latency: Latency,
-}
-
-/// How long flights took, in powers of two.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Latency {
-    buckets: Vec<u64>,
-}
-
-impl Latency {
-    /// Counts one flight.
-    pub fn count(&mut self, took: Duration) {
-        self.buckets.resize(BUCKETS, 0);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
-        self.buckets[bucket.min(BUCKETS - 1)] += 1;
-    }
-
-    /// The upper bound of the bucket in which the given share of flights (0 to 1) ends; `None` before the first.
-    #[must_use]
-    pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let all: u64 = self.buckets.iter().sum();
-        if all == 0 {
-            return None;
-        }
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "counts of flights are far below 2^52 and a share of one is not negative"
-        )]
-        let rank = (all as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        for (bucket, count) in self.buckets.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
-                return Some(Duration::from_micros(1 << bucket));
-            }
-        }
-        None
-    }
-
-    fn since(&self, earlier: &Self) -> Self {
-        let buckets = self.buckets.iter().enumerate();
-        Self {
-            buckets: buckets
-                .map(|(at, now)| now.saturating_sub(earlier.buckets.get(at).copied().unwrap_or(0)))
-                .collect(),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.buckets
-            .resize(self.buckets.len().max(other.buckets.len()), 0);
-        for (all, added) in self.buckets.iter_mut().zip(&other.buckets) {
-            *all += added;
-        }
-    }
-}
-
-impl Totals {
-    /// What came on top of earlier numbers of the same thing.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let rows = self.rows.iter().enumerate();
-        let codes = self.dead_by_code.iter();
-        Self {
-            received: self.received.saturating_sub(earlier.received),
-            emitted: self.emitted.saturating_sub(earlier.emitted),
-            filtered: self.filtered.saturating_sub(earlier.filtered),
-            dead: self.dead.saturating_sub(earlier.dead),
-            rows: rows
-                .map(|(route, now)| {
-                    now.saturating_sub(earlier.rows.get(route).copied().unwrap_or(0))
-                })
-                .collect(),
-            flights: self.flights.saturating_sub(earlier.flights),
-            retries: self.retries.saturating_sub(earlier.retries),
-            dead_by_code: codes
-                .map(|(code, now)| {
-                    let then = earlier.dead_by_code.get(code).copied().unwrap_or(0);
-                    (code.clone(), now.saturating_sub(then))
-                })
-                .collect(),
-            busy_micros: self.busy_micros.saturating_sub(earlier.busy_micros),
-            latency: self.latency.since(&earlier.latency),
-        }
-    }
-
-    /// Adds other numbers to these.
-    pub fn add(&mut self, other: &Self) {
-        self.received += other.received;
-        self.emitted += other.emitted;
-        self.filtered += other.filtered;
-        self.dead += other.dead;
-        self.flights += other.flights;
-        self.retries += other.retries;
-        self.busy_micros += other.busy_micros;
-        self.latency.add(&other.latency);
-        self.rows.resize(self.rows.len().max(other.rows.len()), 0);
-        for (all, added) in self.rows.iter_mut().zip(&other.rows) {
-            *all += added;
-        }
-        for (code, added) in &other.dead_by_code {
-            let codes = &mut self.dead_by_code;
-            // The host's own always: canaries are judged by them.
-            let kept = codes.len() < CODES
-                || codes.contains_key(code)
-                || code::OWN.contains(&code.as_str());
-            let code = if kept { code.as_str() } else { OTHER };
-            match codes.get_mut(code) {
-                Some(all) => *all += added,
-                None => {
-                    codes.insert(code.to_owned(), *added);
-                }
-            }
-        }
-    }
-}
 
 /// One partition under one release, as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,7 +42,7 @@ pub struct LaneTotals {
     /// Why the release stopped there, or did not even begin, where that was the last that happened.
     pub failure: Option<Error>,
     /// What the shadow release did differently here.
-    pub shadow: Option<super::shadow::Differences>,
+    pub shadow: Option<Differences>,
 }
 
 #[derive(Debug, Default)]
@@ -207,7 +59,7 @@ struct Counted {
     ledger: Ledger,
     totals: Totals,
     failure: Option<Error>,
-    shadow: Option<super::shadow::Differences>,
+    shadow: Option<Differences>,
 }
 
 impl Counted {
@@ -265,11 +117,11 @@ impl LaneCounters {
     }
 
     /// What a shadow did differently so far.
-    pub(super) fn shadow(&self) -> Option<super::shadow::Differences> {
+    pub(super) fn shadow(&self) -> Option<Differences> {
         self.counted.lock().shadow.clone()
     }
 
-    pub(super) fn shadowed(&self, differences: &super::shadow::Differences) {
+    pub(super) fn shadowed(&self, differences: &Differences) {
         self.counted.lock().shadow = Some(differences.clone());
     }
 }
@@ -389,7 +241,6 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
 
     #[test]
@@ -441,36 +292,5 @@ mod tests {
         let _third = lane.runs_at(0, Ledger::default(), false);
         pause();
         assert!(ran() >= so_far + Duration::from_millis(20));
-    }
-
-    #[test]
-    fn codes_that_a_plugin_makes_up_are_bounded_and_hide_none_of_ours() {
-        let mut all = Totals::default();
-        let dead = |code: String| Totals {
-            dead: 1,
-            dead_by_code: [(code, 1)].into(),
-            ..Totals::default()
-        };
-        for n in 0..10_000 {
-            all.add(&dead(format!("key-{n}")));
-        }
-        all.add(&dead(code::TRAP.to_owned()));
-        assert_eq!(all.dead_by_code.len(), CODES + 2);
-        assert_eq!(all.dead_by_code[code::TRAP], 1);
-        assert_eq!(all.dead_by_code[OTHER], 10_000 - CODES as u64);
-        assert_eq!(all.dead_by_code.values().sum::<u64>(), all.dead);
-    }
-
-    #[test]
-    fn quantiles_are_bounds_of_powers_of_two() {
-        let mut latency = Latency::default();
-        assert_eq!(latency.quantile(0.5), None);
-        for _ in 0..99 {
-            latency.count(Duration::from_micros(900));
-        }
-        latency.count(Duration::from_millis(70));
-        assert_eq!(latency.quantile(0.5), Some(Duration::from_micros(1024)));
-        assert_eq!(latency.quantile(0.99), Some(Duration::from_micros(1024)));
-        assert_eq!(latency.quantile(1.0), Some(Duration::from_micros(131_072)));
     }
 }

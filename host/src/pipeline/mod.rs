@@ -32,6 +32,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod totals;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, watch};
 
-pub use counters::{Counters, LaneTotals, Latency, Totals};
+pub use counters::{Counters, LaneTotals};
 pub use deaths::Deaths;
 pub use delivery::{because, out_of_reach, reader, weaker};
 pub use plan::{AnchorPlan, Binding, Guarantee, InputPlan, Plan, RoutePlan};
@@ -50,6 +51,7 @@ pub use retry::{Overwrite, Retried, RetrySinks, retry};
 pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 pub use start::added;
+pub use totals::{Latency, Totals};
 
 use crate::anchor::Anchor;
 use crate::error::Error;
