@@ -5,6 +5,8 @@
 //! the pipeline. One that cannot be loaded leaves what runs running, and a release on trial never keeps the one in
 //! charge from it. It never writes to the control log.
 
+mod prepared;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +18,12 @@ use super::servers::Servers;
 use super::starts::Starts;
 use super::world::World;
 use crate::admin::types::PipelineState;
-use crate::anchor::{MemoryAnchor, Order};
+use crate::anchor::MemoryAnchor;
 use crate::clock::Backoff;
 use crate::control::{Control, Revision};
-use crate::error::{Blame, Error, Result, Retry};
-use crate::pipeline::{self, Desired, PipelineSettings, SegmentStart, Shards, Surroundings, Trial};
+use crate::error::{Blame, Error, Retry};
+use crate::pipeline::{self, Desired, PipelineSettings, SegmentStart, Shards, Surroundings};
+use prepared::Prepared;
 
 /// Starts in a row that the plugin fails before its pipeline is parked.
 const CRASHES: u32 = 4;
@@ -53,36 +56,6 @@ pub(super) struct Shared {
     pub(super) segments: mpsc::UnboundedSender<SegmentStart>,
     /// Whether a pipeline that gave up waits for an operator, or ends: nobody could reach the host.
     pub(super) stays: bool,
-}
-
-/// A deployment, loaded.
-struct Prepared {
-    main: Arc<Loaded>,
-    desired: Desired,
-    /// Why the canary cannot run here, where it cannot.
-    canary_fault: Option<Error>,
-}
-
-impl Prepared {
-    /// Whether any of its releases reads headers.
-    fn needs_headers(&self) -> bool {
-        let releases = self.desired.writing().chain(&self.desired.shadow);
-        let mut inputs = releases.map(|release| &release.plan.input.input);
-        inputs.any(|input| input.needs_headers())
-    }
-
-    /// Makes sure of the tables.
-    async fn ensure(&mut self, world: &World) -> Result<()> {
-        world.ensure(&self.desired.release.plan).await?;
-        if let Some(trial) = &mut self.desired.canary
-            && let Some(release) = &trial.release
-            && let Err(error) = world.ensure(&release.plan).await
-        {
-            trial.release = None;
-            self.canary_fault = Some(error);
-        }
-        Ok(())
-    }
 }
 
 /// Failed runs in a row of what is deployed.
@@ -401,58 +374,6 @@ impl Actor {
         }
         let fault = prepared.canary_fault.as_ref();
         self.pipeline.takes(revision, &prepared.main, fault);
-    }
-
-    /// Loads every release of a deployment.
-    async fn prepare(&self, revision: &Revision) -> Result<Prepared> {
-        let deployment = &revision.deployment;
-        let (releases, name) = (&self.shared.releases, &*self.pipeline.name);
-        let main = releases.load(name, &deployment.release).await?;
-        let (mut canary, mut canary_fault) = (None, None);
-        if let Some(wanted) = &deployment.canary {
-            let release = match releases.load(name, &wanted.release).await {
-                Ok(loaded) => Some(Arc::clone(&loaded.release)),
-                Err(error) => {
-                    canary_fault = Some(error);
-                    None
-                }
-            };
-            let partitions = wanted.partitions.iter().copied().collect();
-            canary = Some(Trial {
-                release,
-                partitions,
-            });
-        }
-        let shadow = match &deployment.shadow {
-            Some(shadow) => match releases.load(name, shadow).await {
-                Ok(loaded) => Some(Arc::clone(&loaded.release)),
-                Err(error) => {
-                    tracing::warn!(pipeline = name, error = %error, "the shadow does not run here");
-                    self.failed(&error);
-                    None
-                }
-            },
-            None => None,
-        };
-        let order = Order {
-            // Nobody else sees a log in memory, and its revisions begin anew with every start.
-            log: match &self.shared.servers.config.control {
-                Some(_) => self.shared.control.identity().await?,
-                None => String::new(),
-            },
-            revision: revision.revision,
-        };
-        Ok(Prepared {
-            desired: Desired {
-                release: Arc::clone(&main.release),
-                canary,
-                shadow,
-                order,
-                log_lost: self.shared.control.lost().is_some(),
-            },
-            main,
-            canary_fault,
-        })
     }
 }
 
