@@ -3,12 +3,14 @@
 //! | file | owns |
 //! |---|---|
 //! | `plan` | the deployment that is asked for, and whether it can be done |
+//! | `behind` | why a host does not run what is in force |
 //! | `difference` | what it changes, and the hash of a plan |
 //! | `bundle` | a dead letter with what it takes to run it elsewhere |
 //! | `letters` | dead letters: found, dropped, retried |
 //! | `raise` | write times lifted after a topic gained partitions |
 //! | `replace` | whether a release may take the place of the one in force |
 //! | `status` | what pipelines do now, in the words of the API |
+//! | `succession` | what another release moves, ends or takes away |
 //! | `uploads` | from received bytes to a version in the control log |
 //!
 //! Every change is one entry of the control log that carries the revision it was made for; hosts follow it. Nothing
@@ -22,6 +24,7 @@ pub(super) mod plan;
 mod raise;
 pub(super) mod replace;
 mod status;
+pub(super) mod succession;
 mod uploads;
 
 pub(super) use status::evidence;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::hub::Hub;
-use super::operate::{plan, replace};
+use super::operate::{plan, replace, succession};
 use super::releases;
 use crate::config::{Config, PluginSource};
 use crate::control::{Change, Deployment, Origin, Outcome, Release, Section};
@@ -81,7 +81,7 @@ impl Declared {
             if let Some(now) = running {
                 self.knows(hub, host, &now.deployment.release).await?;
                 replace::check(hub, &self.pipeline, now, &release).await?;
-                notes.extend(replace::trial(&now.deployment).map(|trial| {
+                notes.extend(succession::trial(&now.deployment).map(|trial| {
                     format!(
                         "the config file of host {host} changed: that ended {trial}; rows it wrote stay"
                     )

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::difference::{changes, hash};
-use super::replace;
+use super::{replace, succession};
 use crate::admin::types::{
     CanaryEnd, CanaryRequest, DeployRequest, Plan, PlanProblem, RouteGuarantee,
 };
@@ -78,10 +78,10 @@ pub(super) async fn target(
             let before = before.as_ref().map(|before| &*before.release.plan);
             let after = &loaded.release.plan;
             if let (Some(before), Some(_)) = (before, running) {
-                let moves = replace::moves(before, after);
+                let moves = succession::moves(before, after);
                 plan.problems.extend(moves.iter().map(problem));
             }
-            plan.warnings = replace::warnings(
+            plan.warnings = succession::warnings(
                 now.as_ref().map(|now| &now.deployment),
                 &deployment,
                 before,
