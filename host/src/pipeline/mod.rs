@@ -8,6 +8,7 @@ mod conduct;
 mod counters;
 mod deaths;
 mod delivery;
+mod fences;
 mod flight;
 mod guarantee;
 mod lane;

@@ -14,6 +14,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::conduct::Place;
+use super::fences::Fences;
 use super::lane::{LaneEnd, Mode};
 use super::pulse::{Pulse, Watch};
 use super::report::{Ended, Report};
@@ -45,15 +46,6 @@ struct Running {
     watch: Watch,
 }
 
-/// A partition the source holds.
-#[derive(Default)]
-struct Assigned {
-    /// How often its lane was fenced.
-    fenced: u32,
-    /// Held while a claim is waited for: dropped with the partition, it ends the wait.
-    _waits: Option<oneshot::Receiver<()>>,
-}
-
 pub(super) struct Supervisor {
     settings: PipelineSettings,
     surroundings: Arc<dyn Surroundings>,
@@ -62,7 +54,7 @@ pub(super) struct Supervisor {
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
     lanes: HashMap<i32, Running>,
     /// What the source holds.
-    assigned: HashMap<i32, Assigned>,
+    assigned: HashMap<i32, Fences>,
     /// Assigned partitions that have to be claimed.
     unclaimed: BTreeSet<i32>,
     /// Partitions whose lanes misbehaved on their own shard.
@@ -201,7 +193,7 @@ impl Supervisor {
             SourceEvent::Assigned(partitions) => {
                 tracing::info!(pipeline, ?partitions, "assigned");
                 for partition in partitions {
-                    self.assigned.insert(partition, Assigned::default());
+                    self.assigned.insert(partition, Fences::default());
                     self.unclaimed.insert(partition);
                 }
                 Ok(())
@@ -361,56 +353,21 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Rule 6: a fenced lane waits a session time-out, longer each time, and is claimed again only while the
-    /// partition is assigned and the broker takes an advisory commit of this member.
+    /// A fenced lane of an assigned partition waits before it is claimed again.
     fn reclaim_later(
         &mut self,
         partition: i32,
         ran: Duration,
         reclaim: mpsc::UnboundedSender<i32>,
     ) {
-        let Some(assigned) = self.assigned.get_mut(&partition) else {
+        let Some(fences) = self.assigned.get_mut(&partition) else {
             return;
         };
-        let (mut waits, held) = oneshot::channel();
-        let pause = |fenced: u32| self.settings.session_timeout * (1 << fenced.min(4));
-        // One that ran for longer than it had waited was no duel.
-        if ran > pause(assigned.fenced) {
-            assigned.fenced = 0;
-        }
-        let wait = pause(assigned.fenced);
-        *assigned = Assigned {
-            fenced: assigned.fenced + 1,
-            _waits: Some(held),
-        };
+        let pause = fences.another(ran, self.settings.session_timeout);
         let commands = self.commands.clone();
         self.shards
             .run(partition, Place::Home, move |_| {
-                async move {
-                    loop {
-                        // Neither a partition that was taken away nor a pipeline that stops waits for this pause.
-                        tokio::select! {
-                            biased;
-                            () = waits.closed() => return,
-                            () = reclaim.closed() => return,
-                            () = tokio::time::sleep(wait) => {}
-                        }
-                        let (taken, answer) = oneshot::channel();
-                        let advise = SourceCommand::Advise {
-                            partition,
-                            position: -1,
-                            taken: Some(taken),
-                        };
-                        if commands.send(advise).is_err() {
-                            return;
-                        }
-                        if answer.await.unwrap_or(false) {
-                            reclaim.send(partition).ok();
-                            return;
-                        }
-                    }
-                }
-                .boxed_local()
+                pause.then_ask(partition, commands, reclaim).boxed_local()
             })
             .ok();
     }
