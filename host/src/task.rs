@@ -1,7 +1,8 @@
 //! The only place that spawns: threads and tasks are named, owned and joined.
 //!
 //! [`Thread`] joins on drop, so nothing outlives its owner; a panic on it is reported to whoever joins.
-//! [`local`] spawns onto the current shard and aborts when its handle is dropped.
+//! [`local`] spawns onto the current shard and aborts when its handle is dropped. [`block_on`] is for threads without a
+//! runtime: they make one of their own and wait.
 
 use std::future::Future;
 use std::thread;
@@ -164,6 +165,27 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(call)
         .await
         .map_err(|error| Error::bug("blocking call", error))
+}
+
+/// A runtime for a thread that has none: what it is asked to do is done on that thread, while somebody waits for it.
+///
+/// # Errors
+/// The operating system has no means to give for waiting.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::outside("start a runtime", error))
+}
+
+/// Waits for a future on a thread that has no runtime; what it starts with [`local`] runs meanwhile, and no longer.
+///
+/// # Errors
+/// Those of the future, and of [`runtime`].
+pub fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = runtime()?;
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, future)
 }
 
 /// The message of a panic.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::Config;
 use crate::error::Error;
 use crate::pipeline::{AnchorPlan, Binding, Plan};
+use crate::task;
 use crate::{cassandra, postgres};
 
 /// A database of a plan.
@@ -45,12 +46,7 @@ pub fn durability(
     plans: &[Plan],
     ask: Ask,
 ) -> Result<Vec<Vec<Durability>>, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+    task::block_on(async {
         // Plans share databases; one that is away is waited for once.
         let mut known = BTreeMap::new();
         let mut all = Vec::new();

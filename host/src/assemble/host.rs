@@ -180,11 +180,7 @@ impl Host {
     /// # Errors
     /// The first failure of a pipeline.
     pub fn run_until_signal(&self) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::outside("start a runtime", error))?;
-        runtime.block_on(async {
+        task::block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
             let listen =
                 |kind| signal(kind).map_err(|error| Error::outside("listen for signals", error));

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::control::{BlobStore, ControlLog, MemoryLog};
 use crate::error::{Blame, Error, Result};
 use crate::kafka::{ControlLogSettings, KafkaControlLog, KafkaSettings};
+use crate::task;
 
 /// Between two words about a broker that is away.
 const QUIET: Duration = Duration::from_secs(5);
@@ -33,11 +34,7 @@ pub(super) fn open(config: &Config, store: &BlobStore) -> Result<Arc<dyn Control
         topic: control.topic.clone(),
         replication: control.replication.map(i32::from),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
-    runtime.block_on(async {
+    task::block_on(async {
         let mut backoff = Backoff::default();
         loop {
             match KafkaControlLog::open(settings.clone()).await {

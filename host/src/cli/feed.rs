@@ -7,6 +7,7 @@ use super::{Failure, Voice, or_default, report};
 use crate::config::Config;
 use crate::error::Error;
 use crate::kafka::{Feed as Producer, KafkaSettings};
+use crate::task;
 
 /// Send the lines of a file as records of a topic.
 #[derive(Debug, clap::Args)]
@@ -52,10 +53,7 @@ impl Feed {
             .get(&name)
             .ok_or_else(|| Error::config("feed a topic", format!("there is no [kafka.{name}]")))?;
         let settings = KafkaSettings::new(cluster, "wasmill-feed");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::outside("start a runtime", error))?;
+        let runtime = task::runtime()?;
         // The file first: a misspelt name must not wait for a broker.
         let mut input = self.open()?;
         let producer = runtime

@@ -3,6 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error;
+use crate::task;
 
 /// Both signals, from the moment this was made: one that comes while nobody waits is seen by the next wait.
 #[derive(Debug)]
@@ -33,11 +34,7 @@ impl Signals {
 
 /// Waits for either, on a runtime of its own.
 pub(super) fn wait() -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
-    runtime.block_on(async {
+    task::block_on(async {
         Signals::listen()?.any().await;
         Ok(())
     })

@@ -80,12 +80,7 @@ pub fn verify(
     progress: VerifyProgress<'_>,
 ) -> Result<Report> {
     let config = Arc::new(config.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+    task::block_on(async {
         let deployed = Deployed::open(&config, &options.pipeline).await?;
         let servers = &deployed.servers;
         let world = World::new(

@@ -13,6 +13,7 @@ use crate::cli::{Failure, Voice, deadletter, report, upload};
 use crate::error::Error;
 use crate::pipeline::Plan;
 use crate::postgres;
+use crate::task;
 
 /// The pipeline whose plugin is mended.
 pub(super) const PIPELINE: &str = "flights";
@@ -134,12 +135,7 @@ fn retry(client: &Client, through: String) -> Result<RetryReport, Failure> {
 
 /// The first row of an answer, as numbers.
 fn numbers(servers: &Servers, sql: &str) -> Result<Vec<u64>, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
-    let local = tokio::task::LocalSet::new();
-    let answer = local.block_on(&runtime, postgres::query_text(&servers.postgres(), sql))?;
+    let answer = task::block_on(postgres::query_text(&servers.postgres(), sql))?;
     let first = answer.rows.into_iter().next().unwrap_or_default();
     let number = |text: &String| {
         text.parse()

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::servers::Servers;
 use crate::error::Error;
 use crate::kafka::Feed;
+use crate::task;
 
 /// Partitions of each demo topic.
 const PARTITIONS: i32 = 4;
@@ -64,10 +65,7 @@ pub(super) fn send(servers: &Servers, plugins: &Path) -> Result<Vec<(&'static st
     };
     let flights = read("flights", "flights.ndjson")?;
     let quakes = read("earthquakes", "earthquakes.ndjson")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
+    let runtime = task::runtime()?;
     let settings = servers.kafka_settings();
     let create = |topic| runtime.block_on(Feed::create(&settings, topic, PARTITIONS));
     let feed = create("flights")?;

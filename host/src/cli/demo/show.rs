@@ -12,6 +12,7 @@ use crate::cli::report;
 use crate::error::Error;
 use crate::pipeline::{Binding, Plan, Totals};
 use crate::record::TextTable;
+use crate::task;
 use crate::{cassandra, postgres};
 
 /// Rows shown of each table.
@@ -39,12 +40,7 @@ pub(super) fn results(
     totals: &[(String, Totals)],
     expected: &Expectation,
 ) -> Result<Shown, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::outside("start a runtime", error))?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, look(servers, plans, totals, expected))
+    task::block_on(look(servers, plans, totals, expected))
 }
 
 async fn look(

@@ -18,6 +18,7 @@ use super::demo::servers;
 use super::signals::Signals;
 use super::{Failure, Voice, or_default, report};
 use crate::error::Error;
+use crate::task;
 use session::{Session, Settings};
 use watch::Watch;
 
@@ -75,10 +76,7 @@ impl Dev {
             .hint("name its folder with --plugin, or make one with `wasmill plugin new NAME`")
             .into());
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::outside("start a runtime", error))?;
+        let runtime = task::runtime()?;
         let mut signals = {
             let _inside = runtime.enter();
             Signals::listen()?

@@ -23,6 +23,7 @@ use crate::kafka::{self, Feed};
 use crate::manifest::{Manifest, Target};
 use crate::pipeline::setup;
 use crate::record::Batch;
+use crate::task;
 
 /// Partitions of a topic that is made here.
 const PARTITIONS: i32 = 4;
@@ -216,10 +217,7 @@ impl Session {
             Some(file) => vec![file.clone()],
             None => samples(&self.settings.folder.join("data"))?,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::outside("start a runtime", error))?;
+        let runtime = task::runtime()?;
         let producer = runtime.block_on(Feed::open(
             &self.servers.kafka_settings(),
             &build.topic,
@@ -245,10 +243,7 @@ impl Session {
 
     /// Makes the topics that routes write to: there is nobody else who could in a broker of this session.
     fn make_topics(&self, build: &Build) -> Result<(), Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::outside("start a runtime", error))?;
+        let runtime = task::runtime()?;
         for route in &build.built.manifest.routes {
             let Target::Kafka(topic) = &route.target else {
                 continue;
