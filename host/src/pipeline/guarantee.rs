@@ -1,7 +1,7 @@
 //! Which place holds a pipeline's position, and what that lets each of its routes promise. Pure.
 //!
-//! The position is kept where rows are written, in the most capable of these places: then the two move together, or
-//! the rows, written ahead, can be told from those of an earlier attempt.
+//! The position is kept where rows are written: where one transaction can hold both, the two move together; where none
+//! can, it follows the rows.
 
 use super::plan::{AnchorPlan, Binding, Guarantee, InputPlan, RoutePlan};
 use super::topics;
