@@ -3,9 +3,12 @@
 //! runs, a *cut* (see [`crate::anchor::Cut`]) says from which offset on it does.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::conduct::Conduct;
 use super::plan::Plan;
+use super::process::Processor;
 use crate::anchor::cuts::{self, Asks};
 use crate::anchor::{Cut, Order};
 use crate::decode::Decoder;
@@ -49,6 +52,20 @@ impl Release {
             plugin,
             routes: Arc::new(routes),
         })
+    }
+
+    /// What runs its records, for a lane or beside one; `conduct` is told of calls that go past a limit.
+    ///
+    /// # Errors
+    /// The input cannot be decoded.
+    pub(super) fn processor(&self, conduct: Rc<Conduct>) -> Result<Processor, Error> {
+        Ok(Processor::new(
+            Arc::from(self.plan.input.topic.as_str()),
+            Decoder::new(&self.plan.input.input)?,
+            Arc::clone(&self.routes),
+            Arc::clone(&self.plugin),
+            conduct,
+        ))
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::conduct::{Conduct, Place};
 use super::process::{Processed, Processor};
 use super::release::Release;
-use crate::decode::Decoder;
 use crate::error::Error;
 use crate::record::{Batch, RowBatch};
 use crate::route::DeadLetter;
@@ -40,19 +39,12 @@ impl Replay {
     /// # Errors
     /// The release's input cannot be decoded.
     pub fn new(release: &Arc<Release>) -> Result<Self, Error> {
-        let plan = &release.plan;
         // It runs on no shard: it is a burden to nobody.
         let place = Place::Quarantine {
             calm: Duration::MAX,
         };
         Ok(Self {
-            processor: Processor::new(
-                Arc::from(plan.input.topic.as_str()),
-                Decoder::new(&plan.input.input)?,
-                Arc::clone(&release.routes),
-                Arc::clone(&release.plugin),
-                Rc::new(Conduct::new(place)),
-            ),
+            processor: release.processor(Rc::new(Conduct::new(place)))?,
             release: Arc::clone(release),
             spare: Processed::default(),
         })

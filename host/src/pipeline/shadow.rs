@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::conduct::Conduct;
 use super::process::{Processed, Processor};
 use super::release::Release;
-use crate::decode::Decoder;
 use crate::error::Error;
 use crate::record::{RowBatch, cells};
 
@@ -61,21 +60,13 @@ impl Shadow {
         known: Option<Differences>,
         conduct: &Rc<Conduct>,
     ) -> Result<Self, Error> {
-        let plan = &release.plan;
         let known = known.filter(|known| *known.release == *release.id);
         let differences = known.unwrap_or_else(|| Differences {
             release: release.id.to_string(),
             ..Differences::default()
         });
         Ok(Self {
-            processor: Processor::new(
-                Arc::from(plan.input.topic.as_str()),
-                Decoder::new(&plan.input.input)?,
-                Arc::clone(&release.routes),
-                Arc::clone(&release.plugin),
-                Rc::clone(conduct),
-            )
-            .unmarked(),
+            processor: release.processor(Rc::clone(conduct))?.unmarked(),
             release: Arc::clone(release),
             names: names(release),
             spare: None,
