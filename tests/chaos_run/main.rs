@@ -15,7 +15,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a check fails")]
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
-mod dice;
 mod end;
 mod eye;
 mod faults;
@@ -37,12 +36,12 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use wasmill_local::{Cassandra, CassandraOptions, Kafka, KafkaOptions};
 use wasmill_tests::checker::{Faults, Input, Kind, Live};
+use wasmill_tests::dice::Dice;
 use wasmill_tests::proxy::{Protocol, Proxy};
 use wasmill_tests::site::Plot;
 use wasmill_tests::wait::eventually;
 use wasmill_tests::{Site, Stage, versions};
 
-use dice::Dice;
 use fleet::Fleet;
 use generate::Generator;
 use injector::Injector;

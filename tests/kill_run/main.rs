@@ -17,10 +17,11 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
-use generate::{PARTITIONS, Random};
+use generate::PARTITIONS;
 use report::{Kill, Report};
 use wasmill_tests::Stage;
 use wasmill_tests::artifact::{must, plugin, repository};
+use wasmill_tests::dice::Dice;
 use wasmill_tests::hash::TableHash;
 use wasmill_tests::host::{Host, Usage};
 use wasmill_tests::ring::RealServers;
@@ -78,12 +79,12 @@ async fn main() -> anyhow::Result<()> {
     let folder = options.folder.clone().unwrap_or_else(|| stage.path(""));
     std::fs::create_dir_all(&folder)?;
     let input = folder.join("input.tsv");
-    let mut random = Random::new(options.seed);
+    let mut dice = Dice::new(options.seed);
     progress(format!(
         "writing {} records (seed {})",
         options.records, options.seed
     ));
-    generate::write(&input, options.records, &mut random)?;
+    generate::write(&input, options.records, &mut dice)?;
     let wanted = std::thread::spawn({
         let input = input.clone();
         move || independent(&input)
@@ -102,12 +103,7 @@ async fn main() -> anyhow::Result<()> {
     std::thread::scope(|threads| -> anyhow::Result<()> {
         let produced = threads.spawn(|| generate::produce(&input, &stage.feed, TOPIC));
         let ran = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(run(
-                stage,
-                &options,
-                &mut random,
-                &mut report,
-            ))
+            tokio::runtime::Handle::current().block_on(run(stage, &options, &mut dice, &mut report))
         });
         let stored = produced
             .join()
@@ -143,7 +139,7 @@ async fn main() -> anyhow::Result<()> {
 async fn run(
     stage: &Stage,
     options: &Options,
-    random: &mut Random,
+    dice: &mut Dice,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let total = i64::try_from(options.records)?;
@@ -152,9 +148,9 @@ async fn run(
         // Somewhere in the kill's share of the records, so that the last one comes well before the end.
         let share = options.records / (options.kills + 1);
         let moment =
-            i64::try_from(share * kill + share / 4 + random.below(share))?.min(total - total / 50);
+            i64::try_from(share * kill + share / 4 + dice.below(share))?.min(total - total / 50);
         reach(stage, &mut host, moment).await?;
-        tokio::time::sleep(Duration::from_millis(random.below(250))).await;
+        tokio::time::sleep(Duration::from_millis(dice.below(250))).await;
         report.used(host.kill());
         let killed = Instant::now();
         let at = stage.position(PIPELINE).await;

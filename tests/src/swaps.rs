@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls, Statement};
 
+use crate::dice::Dice;
 use crate::host::{Host, Usage};
 use crate::latency::{self, Delays};
 use crate::records::Feed;
@@ -271,19 +272,6 @@ impl Eye {
     }
 }
 
-/// A small generator (xorshift64*): a run can be repeated from its seed.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % end.max(1)
-    }
-}
-
 /// A run under way.
 struct Running<'s> {
     site: Site,
@@ -476,7 +464,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
     for version in &round {
         running.site.api.upload_file(&version.file);
     }
-    let mut random = Random(options.seed.max(1));
+    let mut dice = Dice::new(options.seed);
     let (mut deploy_to_effect, mut kill_to_effect, mut survived) = (Vec::new(), Vec::new(), 0);
     let spared = if options.kills == 0 {
         options.swaps
@@ -498,7 +486,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
         }
         if swap >= spared && kills < options.kills && (swap - spared) % between == 0 {
             kills += 1;
-            let moment = Duration::from_millis(random.below(120));
+            let moment = Duration::from_millis(dice.below(120));
             let (took, lived) = running.kill_during_deploy(version, moment, &before).await;
             kill_to_effect.push(took);
             survived += u32::from(lived);
@@ -507,7 +495,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
         let asked = Instant::now();
         running.deploy(version);
         // Some follow at once, before anybody has seen the one before.
-        if random.below(4) > 0 || swap + 1 == options.swaps {
+        if dice.below(4) > 0 || swap + 1 == options.swaps {
             running.wait_effective(version, &before).await;
             if swap < spared {
                 deploy_to_effect.push(asked.elapsed());
