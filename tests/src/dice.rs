@@ -1,6 +1,12 @@
 //! Chance that can be repeated from its seed (xorshift64*): of the programs that break things at random moments.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+/// A seed that nobody has to think of.
+pub fn seed_of_the_clock() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    u64::from(since.expect("it is later than 1970").subsec_nanos())
+}
 
 /// See the module.
 #[derive(Debug)]

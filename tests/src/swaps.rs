@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls, Statement};
 
-use crate::dice::Dice;
+use crate::dice::{Dice, seed_of_the_clock};
 use crate::host::{Host, Usage};
 use crate::latency::{self, Delays};
 use crate::records::Feed;
@@ -36,23 +36,31 @@ const STALL: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What a run shall do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Records before the first swap.
+    #[arg(long = "records", value_name = "RECORDS", default_value_t = 2_000_000)]
     pub backlog: i64,
     /// Uploads of new versions that are timed until their rows are seen.
+    #[arg(skip = 5u32)]
     pub timed: u32,
     /// Swaps in a row after that.
+    #[arg(long, default_value_t = 100)]
     pub swaps: u32,
     /// Kills during those.
+    #[arg(long, default_value_t = 8)]
     pub kills: u32,
     /// Different versions that they go through, round and round.
+    #[arg(long, default_value_t = 10)]
     pub versions: u32,
     /// How many records there are at least to process while swaps go on: more are made when fewer wait.
+    #[arg(long, default_value_t = 600_000)]
     pub ahead: i64,
-    /// Of the moments of the kills.
+    /// Of the moments of the kills; of the clock when not given.
+    #[arg(long, default_value_t = seed_of_the_clock(), hide_default_value = true)]
     pub seed: u64,
     /// Whether to tell what happens on standard error.
+    #[arg(skip = true)]
     pub tell: bool,
 }
 
