@@ -22,4 +22,5 @@ mod supervised;
 mod swaps;
 mod trial;
 mod upgrades;
+mod watched;
 mod world;
