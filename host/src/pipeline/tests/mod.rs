@@ -14,6 +14,7 @@ mod plans;
 mod process;
 mod random;
 mod retries;
+mod scene;
 mod seeds;
 mod shadow;
 mod stand;

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 
-use super::stand::Scene;
+use super::scene::Scene;
 use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Pin, Stored};
 use crate::error::Error;
 use crate::pipeline::{Plan, Release, Surroundings};
