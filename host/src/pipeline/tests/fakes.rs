@@ -1,16 +1,19 @@
-//! Fakes with a script, one a file: the anchor (and how it is lazy, and what reaches it late), the sink written ahead.
-//! What they were given is in the [`Store`](store::Store) they share; what goes wrong is in [`script`].
+//! Fakes with a script, one a file: the anchor (and how it is lazy, and what reaches it late), the sink written ahead,
+//! the source. What anchor and sink were given is in the [`Store`](store::Store) they share; what goes wrong is in
+//! [`script`].
 
 mod anchor;
 mod late;
 mod lazy;
 mod script;
 mod sink;
+mod source;
 mod store;
 
 pub(super) use anchor::FakeAnchor;
 pub(super) use script::{Broken, Fault};
 pub(super) use sink::FakeSink;
+pub(super) use source::{Script, Scripted, Stage};
 pub(super) use store::Shared;
 
 use crate::error::Error;
