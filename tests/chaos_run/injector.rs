@@ -10,10 +10,10 @@ use serde_json::json;
 use wasmill_local::{Cassandra, Kafka};
 use wasmill_tests::Stage;
 use wasmill_tests::checker::{Faults, Kind};
+use wasmill_tests::dice::Dice;
 use wasmill_tests::proxy::Proxy;
 use wasmill_tests::versions::Version;
 
-use super::dice::Dice;
 use super::fleet::Fleet;
 use super::tally::{Tally, Trouble};
 use super::view::Shared;

@@ -10,12 +10,12 @@
 //! end, report             everything once more; Markdown
 //! ```
 //!
-//! `chaos_run [--minutes 8] [--rate N] [--seed N] [--report FILE] [--logs DIR]`; progress on standard error, the report
-//! on standard output, and the logs of all hosts and servers in a folder, when one is named. Ends with 1 when anything does not hold, or when too little was seen to happen.
+//! `chaos_run --help` says what can be asked; progress on standard error, the report on standard output, and the logs of
+//! all hosts and servers in a folder, when one is named. Ends with 1 when anything does not hold, or when too little was
+//! seen to happen.
 #![allow(clippy::unwrap_used, reason = "a panic is how a check fails")]
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
-mod dice;
 mod end;
 mod eye;
 mod faults;
@@ -31,18 +31,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
+use clap::Parser;
 use serde_json::json;
 use wasmill_local::{Cassandra, CassandraOptions, Kafka, KafkaOptions};
 use wasmill_tests::checker::{Faults, Input, Kind, Live};
+use wasmill_tests::dice::{Dice, seed_of_the_clock};
 use wasmill_tests::proxy::{Protocol, Proxy};
 use wasmill_tests::site::Plot;
 use wasmill_tests::wait::eventually;
 use wasmill_tests::{Site, Stage, versions};
 
-use dice::Dice;
 use fleet::Fleet;
 use generate::Generator;
 use injector::Injector;
@@ -72,42 +73,32 @@ const REST: Duration = Duration::from_secs(120);
 /// How often hosts are looked at.
 const WATCH: Duration = Duration::from_millis(250);
 
-#[derive(Clone, Debug)]
+/// Chaos on real servers: records flow while hosts, servers and links are broken; every sink is compared.
+#[derive(Clone, Debug, Parser)]
 struct Options {
+    /// How long things are broken.
+    #[arg(long, default_value_t = 8.0, value_parser = above_zero)]
     minutes: f64,
+    /// Records a second.
+    #[arg(long, default_value_t = 1_500)]
     rate: u32,
+    /// What is broken when; of the clock when not given.
+    #[arg(long, default_value_t = seed_of_the_clock(), hide_default_value = true)]
     seed: u64,
+    /// Where the report is kept too.
+    #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Where the logs of all hosts and servers are kept.
+    #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
 }
 
-fn options() -> anyhow::Result<Options> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)?
-        .subsec_nanos();
-    let mut options = Options {
-        minutes: 8.0,
-        rate: 1_500,
-        seed: u64::from(now),
-        report: None,
-        logs: None,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments
-            .next()
-            .with_context(|| format!("{name} needs a value"))?;
-        match name.as_str() {
-            "--minutes" => options.minutes = value.parse()?,
-            "--rate" => options.rate = value.parse()?,
-            "--seed" => options.seed = value.parse()?,
-            "--report" => options.report = Some(PathBuf::from(value)),
-            "--logs" => options.logs = Some(PathBuf::from(value)),
-            _ => bail!("argument {name:?} is not known"),
-        }
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "no number".to_owned())?;
+    match number > 0.0 {
+        true => Ok(number),
+        false => Err("not above 0".to_owned()),
     }
-    ensure!(options.minutes > 0.0, "--minutes is above 0");
-    Ok(options)
 }
 
 /// The servers, and the proxies in front of them.
@@ -184,7 +175,7 @@ fn overlay() -> String {
 
 #[tokio::main(worker_threads = 3)]
 async fn main() -> anyhow::Result<()> {
-    let options = options()?;
+    let options = Options::parse();
     eprintln!(
         "chaos run: {} minutes, seed {}",
         options.minutes, options.seed

@@ -1,14 +1,14 @@
 //! What plugins cost that have nothing to do (uploaded, deployed and paused, running without records): how long a host
 //! that holds many takes to be ready after a restart, and how much memory one adds.
 //!
-//! `idle_cost [--plugins 50] [--restarts 5]`; the report, in Markdown, on standard output. Ends with 1 when a bound
-//! does not hold. What is promised is promised of the release build; any other is held to looser bounds.
+//! `idle_cost --help` says what can be asked; the report, in Markdown, on standard output. Ends with 1 when a bound does
+//! not hold. What is promised is promised of the release build; any other is held to looser bounds.
 #![allow(clippy::unwrap_used, reason = "a panic is how a check fails")]
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use clap::Parser;
 use serde_json::json;
 use wasmill_tests::host::Host;
 use wasmill_tests::site::Plot;
@@ -38,28 +38,15 @@ const DEVELOPMENT: Bounds = Bounds {
 /// How long a host is left alone before its memory is looked at.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// What plugins cost that have nothing to do: restarts and memory of a host that holds many.
+#[derive(Debug, Parser)]
 struct Options {
+    /// Plugins that are uploaded, deployed and paused, resumed.
+    #[arg(long, default_value_t = 50)]
     plugins: u32,
+    /// Restarts that are timed in each of these states.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     restarts: u32,
-}
-
-fn options() -> anyhow::Result<Options> {
-    let mut options = Options {
-        plugins: 50,
-        restarts: 5,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments
-            .next()
-            .with_context(|| format!("{name} needs a value"))?;
-        match name.as_str() {
-            "--plugins" => options.plugins = value.parse()?,
-            "--restarts" => options.restarts = value.parse()?,
-            _ => bail!("argument {name:?} is not known"),
-        }
-    }
-    Ok(options)
 }
 
 /// A host started `times` times on what is there; how long each took to be ready, and the last one's memory.
@@ -83,7 +70,7 @@ fn settled(host: &Host) -> u64 {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = options()?;
+    let options = Options::parse();
     let stage = Stage::new();
     stage.feed.topic("idle", 1).await;
     versioned::create_table(&stage).await;

@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
 
 use wasmill_tests::artifact::repository;
+use wasmill_tests::dice::Dice;
 use wasmill_tests::records::{Feed, Made};
 
 /// Partitions of the topic.
@@ -26,26 +27,8 @@ const JITTER: u64 = 300;
 /// How many flights of a partition an update chooses from.
 const RECENT: usize = 4_000;
 
-/// A small generator (xorshift64*): the run can be repeated from its seed.
-#[derive(Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.max(1))
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % end.max(1)
-    }
-}
-
 /// Writes `records` lines.
-pub(crate) fn write(file: &Path, records: u64, random: &mut Random) -> anyhow::Result<()> {
+pub(crate) fn write(file: &Path, records: u64, dice: &mut Dice) -> anyhow::Result<()> {
     let sample = std::fs::read_to_string(repository().join("plugins/flights/data/flights.ndjson"))?;
     let sample: Vec<&str> = sample.lines().collect();
     let length = sample.len() as u64;
@@ -53,24 +36,24 @@ pub(crate) fn write(file: &Path, records: u64, random: &mut Random) -> anyhow::R
     let mut recent: Vec<Vec<(u64, usize)>> = vec![Vec::new(); PARTITIONS];
     for index in 0..records {
         let partition = usize::try_from(index)? % PARTITIONS;
-        let near = (index * length / records + random.below(JITTER)) % length;
+        let near = (index * length / records + dice.below(JITTER)) % length;
         let (mut id, mut line) = (index, usize::try_from(near)?);
         let known = &mut recent[partition];
-        if random.below(UPDATE) == 0 && !known.is_empty() {
-            (id, line) = known[usize::try_from(random.below(known.len() as u64))?];
+        if dice.below(UPDATE) == 0 && !known.is_empty() {
+            (id, line) = known[usize::try_from(dice.below(known.len() as u64))?];
         } else if known.len() < RECENT {
             known.push((id, line));
         } else {
-            known[usize::try_from(random.below(RECENT as u64))?] = (id, line);
+            known[usize::try_from(dice.below(RECENT as u64))?] = (id, line);
         }
         let (before, delay, after) = cut_delay(sample[line]);
         let delay = if id == index {
             delay
         } else {
-            i64::try_from(random.below(2_000))? - 500
+            i64::try_from(dice.below(2_000))? - 500
         };
         let value = format!("{before}{delay}{after}");
-        let value = if random.below(BAD) == 0 {
+        let value = if dice.below(BAD) == 0 {
             value.replacen("/0", "/9", 1)
         } else {
             value

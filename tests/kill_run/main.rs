@@ -2,8 +2,8 @@
 //! again, then both databases compared, every column of every row, with what `independent_hash.py` computes from
 //! the input file.
 //!
-//! `kill_run --records 1000000 --kills 10 [--seed N] [--folder DIR]`; progress on standard error, the report, in
-//! Markdown, on standard output. Ends with 1 when anything differs.
+//! `kill_run --help` says what can be asked; progress on standard error, the report, in Markdown, on standard output.
+//! Ends with 1 when anything differs.
 #![allow(clippy::unwrap_used, reason = "a panic is how a check fails")]
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
@@ -14,13 +14,15 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use generate::{PARTITIONS, Random};
+use clap::Parser;
+use generate::PARTITIONS;
 use report::{Kill, Report};
 use wasmill_tests::Stage;
 use wasmill_tests::artifact::{must, plugin, repository};
+use wasmill_tests::dice::{Dice, seed_of_the_clock};
 use wasmill_tests::hash::TableHash;
 use wasmill_tests::host::{Host, Usage};
 use wasmill_tests::ring::RealServers;
@@ -36,54 +38,37 @@ const MOST_MEMORY: u64 = 200 << 20;
 /// How long nothing may move before the run is given up.
 const STALL: Duration = Duration::from_secs(120);
 
+/// Flights into Postgres and Cassandra while the host is killed; both compared with what Python makes of the input.
+#[derive(Debug, Parser)]
 struct Options {
+    /// Records in all.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
+    /// Kills, spread over the records.
+    #[arg(long, default_value_t = 10)]
     kills: u64,
+    /// Of the records and of the moments of the kills; of the clock when not given.
+    #[arg(long, default_value_t = seed_of_the_clock(), hide_default_value = true)]
     seed: u64,
+    /// Where the input is written; a temporary folder when not given.
+    #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
-}
-
-fn options() -> anyhow::Result<Options> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)?
-        .subsec_nanos();
-    let mut options = Options {
-        records: 1_000_000,
-        kills: 10,
-        seed: u64::from(now),
-        folder: None,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments
-            .next()
-            .with_context(|| format!("{name} needs a value"))?;
-        match name.as_str() {
-            "--records" => options.records = value.parse()?,
-            "--kills" => options.kills = value.parse()?,
-            "--seed" => options.seed = value.parse()?,
-            "--folder" => options.folder = Some(PathBuf::from(value)),
-            _ => bail!("argument {name:?} is not known"),
-        }
-    }
-    ensure!(options.records > 0, "--records is at least 1");
-    Ok(options)
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = options()?;
+    let options = Options::parse();
     let servers = RealServers::get().context("real servers are needed: see above")?;
     let stage = Stage::on(&servers.kafka.bootstrap());
     let folder = options.folder.clone().unwrap_or_else(|| stage.path(""));
     std::fs::create_dir_all(&folder)?;
     let input = folder.join("input.tsv");
-    let mut random = Random::new(options.seed);
+    let mut dice = Dice::new(options.seed);
     progress(format!(
         "writing {} records (seed {})",
         options.records, options.seed
     ));
-    generate::write(&input, options.records, &mut random)?;
+    generate::write(&input, options.records, &mut dice)?;
     let wanted = std::thread::spawn({
         let input = input.clone();
         move || independent(&input)
@@ -102,12 +87,7 @@ async fn main() -> anyhow::Result<()> {
     std::thread::scope(|threads| -> anyhow::Result<()> {
         let produced = threads.spawn(|| generate::produce(&input, &stage.feed, TOPIC));
         let ran = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(run(
-                stage,
-                &options,
-                &mut random,
-                &mut report,
-            ))
+            tokio::runtime::Handle::current().block_on(run(stage, &options, &mut dice, &mut report))
         });
         let stored = produced
             .join()
@@ -143,7 +123,7 @@ async fn main() -> anyhow::Result<()> {
 async fn run(
     stage: &Stage,
     options: &Options,
-    random: &mut Random,
+    dice: &mut Dice,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let total = i64::try_from(options.records)?;
@@ -152,9 +132,9 @@ async fn run(
         // Somewhere in the kill's share of the records, so that the last one comes well before the end.
         let share = options.records / (options.kills + 1);
         let moment =
-            i64::try_from(share * kill + share / 4 + random.below(share))?.min(total - total / 50);
+            i64::try_from(share * kill + share / 4 + dice.below(share))?.min(total - total / 50);
         reach(stage, &mut host, moment).await?;
-        tokio::time::sleep(Duration::from_millis(random.below(250))).await;
+        tokio::time::sleep(Duration::from_millis(dice.below(250))).await;
         report.used(host.kill());
         let killed = Instant::now();
         let at = stage.position(PIPELINE).await;

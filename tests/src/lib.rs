@@ -24,6 +24,7 @@
 pub mod api;
 pub mod artifact;
 pub mod checker;
+pub mod dice;
 pub mod expected;
 pub mod hash;
 pub mod host;

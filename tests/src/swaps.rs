@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls, Statement};
 
+use crate::dice::{Dice, seed_of_the_clock};
 use crate::host::{Host, Usage};
 use crate::latency::{self, Delays};
 use crate::records::Feed;
@@ -35,23 +36,31 @@ const STALL: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What a run shall do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Records before the first swap.
+    #[arg(long = "records", value_name = "RECORDS", default_value_t = 2_000_000)]
     pub backlog: i64,
     /// Uploads of new versions that are timed until their rows are seen.
+    #[arg(skip = 5u32)]
     pub timed: u32,
     /// Swaps in a row after that.
+    #[arg(long, default_value_t = 100)]
     pub swaps: u32,
     /// Kills during those.
+    #[arg(long, default_value_t = 8)]
     pub kills: u32,
     /// Different versions that they go through, round and round.
+    #[arg(long, default_value_t = 10)]
     pub versions: u32,
     /// How many records there are at least to process while swaps go on: more are made when fewer wait.
+    #[arg(long, default_value_t = 600_000)]
     pub ahead: i64,
-    /// Of the moments of the kills.
+    /// Of the moments of the kills; of the clock when not given.
+    #[arg(long, default_value_t = seed_of_the_clock(), hide_default_value = true)]
     pub seed: u64,
     /// Whether to tell what happens on standard error.
+    #[arg(skip = true)]
     pub tell: bool,
 }
 
@@ -271,19 +280,6 @@ impl Eye {
     }
 }
 
-/// A small generator (xorshift64*): a run can be repeated from its seed.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % end.max(1)
-    }
-}
-
 /// A run under way.
 struct Running<'s> {
     site: Site,
@@ -476,7 +472,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
     for version in &round {
         running.site.api.upload_file(&version.file);
     }
-    let mut random = Random(options.seed.max(1));
+    let mut dice = Dice::new(options.seed);
     let (mut deploy_to_effect, mut kill_to_effect, mut survived) = (Vec::new(), Vec::new(), 0);
     let spared = if options.kills == 0 {
         options.swaps
@@ -498,7 +494,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
         }
         if swap >= spared && kills < options.kills && (swap - spared) % between == 0 {
             kills += 1;
-            let moment = Duration::from_millis(random.below(120));
+            let moment = Duration::from_millis(dice.below(120));
             let (took, lived) = running.kill_during_deploy(version, moment, &before).await;
             kill_to_effect.push(took);
             survived += u32::from(lived);
@@ -507,7 +503,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
         let asked = Instant::now();
         running.deploy(version);
         // Some follow at once, before anybody has seen the one before.
-        if random.below(4) > 0 || swap + 1 == options.swaps {
+        if dice.below(4) > 0 || swap + 1 == options.swaps {
             running.wait_effective(version, &before).await;
             if swap < spared {
                 deploy_to_effect.push(asked.elapsed());

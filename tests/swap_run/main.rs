@@ -1,14 +1,14 @@
 //! Versions swapped under a big backlog on real Kafka and Postgres, while the host is killed again and again; every
 //! row checked afterwards.
 //!
-//! `swap_run --records 2000000 --swaps 100 --kills 8 [--versions N] [--seed N] [--real false]`; progress on standard
-//! error, the report, in Markdown, on standard output. Ends with 1 when anything does not hold.
+//! `swap_run --help` says what can be asked; progress on standard error, the report, in Markdown, on standard output.
+//! Ends with 1 when anything does not hold.
 #![allow(clippy::unwrap_used, reason = "a panic is how a check fails")]
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use clap::{ArgAction, Parser};
 use wasmill_local::{Kafka, KafkaOptions};
 use wasmill_tests::Stage;
 use wasmill_tests::site::Plot;
@@ -23,43 +23,19 @@ const MOST_MEMORY: u64 = 400 << 20;
 /// What swaps may add to the delay of records beside: twice as slow, or this where that is little.
 const DISTURBANCE: Duration = Duration::from_millis(250);
 
-fn options() -> anyhow::Result<(Options, bool)> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)?
-        .subsec_nanos();
-    let mut options = Options {
-        backlog: 2_000_000,
-        timed: 5,
-        swaps: 100,
-        kills: 8,
-        versions: 10,
-        ahead: 600_000,
-        seed: u64::from(now),
-        tell: true,
-    };
-    let mut real = true;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments
-            .next()
-            .with_context(|| format!("{name} needs a value"))?;
-        match name.as_str() {
-            "--records" => options.backlog = value.parse()?,
-            "--swaps" => options.swaps = value.parse()?,
-            "--kills" => options.kills = value.parse()?,
-            "--versions" => options.versions = value.parse()?,
-            "--ahead" => options.ahead = value.parse()?,
-            "--seed" => options.seed = value.parse()?,
-            "--real" => real = value.parse()?,
-            _ => bail!("argument {name:?} is not known"),
-        }
-    }
-    Ok((options, real))
+/// Versions swapped under a backlog while the host is killed; every row checked.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// On Apache Kafka; otherwise on the broker inside.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    real: bool,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (options, real) = options()?;
+    let Arguments { options, real } = Arguments::parse();
     let kafka = if real {
         Some(Kafka::start(&KafkaOptions::default())?)
     } else {

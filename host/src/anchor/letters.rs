@@ -209,32 +209,48 @@ pub trait DeadLetters: std::fmt::Debug {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-    use super::*;
-
-    fn letter(key: Part, value: Part) -> Letter {
-        Letter {
-            cut: value == Part::LeftOut,
+impl Letter {
+    /// A letter at an offset of partition 0 of which nothing else is known: what tests start from.
+    pub(crate) fn at(offset: i64) -> Self {
+        Self {
             at: Coordinates {
-                partition: 3,
-                offset: 42,
+                partition: 0,
+                offset,
                 index: 0,
             },
             class: "data".to_owned(),
             code: "malformed".to_owned(),
-            reason: "no".to_owned(),
-            plugin: "a@1.0.0".to_owned(),
+            reason: String::new(),
+            plugin: String::new(),
             digest: None,
             set_aside: None,
             tried: None,
             stamp: None,
             begun: None,
+            key: Part::Null,
+            value: Part::Null,
+            headers: None,
+            cut: false,
+            timestamp: -1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    fn letter(key: Part, value: Part) -> Letter {
+        let mut letter = Letter {
+            cut: value == Part::LeftOut,
             key,
             value,
-            headers: None,
             timestamp: 7,
-        }
+            ..Letter::at(42)
+        };
+        letter.at.partition = 3;
+        letter
     }
 
     #[test]

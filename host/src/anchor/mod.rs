@@ -186,6 +186,22 @@ pub enum CommitError {
     Stop(Error),
 }
 
+impl CommitError {
+    /// The error inside: for a claim, a seed and whatever else is done again as a whole when it failed, so that it does
+    /// not matter whether it had committed.
+    #[must_use]
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Fenced(error)
+            | Self::Refused(error)
+            | Self::RolledBack(error)
+            | Self::Unknown(error)
+            | Self::Ahead(error)
+            | Self::Stop(error) => error,
+        }
+    }
+}
+
 /// Writes of the other sinks, run by the anchor between its own writes and its commit.
 pub type Ahead<'a> = LocalBoxFuture<'a, Result<(), Error>>;
 

@@ -3,7 +3,7 @@
 use super::anchor::CassandraAnchor;
 use super::lane::Mark;
 use crate::anchor::{Anchor as _, CommitError, Stored};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 impl CassandraAnchor {
     /// Lifts the last write time of every partition to the greatest, then stores positions with it for those that have
@@ -25,21 +25,11 @@ impl CassandraAnchor {
                 hlc,
                 ledger: claim.ledger,
             };
-            self.store(claim, lifted).await.map_err(plain)?;
+            self.store(claim, lifted)
+                .await
+                .map_err(CommitError::into_error)?;
         }
         self.seed_at(added, hlc).await?;
         Ok(hlc)
-    }
-}
-
-/// The error inside.
-fn plain(error: CommitError) -> Error {
-    match error {
-        CommitError::Fenced(error)
-        | CommitError::Refused(error)
-        | CommitError::RolledBack(error)
-        | CommitError::Unknown(error)
-        | CommitError::Ahead(error)
-        | CommitError::Stop(error) => error,
     }
 }

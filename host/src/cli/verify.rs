@@ -11,6 +11,30 @@ use crate::assemble::{self, VerifyOptions, VerifyStep};
 use crate::config::Config;
 use crate::verify::{Difference, Report};
 
+/// Columns of what was read; all but the last are numbers.
+const PARTITIONS: [&str; 8] = [
+    "partition",
+    "from",
+    "to",
+    "records",
+    "emitted",
+    "filtered",
+    "dead",
+    "made by",
+];
+
+/// Columns of what was compared; all but the first are numbers.
+const TABLES: [&str; 8] = [
+    "table",
+    "rows",
+    "expected",
+    "equal",
+    "missing",
+    "extra",
+    "different",
+    "not checked",
+];
+
 /// Prove that a pipeline's tables are what its records make of them.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -105,25 +129,8 @@ fn lines(verified: &Report) -> Vec<String> {
         format!("pipeline {}, topic {}", verified.pipeline, verified.topic),
         String::new(),
         show::table(
-            [
-                "partition",
-                "from",
-                "to",
-                "records",
-                "emitted",
-                "filtered",
-                "dead",
-                "made by",
-            ],
-            &[
-                "partition",
-                "from",
-                "to",
-                "records",
-                "emitted",
-                "filtered",
-                "dead",
-            ],
+            PARTITIONS,
+            &PARTITIONS[..7],
             verified.partitions.iter().map(|partition| {
                 [
                     partition.partition.to_string(),
@@ -139,25 +146,8 @@ fn lines(verified: &Report) -> Vec<String> {
         ),
         String::new(),
         show::table(
-            [
-                "table",
-                "rows",
-                "expected",
-                "equal",
-                "missing",
-                "extra",
-                "different",
-                "not checked",
-            ],
-            &[
-                "rows",
-                "expected",
-                "equal",
-                "missing",
-                "extra",
-                "different",
-                "not checked",
-            ],
+            TABLES,
+            &TABLES[1..],
             verified.tables.iter().map(|table| {
                 let tally = table.tally;
                 [

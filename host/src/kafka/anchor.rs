@@ -158,7 +158,10 @@ impl KafkaAnchor {
         let what = self.what("store the first positions of");
         let producer = Transactional::take(&self.settings.kafka, &self.id(&"seed"), what).await?;
         let partitions: Vec<i32> = seeds.iter().map(|seed| seed.partition).collect();
-        let mark = self.mark(&producer, &partitions).await.map_err(plain)?;
+        let mark = self
+            .mark(&producer, &partitions)
+            .await
+            .map_err(CommitError::into_error)?;
         let marked = partitions
             .iter()
             .map(|partition| (*partition, Some(mark.clone())));
@@ -174,7 +177,9 @@ impl KafkaAnchor {
         if records.is_empty() {
             return Ok(());
         }
-        self.record(&producer, &records).await.map_err(plain)
+        self.record(&producer, &records)
+            .await
+            .map_err(CommitError::into_error)
     }
 
     /// Commits a mark to partitions of the positions; what it says.
@@ -241,7 +246,10 @@ impl KafkaAnchor {
         let what = self.what(&format!("own partition {partition} of"));
         let kafka = &self.settings.kafka;
         let producer = Transactional::take(kafka, &self.id(&partition), what).await?;
-        let mark = self.mark(&producer, &[partition]).await.map_err(plain)?;
+        let mark = self
+            .mark(&producer, &[partition])
+            .await
+            .map_err(CommitError::into_error)?;
         Ok((partition, producer, mark))
     }
 
@@ -263,7 +271,9 @@ impl KafkaAnchor {
         let position = position.claimed(&self.settings.author.plugin);
         let claim = position.claim(partition)?;
         let record = (partition, POSITION, position.encode());
-        self.record(&producer, &[record]).await.map_err(plain)?;
+        self.record(&producer, &[record])
+            .await
+            .map_err(CommitError::into_error)?;
         let lane = Lane {
             epoch: claim.epoch.clone(),
             state: Mutex::new(State {
@@ -399,18 +409,6 @@ impl Boarded {
             Err(error) => state.live = Live::Over(error.clone()),
         }
         committed
-    }
-}
-
-/// A failed transaction of a claim or of a seed: whether it committed does not matter, all of it is done again.
-fn plain(error: CommitError) -> Error {
-    match error {
-        CommitError::Fenced(error)
-        | CommitError::Refused(error)
-        | CommitError::RolledBack(error)
-        | CommitError::Unknown(error)
-        | CommitError::Ahead(error)
-        | CommitError::Stop(error) => error,
     }
 }
 

@@ -289,7 +289,7 @@ mod tests {
     use futures_util::future::LocalBoxFuture;
 
     use super::*;
-    use crate::anchor::{Ahead, Coordinates, LetterFilter, LetterPage, Part};
+    use crate::anchor::{Ahead, LetterFilter, LetterPage};
 
     /// Letters whose every retry ends as written down.
     #[derive(Debug)]
@@ -349,27 +349,7 @@ mod tests {
             kept: Cell::new(0),
             there,
         };
-        let letter = Letter {
-            at: Coordinates {
-                partition: 0,
-                offset: 7,
-                index: 0,
-            },
-            class: "data".to_owned(),
-            code: "malformed".to_owned(),
-            reason: String::new(),
-            plugin: String::new(),
-            digest: None,
-            set_aside: None,
-            tried: None,
-            stamp: None,
-            begun: None,
-            key: Part::Null,
-            value: Part::Null,
-            headers: None,
-            cut: false,
-            timestamp: -1,
-        };
+        let letter = Letter::at(7);
         let batch = letter.record().unwrap();
         let retry = LetterRetry {
             letter: &letter,

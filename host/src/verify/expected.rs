@@ -201,5 +201,4 @@ fn keep_deleted(values: &mut [Option<Plain>], derived: Derived<'_>) -> Plain {
 }
 
 #[cfg(test)]
-#[path = "expected_tests.rs"]
 mod tests;

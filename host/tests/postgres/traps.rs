@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio_postgres::CopyInSink;
+use tokio_postgres::{Client, CopyInSink};
 use wasmill::anchor::{Anchor, CommitError};
 use wasmill::config::Secret;
 use wasmill::postgres::PostgresAnchor;
@@ -36,21 +36,32 @@ async fn everything(place: &Place) -> String {
         .await
 }
 
-#[tokio::test]
-async fn an_error_that_was_swallowed_is_never_committed_as_ok() {
-    let place = Place::new().await;
-    // The driver: the server rolled back, and commit() says Ok.
-    let mut driver = connect(&place.server.socket_url()).await;
+/// A connection without an anchor, and table `plain`.
+async fn driver_alone(place: &Place) -> Client {
+    let driver = connect(&place.server.socket_url()).await;
     driver
         .batch_execute("CREATE TABLE plain (id int8 PRIMARY KEY)")
         .await
         .unwrap();
+    driver
+}
+
+/// What is committed in table `plain`.
+async fn committed(place: &Place) -> String {
+    place.text("SELECT id::text FROM plain").await
+}
+
+#[tokio::test]
+async fn an_error_that_was_swallowed_is_never_committed_as_ok() {
+    let place = Place::new().await;
+    // The driver: the server rolled back, and commit() says Ok.
+    let mut driver = driver_alone(&place).await;
     let transaction = driver.transaction().await.unwrap();
     let insert = "INSERT INTO plain VALUES (1)";
     transaction.execute(insert, &[]).await.unwrap();
     transaction.execute(insert, &[]).await.unwrap_err();
     transaction.commit().await.unwrap();
-    assert_eq!(place.text("SELECT id::text FROM plain").await, "");
+    assert_eq!(committed(&place).await, "");
 
     // A flight: whichever of its requests fails, it is refused, nothing is sent ahead, and nothing stays.
     let anchor = place.anchor(vec![quakes()]).await;
@@ -109,11 +120,7 @@ async fn an_error_that_was_swallowed_is_never_committed_as_ok() {
 #[tokio::test]
 async fn a_copy_that_was_dropped_commits_as_ok_with_the_driver_alone() {
     let place = Place::new().await;
-    let mut driver = connect(&place.server.socket_url()).await;
-    driver
-        .batch_execute("CREATE TABLE plain (id int8 PRIMARY KEY)")
-        .await
-        .unwrap();
+    let mut driver = driver_alone(&place).await;
     let transaction = driver.transaction().await.unwrap();
     transaction
         .execute("INSERT INTO plain VALUES (1)", &[])
@@ -124,7 +131,7 @@ async fn a_copy_that_was_dropped_commits_as_ok_with_the_driver_alone() {
     copy.send(&b"2\n"[..]).await.unwrap();
     drop(copy);
     transaction.commit().await.unwrap();
-    assert_eq!(place.text("SELECT id::text FROM plain").await, "");
+    assert_eq!(committed(&place).await, "");
 }
 
 /// COMMIT is sent, and its reply does not come in time because a standby is waited for. Until then everyone else
@@ -137,9 +144,10 @@ async fn a_commit_that_timed_out_may_still_happen_and_only_a_locking_read_knows(
     let anchor = place.anchor_of(settings).await;
     place
         .sql
-        .batch_execute("CREATE TABLE plain (id int8); SET synchronous_commit = local")
+        .batch_execute("SET synchronous_commit = local")
         .await
         .unwrap();
+    let driver = driver_alone(&place).await;
     let owner = claim(&anchor, 0).await;
     let standby = async |names: &str| {
         for sql in [
@@ -151,7 +159,6 @@ async fn a_commit_that_timed_out_may_still_happen_and_only_a_locking_read_knows(
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     standby("nobody").await;
-    let driver = connect(&place.server.socket_url()).await;
     driver
         .batch_execute("BEGIN; INSERT INTO plain VALUES (1)")
         .await
@@ -172,7 +179,7 @@ async fn a_commit_that_timed_out_may_still_happen_and_only_a_locking_read_knows(
         ("at 100".to_owned(), 100),
         "a plain read is stale"
     );
-    assert_eq!(place.text("SELECT id::text FROM plain").await, "");
+    assert_eq!(committed(&place).await, "");
     let start = Instant::now();
     let decide = async {
         tokio::time::sleep(Duration::from_millis(600)).await;
@@ -182,7 +189,7 @@ async fn a_commit_that_timed_out_may_still_happen_and_only_a_locking_read_knows(
     assert!(start.elapsed() > Duration::from_millis(500), "it waited");
     assert_eq!(anew.next, 101);
     assert_eq!(everything(&place).await, "at 101 row 1");
-    assert_eq!(place.text("SELECT id::text FROM plain").await, "1");
+    assert_eq!(committed(&place).await, "1");
 }
 
 /// Stands between an anchor and its server, and replaces one text in what the anchor sends.

@@ -5,10 +5,12 @@
 mod blobs;
 mod handle;
 mod identity;
+mod kept;
 mod published;
 mod random;
 mod state;
 mod store;
+mod understood;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,6 +78,18 @@ fn write(entry: &Entry) -> Write {
         entry.key().into_bytes(),
         Some(serde_json::to_vec(entry).unwrap()),
     )
+}
+
+fn apply(state: &mut State, entry: &Entry) -> Applied {
+    let (key, value) = write(entry);
+    state.apply(state.next(), &key, value.as_deref())
+}
+
+fn rejected(applied: Applied) -> String {
+    match applied {
+        Applied::Rejected { reason } => reason,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// What readers can tell apart; what is remembered for tidying up is not part of it.

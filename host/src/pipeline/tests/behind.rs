@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::served::{NOTHING, all, committed, drained, emit, play};
 use super::stand::{Host, PATIENCE, Stand, batch_of, id, until};
-use super::swaps::{NOTHING, all, committed, drained, emit, play};
 use super::world::{Sinks, batch, on_a_shard};
 use crate::anchor::{Anchor as _, Cut, Order, Pin};
 use crate::error::{Blame, Retry};

@@ -2,9 +2,10 @@
 //! the checks prove nothing. What only a model can show is in `anchor::model_tests::mutation`.
 
 use super::fakes::Broken;
+use super::reservations::own;
 use super::seeds::goes_red;
+use super::served::emit;
 use super::stand::Stand;
-use super::swaps::{emit, own};
 use super::world::{Sinks, on_a_shard};
 use super::{duels, random, retries, upgrades};
 use crate::pipeline::Desired;

@@ -17,8 +17,7 @@ use super::stand::{Acts, id, release};
 use super::upgrades::killed_after;
 use super::world::{Sinks, batch};
 use crate::anchor::{
-    Ahead, CommitError, Coordinates, DeadLetters, Letter, LetterFilter, LetterPage, LetterRetry,
-    Part,
+    Ahead, CommitError, DeadLetters, Letter, LetterFilter, LetterPage, LetterRetry, Part,
 };
 use crate::error::Error;
 use crate::pipeline::retry::{Overwrite, Retried, RetrySinks, retry};
@@ -207,25 +206,11 @@ fn letter(begun: Option<String>) -> Letter {
         size: 1,
     };
     Letter {
-        at: Coordinates {
-            partition: 0,
-            offset: 7,
-            index: 0,
-        },
-        class: "data".to_owned(),
-        code: "malformed".to_owned(),
-        reason: String::new(),
-        plugin: String::new(),
-        digest: None,
-        set_aside: None,
-        tried: None,
         stamp: Some(1000),
         begun,
-        key: Part::Null,
         value,
-        headers: None,
-        cut: false,
         timestamp: 1,
+        ..Letter::at(7)
     }
 }
 

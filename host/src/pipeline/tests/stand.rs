@@ -2,10 +2,9 @@
 //! of every one of them. A [`Stand`] outlives the hosts that process its partition; [`Stand::host`] is one of them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc as blocking;
+use std::sync::{Arc, mpsc as blocking};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -13,11 +12,11 @@ use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::fakes::{FakeAnchor, FakeSink, Shared};
+use super::fakes::{FakeAnchor, Shared};
 use super::guest::{Act, FakePlugin};
+use super::scene::Scene;
 use super::world::{Sinks, millis, plan};
-use crate::anchor::{Anchor, Claim, Cut, Ledger, Pin, Stored};
-use crate::error::{Error, Retry};
+use crate::anchor::{Anchor as _, Claim, Cut, Ledger, Pin, Stored};
 use crate::manifest::{DataPolicy, ErrorPolicy};
 use crate::pipeline::conduct::Place;
 use crate::pipeline::counters::Counters;
@@ -25,81 +24,9 @@ use crate::pipeline::lane::{LaneEnd, Mode};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::segments::Partition;
 use crate::pipeline::shard::Local;
-use crate::pipeline::{Desired, Plan, Release, SegmentStart, Surroundings, Trial};
+use crate::pipeline::{Desired, Release, SegmentStart, Surroundings, Trial};
 use crate::record::{Batch, Record};
-use crate::sink::AheadSink;
-use crate::source::{self, Inlet, Source, SourceCommand, TopicInfo};
-
-/// The world around a partition's lanes.
-pub(super) struct Scene {
-    pub(super) anchor: FakeAnchor,
-    /// What an earlier release is found by; by number.
-    pub(super) known: Mutex<BTreeMap<String, Arc<Release>>>,
-    /// Releases that were asked for.
-    pub(super) loaded: Mutex<Vec<String>>,
-    /// Releases whose anchor is not reached.
-    pub(super) away: Mutex<BTreeSet<i64>>,
-    /// Releases whose tables are not as they should be.
-    pub(super) wrong: Mutex<BTreeSet<i64>>,
-    /// Whether a release that is not known here may be known elsewhere.
-    pub(super) behind: Mutex<bool>,
-    /// Releases whose connections were opened.
-    pub(super) opened: Mutex<Vec<i64>>,
-}
-
-impl std::fmt::Debug for Scene {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Scene")
-    }
-}
-
-impl Surroundings for Scene {
-    fn anchor<'a>(&'a self, plan: &'a Plan) -> LocalBoxFuture<'a, Result<Rc<dyn Anchor>, Error>> {
-        async move {
-            tokio::task::yield_now().await;
-            let release = plan.digest.parse().unwrap();
-            if self.away.lock().contains(&release) {
-                return Err(Error::outside("connect", "no route to host"));
-            }
-            if self.wrong.lock().contains(&release) {
-                return Err(Error::config("open the sinks", "there is no table"));
-            }
-            self.opened.lock().push(release);
-            Ok(Rc::new(self.anchor.opened(release)) as Rc<dyn Anchor>)
-        }
-        .boxed_local()
-    }
-
-    fn ahead<'a>(
-        &'a self,
-        _: &'a Plan,
-        _: usize,
-    ) -> LocalBoxFuture<'a, Result<Box<dyn AheadSink>, Error>> {
-        let store = Arc::clone(&self.anchor.store);
-        async move { Ok(Box::new(FakeSink { store }) as Box<dyn AheadSink>) }.boxed_local()
-    }
-
-    fn source(&self, _: Option<String>) -> Result<Box<dyn Source>, Error> {
-        Err(Error::bug("make a source", "a stand has none"))
-    }
-
-    fn topic(&self) -> Result<TopicInfo, Error> {
-        Err(Error::bug("ask for the topic", "a stand has none"))
-    }
-
-    fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
-        async move {
-            self.loaded.lock().push(id.to_owned());
-            let found = self.known.lock().get(id).cloned();
-            let detail = format!("{id} is not known");
-            found.ok_or_else(|| match *self.behind.lock() {
-                true => Error::outside("load a release", detail).with_retry(Retry::Never),
-                false => Error::config("load a release", detail),
-            })
-        }
-        .boxed_local()
-    }
-}
+use crate::source::{self, Inlet, SourceCommand};
 
 /// How long a lane of a stand waits for a release that its host does not know.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);

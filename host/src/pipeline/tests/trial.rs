@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::served::{NOTHING, all, drained, emit, play};
 use super::stand::{Stand, id, on_trial, until};
-use super::swaps::{NOTHING, all, drained, emit, play};
 use super::world::{Sinks, batch, on_a_shard};
 use crate::pipeline::lane::LaneEnd;
 use crate::pipeline::{Desired, Trial};
