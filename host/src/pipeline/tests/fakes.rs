@@ -298,8 +298,7 @@ impl FakeAnchor {
             rows: &[],
             dead: &[],
         };
-        let nothing = async { Ok(()) }.boxed_local();
-        let moved = self.inner.commit(flight, nothing).await;
+        let moved = self.inner.commit(flight, Ahead::nothing()).await;
         self.look(claim.partition);
         moved
     }
@@ -388,7 +387,7 @@ impl FakeAnchor {
             Fault::Hang => std::future::pending().await,
             _ => {}
         }
-        let ahead = async move {
+        let ahead = Ahead::writes(async move {
             match fault {
                 Fault::AheadOutside => return Err(outside("timed out")),
                 Fault::AheadConfig => return Err(Error::config("fake", "refused by the sink")),
@@ -398,8 +397,7 @@ impl FakeAnchor {
                 ahead.await?;
             }
             Ok(())
-        }
-        .boxed_local();
+        });
         if self.lazy {
             return self.fly_lazily(flight, ahead, fault, dead).await;
         }
@@ -452,8 +450,7 @@ impl FakeAnchor {
             };
         }
         if broken == Broken::Order {
-            let nothing = async { Ok(()) }.boxed_local();
-            self.inner.commit(flight, nothing).await?;
+            self.inner.commit(flight, Ahead::nothing()).await?;
             self.look(flight.claim.partition);
             self.record(keep, flight.hlc, &here, dead, self.release);
             return ahead.await.map_err(CommitError::Ahead);
