@@ -19,6 +19,9 @@ pub use letters::{
 pub use memory::MemoryAnchor;
 pub use standing::{SetAside, Standing};
 
+use std::pin::Pin as Pinned;
+use std::task::{Context, Poll};
+
 use futures_util::future::LocalBoxFuture;
 
 use crate::error::Error;
@@ -202,8 +205,47 @@ impl CommitError {
     }
 }
 
-/// Writes of the other sinks, run by the anchor between its own writes and its commit.
-pub type Ahead<'a> = LocalBoxFuture<'a, Result<(), Error>>;
+/// Writes of the other sinks, run by the anchor between its own writes and its commit. Nothing is written before it is
+/// first polled; where there is [nothing](Self::is_nothing) to write, an anchor need not pause before its commit.
+pub struct Ahead<'a>(Option<LocalBoxFuture<'a, Result<(), Error>>>);
+
+impl<'a> Ahead<'a> {
+    /// No other sink has to be written first.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// These writes; they end when all are acknowledged.
+    pub fn writes(writes: impl Future<Output = Result<(), Error>> + 'a) -> Self {
+        Self(Some(Box::pin(writes)))
+    }
+
+    /// Whether no other sink has to be written first.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Future for Ahead<'_> {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Some(writes) => writes.as_mut().poll(context),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl std::fmt::Debug for Ahead<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ahead")
+            .field("is_nothing", &self.is_nothing())
+            .finish_non_exhaustive()
+    }
+}
 
 /// The place that holds the positions of one pipeline, seen through one connection.
 ///

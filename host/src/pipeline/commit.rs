@@ -7,15 +7,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-
 use super::counters::LaneCounters;
 use super::flight::{FlightBuilder, remove_record, set_aside_ahead};
 use super::lane::{LaneContext, LaneEnd};
 use super::ownership::Ownership;
 use super::process::Processed;
 use super::rate::DeadRate;
-use crate::anchor::{CommitError, Flight};
+use crate::anchor::{Ahead, CommitError, Flight};
 use crate::clock::{Backoff, now_micros};
 use crate::error::{Blame, Error, Retry};
 use crate::manifest::DataPolicy;
@@ -165,7 +163,11 @@ impl Committer {
             rows: &here,
             dead: if keep_dead { &self.builder.dead } else { &[] },
         };
-        let ahead = write_ahead(&self.owned, &self.builder, &processed.batch, positions.end);
+        let ahead = if plan.writes_ahead() {
+            write_ahead(&self.owned, &self.builder, &processed.batch, positions.end)
+        } else {
+            Ahead::nothing()
+        };
         let outcome = self.owned.connections.anchor.commit(flight, ahead).await;
         let error = match outcome {
             Ok(()) => {
@@ -325,11 +327,10 @@ fn write_ahead<'a>(
     builder: &'a FlightBuilder,
     batch: &'a Batch,
     to: i64,
-) -> crate::anchor::Ahead<'a> {
-    async move {
+) -> Ahead<'a> {
+    Ahead::writes(async move {
         // From here on the flight's records may have been sent.
         owned.sent.set(owned.sent.get().max(to));
         builder.send(&owned.connections.ahead, batch).await
-    }
-    .boxed_local()
+    })
 }

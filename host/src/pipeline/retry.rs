@@ -12,14 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-
 use super::conduct::{Conduct, Place};
 use super::flight::{FlightBuilder, set_aside_ahead};
 use super::plan::{Binding, RoutePlan};
 use super::process::{Processed, Processor};
 use super::release::Release;
-use crate::anchor::{CommitError, DeadLetters, Letter, LetterRetry};
+use crate::anchor::{Ahead, CommitError, DeadLetters, Letter, LetterRetry};
 use crate::clock::{Backoff, now_micros};
 use crate::decode::Decoder;
 use crate::error::{Blame, Error};
@@ -143,7 +141,7 @@ async fn rehearse(
     retry: LetterRetry<'_>,
 ) -> Result<Option<Retried>, Error> {
     let taken_back = Error::outside("rehearse the retry of a dead letter", "nothing is sent");
-    let ahead = std::future::ready(Err(taken_back)).boxed_local();
+    let ahead = Ahead::writes(std::future::ready(Err(taken_back)));
     match letters.retry(retry, ahead).await {
         Err(CommitError::Ahead(_)) => Ok(None),
         Ok(_) => Ok(Some(Retried::Gone(None))),
@@ -184,7 +182,7 @@ async fn commit(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let ahead = builder.send(sinks.ahead, retry.batch).boxed_local();
+        let ahead = Ahead::writes(builder.send(sinks.ahead, retry.batch));
         let error = match letters.retry(retry, ahead).await {
             Ok(true) => return Ok(emitted),
             Ok(false) if in_doubt => {
@@ -286,10 +284,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use std::cell::{Cell, RefCell};
 
+    use futures_util::FutureExt as _;
     use futures_util::future::LocalBoxFuture;
 
     use super::*;
-    use crate::anchor::{Ahead, LetterFilter, LetterPage};
+    use crate::anchor::{LetterFilter, LetterPage};
 
     /// Letters whose every retry ends as written down.
     #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! [`PostgresAnchor`]: positions in `wasmill.position`, moved in the transaction of the rows.
 //!
-//! A flight is two round trips: one that carries BEGIN, `wasmill.advance` (whose row lock fences zombies),
-//! every row and every dead letter; then, once the written-ahead sinks have acknowledged, COMMIT. It never
-//! reports a commit that the server did not confirm, and never reuses a connection whose state it does not
+//! A flight is one round trip that carries BEGIN, `wasmill.advance` (whose row lock fences zombies), every row, every
+//! dead letter and COMMIT. Where other sinks are written ahead it is two: COMMIT is sent once they have acknowledged. It
+//! never reports a commit that the server did not confirm, and never reuses a connection whose state it does not
 //! know.
 //!
 //! Several lanes of a shard fly at once, each on a connection of its own out of a small pool: one shared
@@ -20,7 +20,7 @@ use super::plan::RoutePlan;
 use super::pool::Pool;
 use super::rows::{self, RouteParams};
 use super::settings::Settings;
-use super::transaction::{Param, Request, Transaction};
+use super::transaction::{self, Param, Request, Transaction};
 
 /// The anchor of one pipeline and topic in a Postgres database.
 #[derive(Debug)]
@@ -119,28 +119,34 @@ impl PostgresAnchor {
             requests.push(self.set_aside(connection, flight, letters, &number));
         }
         let statement = self.settings.timeouts.statement;
-        let (clean, error) =
-            match Transaction::open(&connection.client, &begin, requests, statement).await {
-                Err(poisoned) => poisoned.roll_back().await,
-                Ok(transaction) => match ahead.await {
+        let client = &connection.client;
+        let (clean, outcome) = if ahead.is_nothing() {
+            transaction::commit(client, &begin, requests, statement).await
+        } else {
+            match Transaction::open(client, &begin, requests, statement).await {
+                Err(poisoned) => {
+                    let (clean, error) = poisoned.roll_back().await;
+                    (clean, Err(error))
+                }
+                Ok(open) => match ahead.await {
                     Err(error) => {
-                        transaction
-                            .poison(CommitError::Ahead(error))
-                            .roll_back()
-                            .await
+                        let poisoned = open.poison(CommitError::Ahead(error));
+                        let (clean, error) = poisoned.roll_back().await;
+                        (clean, Err(error))
                     }
-                    Ok(()) => match transaction.commit().await {
-                        Ok(()) => return (true, Ok(())),
-                        Err(error) => (false, error),
-                    },
+                    Ok(()) => {
+                        let committed = open.commit().await;
+                        (committed.is_ok(), committed)
+                    }
                 },
-            };
+            }
+        };
         // After everything else the session itself is in doubt: read-only after a failover, stale plans.
         let keep = matches!(
-            error,
-            CommitError::Fenced(_) | CommitError::Refused(_) | CommitError::Ahead(_)
+            outcome,
+            Ok(()) | Err(CommitError::Fenced(_) | CommitError::Refused(_) | CommitError::Ahead(_))
         );
-        (clean && keep, Err(error))
+        (clean && keep, outcome)
     }
 
     fn advance<'a>(

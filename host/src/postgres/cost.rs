@@ -7,14 +7,13 @@
 
 use std::cell::{Cell, RefCell};
 
-use futures_util::FutureExt as _;
 use tokio_postgres::Statement;
 
 use super::anchor::{PostgresAnchor, row_requests};
 use super::settings::{PostgresRoute, Settings};
-use super::transaction::Transaction;
+use super::transaction;
 use super::{TableName, Tables};
-use crate::anchor::{Anchor as _, Claim, Flight, HereRows, Ledger, Stored};
+use crate::anchor::{Ahead, Anchor as _, Claim, Flight, HereRows, Ledger, Stored};
 use crate::config::Secret;
 use crate::manifest::{Create, Mode};
 use crate::record::{Batch, Column, Op, Record, RowBatch, cells};
@@ -62,8 +61,7 @@ impl Way for ExactlyOnce {
             rows: &[HereRows { route: 0, rows }],
             dead: &[],
         };
-        let nothing = std::future::ready(Ok(())).boxed_local();
-        self.anchor.commit(flight, nothing).await.unwrap();
+        self.anchor.commit(flight, Ahead::nothing()).await.unwrap();
         self.next.set(to);
         self.ledger.set(ledger);
     }
@@ -95,13 +93,9 @@ impl Way for AtLeastOnce {
             request.statement = &plain;
             request.params.pop();
         }
-        let open = Transaction::open(
-            &lease.client,
-            "BEGIN",
-            requests,
-            settings.timeouts.statement,
-        );
-        open.await.unwrap().commit().await.unwrap();
+        let statement = settings.timeouts.statement;
+        let (_, committed) = transaction::commit(&lease.client, "BEGIN", requests, statement).await;
+        committed.unwrap();
         for (_, params) in encoded {
             params.recycle(&mut spare);
         }

@@ -74,7 +74,7 @@ pub(super) fn sqlstate(error: &tokio_postgres::Error) -> Option<&str> {
 }
 
 /// Whether the server ended the session with this error.
-fn ended_session(error: &tokio_postgres::Error) -> bool {
+pub(super) fn ended_session(error: &tokio_postgres::Error) -> bool {
     use tokio_postgres::error::Severity;
     error.as_db_error().is_none_or(|db| {
         matches!(

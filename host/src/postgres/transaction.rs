@@ -1,9 +1,11 @@
-//! [`Transaction`]: requests sent in one go inside one transaction; any error poisons it, commit consumes it.
+//! Requests sent in one go inside one transaction: [`commit`] with COMMIT behind them; [`Transaction`] where something
+//! has to happen before it, and then any error poisons it, commit consumes it.
 //!
 //! Why not the driver's own: its `commit()` returns `Ok` for a transaction that the server rolled back
-//! because an earlier error was swallowed, and a time-out around it proves nothing (both reproduced). Here a
-//! COMMIT is sent only after every reply was seen to be good, and a COMMIT without its reply is an unknown
-//! outcome. Dropped half-way it does nothing: the caller drops the connection with it.
+//! because an earlier error was swallowed, and a time-out around it proves nothing (both reproduced). Here
+//! committed means that *every* reply was good: after an error the server answers COMMIT with a rollback, which the
+//! driver calls `Ok` too. A COMMIT that was sent without a word from the server is an unknown outcome. Dropped half-way
+//! it decides nothing: the caller drops the connection with it.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -74,7 +76,7 @@ pub(super) struct Request<'a> {
 #[derive(Debug)]
 pub(super) struct Transaction<'a> {
     client: &'a Client,
-    reply: Duration,
+    limit: Duration,
     /// Rows that each request changed, in their order.
     pub(super) counts: Vec<u64>,
 }
@@ -84,6 +86,35 @@ pub(super) struct Transaction<'a> {
 pub(super) struct Poisoned<'a> {
     client: &'a Client,
     pub(super) error: CommitError,
+}
+
+/// Sends `begin` (simple protocol), all requests and COMMIT in one go and waits for every reply, each at most as long as
+/// the server's own limit `statement` allows. Whether the connection is clean afterwards, and the outcome.
+///
+/// # Errors
+/// The first error in order. A plain one, whatever it is about, is the server's word that it rolled back. Where the
+/// session ended, or nothing came, the outcome is `Unknown`: COMMIT was on its way.
+pub(super) async fn commit(
+    client: &Client,
+    begin: &str,
+    requests: Vec<Request<'_>>,
+    statement: Duration,
+) -> (bool, Result<(), CommitError>) {
+    let mut replies = replies(client, begin, requests);
+    replies.push(Reply::new("commit to postgres", simple(client, "COMMIT")));
+    let limit = statement + SLACK;
+    exchange(&mut replies, limit).await;
+    let last = replies.last().expect("pushed above");
+    let (is_sent, is_answered) = (last.is_sent, matches!(last.result, Some(Ok(_))));
+    let failed = replies.iter().find_map(|reply| match &reply.result {
+        Some(Ok(_)) => None,
+        Some(Err(error)) if is_sent && failure::ended_session(error) => {
+            Some(failure::unknown(failure::detail(error)))
+        }
+        Some(Err(error)) => Some(failure::before_commit(reply.what, error)),
+        None => Some(failure::unknown(no_reply(limit))),
+    });
+    (is_answered, failed.map_or(Ok(()), Err))
 }
 
 impl<'a> Transaction<'a> {
@@ -98,39 +129,21 @@ impl<'a> Transaction<'a> {
         requests: Vec<Request<'_>>,
         statement: Duration,
     ) -> Result<Self, Poisoned<'a>> {
-        let reply = statement + SLACK;
-        let mut replies: Vec<Reply<'_>> = vec![Reply {
-            what: "begin a transaction in postgres",
-            future: Box::pin(async move { client.batch_execute(begin).await.map(|()| 0) }),
-            result: None,
-        }];
-        for request in requests {
-            replies.push(Reply {
-                what: request.what,
-                future: Box::pin(async move {
-                    client.execute_raw(request.statement, request.params).await
-                }),
-                result: None,
-            });
-        }
-        let all = tokio::time::timeout(
-            reply * u32::try_from(replies.len()).unwrap_or(u32::MAX),
-            in_order(&mut replies),
-        );
-        let error = match all.await {
-            Err(_) => Some(CommitError::RolledBack(Error::outside(
+        let mut replies = replies(client, begin, requests);
+        let limit = statement + SLACK;
+        exchange(&mut replies, limit).await;
+        let failed = replies.iter().find_map(|reply| match &reply.result {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(failure::before_commit(reply.what, error)),
+            None => Some(CommitError::RolledBack(Error::outside(
                 "write to postgres",
-                format!("no reply within {reply:?} a statement"),
+                no_reply(limit),
             ))),
-            Ok(()) => replies.iter().find_map(|reply| match &reply.result {
-                Some(Err(error)) => Some(failure::before_commit(reply.what, error)),
-                _ => None,
-            }),
-        };
-        match error {
+        });
+        match failed {
             None => Ok(Self {
                 client,
-                reply,
+                limit,
                 counts: replies
                     .iter()
                     .skip(1)
@@ -153,13 +166,10 @@ impl<'a> Transaction<'a> {
                 "the connection ended before the commit was sent",
             )));
         }
-        match tokio::time::timeout(self.reply, self.client.batch_execute("COMMIT")).await {
+        match tokio::time::timeout(self.limit, self.client.batch_execute("COMMIT")).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(failure::at_commit(&error)),
-            Err(_) => Err(failure::unknown(format!(
-                "no reply within {:?}",
-                self.reply
-            ))),
+            Err(_) => Err(failure::unknown(no_reply(self.limit))),
         }
     }
 
@@ -180,25 +190,79 @@ impl Poisoned<'_> {
     }
 }
 
+fn no_reply(limit: Duration) -> String {
+    format!("no reply within {limit:?} a statement")
+}
+
 /// A request on its way.
 struct Reply<'a> {
     what: &'a str,
     future: LocalBoxFuture<'a, Result<u64, tokio_postgres::Error>>,
+    is_sent: bool,
     result: Option<Result<u64, tokio_postgres::Error>>,
 }
 
-/// Polls replies in their order until each has come. The driver sends a request when its future is first
-/// polled, so order of polling is order on the wire.
+impl<'a> Reply<'a> {
+    fn new(
+        what: &'a str,
+        request: impl Future<Output = Result<u64, tokio_postgres::Error>> + 'a,
+    ) -> Self {
+        Self {
+            what,
+            future: Box::pin(request),
+            is_sent: false,
+            result: None,
+        }
+    }
+}
+
+async fn simple(client: &Client, sql: &str) -> Result<u64, tokio_postgres::Error> {
+    client.batch_execute(sql).await.map(|()| 0)
+}
+
+fn replies<'a>(client: &'a Client, begin: &'a str, requests: Vec<Request<'a>>) -> Vec<Reply<'a>> {
+    let mut replies = Vec::with_capacity(requests.len() + 2);
+    replies.push(Reply::new(
+        "begin a transaction in postgres",
+        simple(client, begin),
+    ));
+    replies.extend(requests.into_iter().map(|request| {
+        let executed = client.execute_raw(request.statement, request.params);
+        Reply::new(request.what, executed)
+    }));
+    replies
+}
+
+/// Sends all and waits for every reply, at most `limit` for each.
+async fn exchange(replies: &mut [Reply<'_>], limit: Duration) {
+    let limit = limit * u32::try_from(replies.len()).unwrap_or(u32::MAX);
+    // What has come by then is there, and what has not is not.
+    tokio::time::timeout(limit, in_order(replies)).await.ok();
+}
+
+/// Polls replies in their order until each that was sent has come. The driver sends a request when its future is first
+/// polled, so order of polling is order on the wire. One that ends there was not sent (its parameters cannot be written,
+/// the connection is gone), and then nothing behind it is, COMMIT above all.
 async fn in_order(replies: &mut [Reply<'_>]) {
+    let mut end = replies.len();
     std::future::poll_fn(|context| {
         let mut pending = false;
-        for reply in replies.iter_mut() {
-            if reply.result.is_none() {
-                match Pin::new(&mut reply.future).poll(context) {
-                    Poll::Ready(result) => reply.result = Some(result),
-                    Poll::Pending => pending = true,
-                }
+        for (at, reply) in replies[..end].iter_mut().enumerate() {
+            if reply.result.is_some() {
+                continue;
             }
+            match Pin::new(&mut reply.future).poll(context) {
+                Poll::Ready(result) => {
+                    let goes_on = reply.is_sent || result.is_ok();
+                    reply.result = Some(result);
+                    if !goes_on {
+                        end = at + 1;
+                        break;
+                    }
+                }
+                Poll::Pending => pending = true,
+            }
+            reply.is_sent = true;
         }
         if pending {
             Poll::Pending
@@ -207,4 +271,67 @@ async fn in_order(replies: &mut [Reply<'_>]) {
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::{pending, ready};
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_a_request_that_could_not_be_sent_is_never_sent() {
+        let committed = Cell::new(false);
+        let not_sent = || tokio_postgres::Error::__private_api_timeout();
+        let mut replies = [
+            Reply::new("begin", async {
+                tokio::task::yield_now().await;
+                Ok(0)
+            }),
+            Reply::new("rows", ready(Err(not_sent()))),
+            Reply::new("commit", async {
+                committed.set(true);
+                Ok(0)
+            }),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime
+            .expect("a runtime needs nothing")
+            .block_on(in_order(&mut replies));
+        assert!(matches!(replies[0].result, Some(Ok(0))), "it is waited for");
+        assert!(matches!(replies[1].result, Some(Err(_))));
+        assert!(!replies[2].is_sent && replies[2].result.is_none());
+        drop(replies);
+        assert!(!committed.get(), "a flight without its rows");
+    }
+
+    #[test]
+    fn an_error_in_a_reply_holds_nothing_back_that_was_sent() {
+        let failed = || tokio_postgres::Error::__private_api_timeout();
+        let mut replies = [
+            Reply::new("rows", async {
+                tokio::task::yield_now().await;
+                Err(failed())
+            }),
+            Reply::new("commit", async {
+                tokio::task::yield_now().await;
+                Ok(0)
+            }),
+            Reply::new("never", pending()),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime needs nothing");
+        runtime.block_on(async {
+            let mut all = Box::pin(in_order(&mut replies));
+            for _ in 0..3 {
+                assert!((&mut all).now_or_never().is_none());
+            }
+        });
+        assert!(matches!(replies[0].result, Some(Err(_))));
+        assert!(matches!(replies[1].result, Some(Ok(0))));
+        assert!(replies[2].is_sent && replies[2].result.is_none());
+    }
 }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use scylla::value::CqlValue;
 use wasmill::anchor::{
     Ahead, Anchor, Claim, CommitError, DeadLetters, Flight, LetterFilter, LetterPage, Part, Stored,
@@ -55,7 +54,7 @@ pub(crate) fn batch(from: i64, to: i64) -> (Batch, Vec<i64>) {
 }
 
 pub(crate) fn nothing() -> Ahead<'static> {
-    async { Ok(()) }.boxed_local()
+    Ahead::nothing()
 }
 
 /// Commits `[from, to)` with these offsets set aside.
@@ -209,7 +208,7 @@ pub(crate) fn grants_are_stored_before_they_are_used(world: &World) {
         assert_eq!(claim.reserved, 0);
         let seen = Cell::new((0, 0));
         let look = || {
-            async {
+            Ahead::writes(async {
                 let rows = eye
                     .rows(
                         "SELECT next, reserved FROM KS.wasmill_position WHERE pipeline = 'grants' AND \
@@ -220,8 +219,7 @@ pub(crate) fn grants_are_stored_before_they_are_used(world: &World) {
                     seen.set((next, reserved));
                 }
                 Ok(())
-            }
-            .boxed_local()
+            })
         };
         // while the data are sent, the grant for them is stored and the position is not
         commit(&anchor, &claim, 0..5, &[], look()).await.unwrap();
@@ -242,7 +240,7 @@ pub(crate) fn nothing_moves_when_the_data_fail(world: &World) {
         let anchor = anchor(&session, "fails").await;
         anchor.seed(&[seed(0, 0)]).await.unwrap();
         let claim = anchor.claim(&[0]).await.unwrap().remove(0);
-        let fails = async { Err(Error::outside("write", "away")) }.boxed_local();
+        let fails = Ahead::writes(async { Err(Error::outside("write", "away")) });
         let error = commit(&anchor, &claim, 0..5, &[], fails).await.unwrap_err();
         assert!(matches!(error, CommitError::Ahead(_)), "{error}");
         anchor.settle(&claim).await.unwrap();
@@ -260,7 +258,7 @@ pub(crate) fn dead_letters(world: &World) {
         anchor.seed(&[seed(0, 0)]).await.unwrap();
         let claim = anchor.claim(&[0]).await.unwrap().remove(0);
         // the flight's data fail after its letters were written ahead
-        let fails = async { Err(Error::outside("write", "away")) }.boxed_local();
+        let fails = Ahead::writes(async { Err(Error::outside("write", "away")) });
         let dead: Vec<i64> = (0..150).filter(|offset| offset % 50 != 7).collect();
         commit(&anchor, &claim, 0..150, &dead, fails).await.unwrap_err();
         let letters = "SELECT \"offset\", \"index\", class, code, reason, \"key\", \"value\", headers, value_size, \
@@ -307,7 +305,7 @@ pub(crate) fn dead_letters_found_and_removed(world: &World) {
         let anchor = anchor(&session, "letters").await;
         anchor.seed(&[seed(0, 0), seed(1, 0)]).await.unwrap();
         let claim = anchor.claim(&[0]).await.unwrap().remove(0);
-        let fails = async { Err(Error::outside("write", "away")) }.boxed_local();
+        let fails = Ahead::writes(async { Err(Error::outside("write", "away")) });
         let dead: Vec<i64> = (0..150).filter(|offset| offset % 3 == 0).collect();
         commit(&anchor, &claim, 0..150, &dead, fails)
             .await

@@ -168,7 +168,7 @@ pub(crate) fn a_node_killed_under_writes(world: &mut World) {
             }
             let stamps = [i64::from(round) * 2; 20];
             let began = Instant::now();
-            let ahead: wasmill::anchor::Ahead<'_> = Box::pin(write(&sink, &rows, &stamps, 0));
+            let ahead = wasmill::anchor::Ahead::writes(write(&sink, &rows, &stamps, 0));
             let from = i64::from(round);
             commit(&anchor, &claim, from..from + 1, &[], ahead)
                 .await

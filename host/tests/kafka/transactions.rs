@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -13,8 +12,8 @@ use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use wasmill::anchor::{
-    Anchor as _, Claim, CommitError, Cut, DeadLetters as _, Flight, HereRows, Ledger, LetterFilter,
-    LetterPage, Part, Pin, Stored,
+    Ahead, Anchor as _, Claim, CommitError, Cut, DeadLetters as _, Flight, HereRows, Ledger,
+    LetterFilter, LetterPage, Part, Pin, Stored,
 };
 use wasmill::error::{Blame, Error};
 use wasmill::kafka::{
@@ -230,7 +229,7 @@ impl Work {
             rows: &here,
             dead: &self.dead,
         };
-        anchor.commit(flight, ahead.boxed_local()).await
+        anchor.commit(flight, Ahead::writes(ahead)).await
     }
 }
 

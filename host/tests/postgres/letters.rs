@@ -1,10 +1,9 @@
 //! Dead letters as people use them: found by every filter, removed, and retried exactly once, whatever happens to the
 //! connection.
 
-use futures_util::FutureExt as _;
 use wasmill::anchor::{
-    CommitError, Coordinates, DeadLetters, HereRows, Letter, LetterFilter, LetterPage, LetterRetry,
-    Part,
+    Ahead, CommitError, Coordinates, DeadLetters, HereRows, Letter, LetterFilter, LetterPage,
+    LetterRetry, Part,
 };
 use wasmill::error::Error;
 use wasmill::postgres::PostgresAnchor;
@@ -77,7 +76,7 @@ async fn retry(
         rows: &here,
     };
     anchor
-        .retry(retry, std::future::ready(ahead).boxed_local())
+        .retry(retry, Ahead::writes(std::future::ready(ahead)))
         .await
 }
 
@@ -203,8 +202,7 @@ async fn a_letter_is_its_record_again() {
         rows: &[],
         dead: &letters,
     };
-    let nothing = std::future::ready(Ok(())).boxed_local();
-    wasmill::anchor::Anchor::commit(&anchor, flight, nothing)
+    wasmill::anchor::Anchor::commit(&anchor, flight, Ahead::nothing())
         .await
         .unwrap();
     let cut = one(&anchor, 2, 100).await;
@@ -362,7 +360,7 @@ async fn a_session_that_ends_between_writes_and_commit_leaves_the_letter() {
         rows: &here,
     };
     let error = anchor
-        .retry(attempt, killed.boxed_local())
+        .retry(attempt, Ahead::writes(killed))
         .await
         .unwrap_err();
     assert!(

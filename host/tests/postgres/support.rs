@@ -1,8 +1,7 @@
 //! What every test needs: a server, an anchor on it, rows and flights in a line each.
 
-use futures_util::future::FutureExt;
 use tokio_postgres::{Client, NoTls};
-use wasmill::anchor::{Anchor, Claim, CommitError, Flight, HereRows, Stored};
+use wasmill::anchor::{Ahead, Anchor, Claim, CommitError, Flight, HereRows, Stored};
 use wasmill::config::Secret;
 use wasmill::error::Error;
 use wasmill::manifest::{Create, Mode};
@@ -254,7 +253,7 @@ pub(crate) async fn commit(
     rows: &RowBatch,
     dead: &[DeadLetter],
 ) -> Result<(), CommitError> {
-    commit_ahead(anchor, claim, range, rows, dead, async { Ok(()) }).await
+    fly(anchor, claim, range, rows, dead, Ahead::nothing()).await
 }
 
 pub(crate) async fn commit_ahead(
@@ -264,6 +263,17 @@ pub(crate) async fn commit_ahead(
     rows: &RowBatch,
     dead: &[DeadLetter],
     ahead: impl Future<Output = Result<(), Error>>,
+) -> Result<(), CommitError> {
+    fly(anchor, claim, range, rows, dead, Ahead::writes(ahead)).await
+}
+
+pub(crate) async fn fly(
+    anchor: &PostgresAnchor,
+    claim: &Claim,
+    range: std::ops::Range<i64>,
+    rows: &RowBatch,
+    dead: &[DeadLetter],
+    ahead: Ahead<'_>,
 ) -> Result<(), CommitError> {
     let batch = records(claim.partition, range.start, range.end);
     let here = [HereRows { route: 0, rows }];
@@ -283,5 +293,5 @@ pub(crate) async fn commit_ahead(
         rows: &here,
         dead,
     };
-    anchor.commit(flight, ahead.boxed_local()).await
+    anchor.commit(flight, ahead).await
 }

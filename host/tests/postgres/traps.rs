@@ -8,13 +8,13 @@ use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_postgres::{Client, CopyInSink};
-use wasmill::anchor::{Anchor, CommitError};
+use wasmill::anchor::{Ahead, Anchor, CommitError};
 use wasmill::config::Secret;
 use wasmill::postgres::PostgresAnchor;
 use wasmill::record::{Op, RowBatch};
 use wasmill::route::{DeadClass, DeadLetter};
 
-use crate::support::{Is, Place, claim, commit, commit_ahead, connect, push, quake_rows, quakes};
+use crate::support::{Is, Place, claim, commit, connect, fly, push, quake_rows, quakes};
 
 fn letter(source: u32) -> DeadLetter {
     DeadLetter {
@@ -73,12 +73,13 @@ async fn an_error_that_was_swallowed_is_never_committed_as_ok() {
         )
         .await
         .unwrap();
-    for (table, on) in [
+    let each = [
         ("wasmill.position", "UPDATE"),
         ("geo.quakes", "INSERT"),
         ("geo.quakes", "DELETE"),
         ("wasmill.dead_letter", "INSERT"),
-    ] {
+    ];
+    for ((table, on), goes_ahead) in each.into_iter().flat_map(|one| [(one, true), (one, false)]) {
         place
             .sql
             .batch_execute("TRUNCATE geo.quakes; INSERT INTO geo.quakes VALUES (3, 'there')")
@@ -94,8 +95,13 @@ async fn an_error_that_was_swallowed_is_never_committed_as_ok() {
             .unwrap();
         let mut rows = quake_rows(&[(1, "one"), (2, "two")]);
         push(&mut rows, 2, Op::Delete, &[Is::Int(3), Is::Unset]);
-        let ahead = async { panic!("sent ahead of a transaction that cannot commit") };
-        let outcome = commit_ahead(&anchor, &owner, 100..104, &rows, &[letter(3)], ahead).await;
+        // Where nothing goes ahead COMMIT is on its way behind the error, and the driver says Ok for it.
+        let ahead = if goes_ahead {
+            Ahead::writes(async { panic!("sent ahead of a transaction that cannot commit") })
+        } else {
+            Ahead::nothing()
+        };
+        let outcome = fly(&anchor, &owner, 100..104, &rows, &[letter(3)], ahead).await;
         assert!(
             matches!(&outcome, Err(CommitError::Refused(error)) if error.detail().contains("not this one")),
             "{on} on {table}: {outcome:?}"
@@ -107,7 +113,10 @@ async fn an_error_that_was_swallowed_is_never_committed_as_ok() {
             .await
             .unwrap();
     }
-    // The same connections go on.
+    // The same connection goes on.
+    let sessions =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'wasmill/%'";
+    assert_eq!(place.text(sessions).await, "1");
     let owner = claim(&anchor, 0).await;
     let rows = quake_rows(&[(1, "one")]);
     commit(&anchor, &owner, 100..102, &rows, &[letter(1)])
@@ -264,33 +273,39 @@ async fn a_begin_that_is_lost_takes_the_whole_flight_with_it() {
             "another transaction's flight",
         ),
     ] {
-        let place = Place::new().await;
-        let direct = place.anchor(vec![quakes()]).await;
-        let between = Between::new(&place, begin, instead);
-        let mut settings = place.settings(vec![quakes()]);
-        settings.url = Secret::new(between.url.clone());
-        let anchor = PostgresAnchor::new(settings).unwrap();
-        let owner = claim(&anchor, 0).await;
-        place
-            .sql
-            .batch_execute("INSERT INTO geo.quakes VALUES (3, 'there')")
-            .await
-            .unwrap();
-        let mut rows: RowBatch = quake_rows(&[(1, "one"), (2, "two")]);
-        push(&mut rows, 2, Op::Delete, &[Is::Int(3), Is::Unset]);
-        let ahead = async { panic!("sent ahead of no transaction") };
-        let outcome = commit_ahead(&anchor, &owner, 100..104, &rows, &[letter(3)], ahead).await;
-        assert_eq!(between.replaced.load(Ordering::SeqCst), 1, "{why}");
-        assert!(
-            matches!(
-                &outcome,
-                Err(CommitError::RolledBack(_) | CommitError::Stop(_))
-            ),
-            "{why}: {outcome:?}"
-        );
-        assert_eq!(everything(&place).await, "at 100 row 3", "{why}");
-        commit(&direct, &owner, 100..104, &rows, &[letter(3)])
-            .await
-            .unwrap();
+        for goes_ahead in [true, false] {
+            let place = Place::new().await;
+            let direct = place.anchor(vec![quakes()]).await;
+            let between = Between::new(&place, begin, instead);
+            let mut settings = place.settings(vec![quakes()]);
+            settings.url = Secret::new(between.url.clone());
+            let anchor = PostgresAnchor::new(settings).unwrap();
+            let owner = claim(&anchor, 0).await;
+            place
+                .sql
+                .batch_execute("INSERT INTO geo.quakes VALUES (3, 'there')")
+                .await
+                .unwrap();
+            let mut rows: RowBatch = quake_rows(&[(1, "one"), (2, "two")]);
+            push(&mut rows, 2, Op::Delete, &[Is::Int(3), Is::Unset]);
+            let ahead = if goes_ahead {
+                Ahead::writes(async { panic!("sent ahead of no transaction") })
+            } else {
+                Ahead::nothing()
+            };
+            let outcome = fly(&anchor, &owner, 100..104, &rows, &[letter(3)], ahead).await;
+            assert_eq!(between.replaced.load(Ordering::SeqCst), 1, "{why}");
+            assert!(
+                matches!(
+                    &outcome,
+                    Err(CommitError::RolledBack(_) | CommitError::Stop(_))
+                ),
+                "{why}: {outcome:?}"
+            );
+            assert_eq!(everything(&place).await, "at 100 row 3", "{why}");
+            commit(&direct, &owner, 100..104, &rows, &[letter(3)])
+                .await
+                .unwrap();
+        }
     }
 }

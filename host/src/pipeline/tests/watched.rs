@@ -81,7 +81,7 @@ impl Anchor for Watched<Rc<dyn Anchor>> {
                 self.steps.at("commit").await;
                 Ok(())
             };
-            let outcome = self.inner.commit(flight, ahead.boxed_local()).await;
+            let outcome = self.inner.commit(flight, Ahead::writes(ahead)).await;
             self.steps.at("committed, reply lost").await;
             outcome
         }

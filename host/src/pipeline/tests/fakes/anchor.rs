@@ -89,8 +89,7 @@ impl FakeAnchor {
             rows: &[],
             dead: &[],
         };
-        let nothing = async { Ok(()) }.boxed_local();
-        let moved = self.inner.commit(flight, nothing).await;
+        let moved = self.inner.commit(flight, Ahead::nothing()).await;
         self.look(claim.partition);
         moved
     }
@@ -184,7 +183,7 @@ impl FakeAnchor {
             Fault::Hang => std::future::pending().await,
             _ => {}
         }
-        let ahead = async move {
+        let ahead = Ahead::writes(async move {
             match fault {
                 Fault::AheadOutside => return Err(outside("timed out")),
                 Fault::AheadConfig => return Err(Error::config("fake", "refused by the sink")),
@@ -194,8 +193,7 @@ impl FakeAnchor {
                 ahead.await?;
             }
             Ok(())
-        }
-        .boxed_local();
+        });
         if self.lazy {
             return self.fly_lazily(flight, ahead, fault, dead).await;
         }
@@ -248,8 +246,7 @@ impl FakeAnchor {
             };
         }
         if broken == Broken::Order {
-            let nothing = async { Ok(()) }.boxed_local();
-            self.inner.commit(flight, nothing).await?;
+            self.inner.commit(flight, Ahead::nothing()).await?;
             self.look(flight.claim.partition);
             self.record(keep, flight.hlc, &here, dead, self.release);
             return ahead.await.map_err(CommitError::Ahead);
