@@ -89,7 +89,13 @@ pub mod metric {
     /// By pipeline, partition and outcome: `emitted`, `filtered`, `dead`.
     pub const LEDGER: Name = (
         "wasmill_ledger_records",
-        "What became of every record below the position of a partition this host owns, as stored with it",
+        "What became of every record below the position of a partition this host owns, as stored with it; a retried \
+         dead letter counts as what it became",
+    );
+    /// By pipeline and partition.
+    pub const LEDGER_RETRIED: Name = (
+        "wasmill_ledger_retried_records",
+        "Of the emitted and filtered records of the ledger, those that were dead letters before",
     );
     /// By pipeline.
     pub const MEMORY: Name = (

@@ -36,10 +36,13 @@ fn dead_letters_of_the_demo_become_rows_through_a_mended_plugin() {
         "{shown:#}"
     );
     let again = &shown["again"];
-    assert_eq!(
-        again["ledger"],
-        json!({"records": flights + 10, "emitted": flights, "filtered": 0, "dead": 10, "retried": 3})
-    );
+    let ledger = |emitted: u64, dead: u64, retried: u64| {
+        json!({
+            "records": flights + 10, "emitted": emitted, "filtered": 0, "dead": dead, "retried": retried,
+        })
+    };
+    assert_eq!(again["before"], ledger(flights, 10, 0));
+    assert_eq!(again["ledger"], ledger(flights + 3, 7, 3));
     let results = again["retry"]["results"].as_array().unwrap();
     let count = |outcome: &str| {
         let of = results.iter().filter(|one| one["outcome"] == outcome);
@@ -88,6 +91,24 @@ fn a_demo_that_stays_can_be_used_until_it_is_told_to_end() {
     assert_eq!((code, &shown["code"]), (Some(0), &json!("bad-date")));
     let mended = repository().join(reached["mended"].as_str().unwrap());
     assert_eq!(run(&["upload", mended.to_str().unwrap()]).0, Some(0));
+    // All partitions together: emitted, dead, retried.
+    let ledger = || {
+        let (_, status) = run(&["status", "flights"]);
+        let partitions = status["partitions"].as_array().unwrap().clone();
+        let sum = |what: &str| -> u64 {
+            let each = partitions.iter().map(|one| one["ledger"][what].as_u64());
+            each.map(|count| count.unwrap_or_else(|| panic!("no {what}: {status:#}")))
+                .sum()
+        };
+        assert_eq!(
+            sum("records"),
+            sum("emitted") + sum("filtered") + sum("dead"),
+            "{status:#}"
+        );
+        [sum("emitted"), sum("dead"), sum("retried")]
+    };
+    let [emitted_before, dead, retried] = ledger();
+    assert_eq!((dead, retried), (10, 0));
     let retry = ["deadletter", "retry", "flights", "--code", "bad-date"];
     let through = ["--through", "flights@1.1.0", "--force"];
     let (code, report) = run(&[&retry[..], &through].concat());
@@ -97,6 +118,7 @@ fn a_demo_that_stays_can_be_used_until_it_is_told_to_end() {
     assert_eq!(emitted.count(), 3, "{report:#}");
     let (_, listed) = run(&["deadletter", "list", "flights", "--code", "bad-date"]);
     assert_eq!(listed["letters"].as_array().unwrap().len(), 1);
+    assert_eq!(ledger(), [emitted_before + 3, 7, 3]);
 
     must(Command::new("kill").args(["-TERM", &staying.0.id().to_string()]));
     let mut rest = String::new();

@@ -373,7 +373,7 @@ async fn letters_of_an_earlier_host_s_schema_are_there_while_everything_is_pause
     stage
         .execute(
             "ALTER TABLE wasmill.position DROP CONSTRAINT position_balances, DROP COLUMN records, \
-             DROP COLUMN emitted, DROP COLUMN filtered, DROP COLUMN dead, DROP COLUMN retried; \
+             DROP COLUMN emitted, DROP COLUMN filtered, DROP COLUMN dead, DROP COLUMN retried, DROP COLUMN retried_filtered; \
              ALTER TABLE wasmill.dead_letter DROP COLUMN stamp, DROP COLUMN begun; \
              DROP FUNCTION wasmill.advance(text, text, text, int4, int8, uuid, int8, int8, int8, int8, text, \
              int8, int8, int8, int8); \

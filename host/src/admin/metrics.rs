@@ -134,6 +134,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     let mut states = Vec::new();
     let mut lags = Vec::new();
     let mut ledgers = Vec::new();
+    let mut retried = Vec::new();
     let mut stalled = Vec::new();
     let mut latencies = Vec::new();
     for status in pipelines {
@@ -171,8 +172,10 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
                 ("filtered", ledger.filtered),
                 ("dead", ledger.dead),
             ];
+            let of = with(status, "partition", &one.partition.to_string());
+            retried.push((of.clone(), float(ledger.retried)));
             for (outcome, records) in outcomes {
-                let mut labels = with(status, "partition", &one.partition.to_string());
+                let mut labels = of.clone();
                 labels.push(("outcome", outcome.to_owned()));
                 ledgers.push((labels, float(records)));
             }
@@ -187,6 +190,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     level(registry, metric::STATE, &states);
     level(registry, metric::PARTITION_LAG, &lags);
     level(registry, metric::LEDGER, &ledgers);
+    level(registry, metric::LEDGER_RETRIED, &retried);
     level(registry, metric::LANE_STALLED, &stalled);
     level(registry, metric::LATENCY, &latencies);
 }

@@ -1,5 +1,8 @@
 //! [`Ledger`]: what became of every record of a partition since its first. It moves with the position, in the same
 //! step, so that it is as exact as the position is; a ledger that does not balance stops the lane. Pure.
+//!
+//! What is stored says what flights made of the records, and only flights write it. A dead letter that a retry took
+//! away is counted beside it, as [`Redriven`]; [`Ledger::with`] is the one rule by which people are shown both.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +21,32 @@ pub struct Ledger {
     pub dead: u64,
 }
 
+/// Records of a partition that were set aside and have been processed again since, by what they became: counted in
+/// one step with the removal of their letters. A letter that was dropped is not among them: its record stays dead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// Those that became rows.
+    pub emitted: u64,
+    /// Those of which the plugin made none.
+    pub filtered: u64,
+}
+
 impl Ledger {
+    /// The ledger as people read it: a dead letter that was processed again counts as what it became, and no longer
+    /// as dead. It balances as the stored one does.
+    #[must_use]
+    pub fn with(self, redriven: Redriven) -> Self {
+        // The counts may be read a moment after the ledger: no more were dead than it says.
+        let emitted = redriven.emitted.min(self.dead);
+        let filtered = redriven.filtered.min(self.dead - emitted);
+        Self {
+            records: self.records,
+            emitted: self.emitted + emitted,
+            filtered: self.filtered + filtered,
+            dead: self.dead - emitted - filtered,
+        }
+    }
+
     /// The ledger after records that became this.
     ///
     /// # Errors
@@ -100,6 +128,21 @@ mod tests {
         assert_eq!(Ledger::stored(0, ledger.counts()).unwrap(), ledger);
         assert!(ledger.settle(3, 2, 2).is_err());
         assert!(ledger.settle(3, u64::MAX, 1).is_err());
+    }
+
+    #[test]
+    fn a_letter_that_was_processed_again_counts_as_what_it_became() {
+        let stored = Ledger::stored(0, [15, 6, 3, 6]).unwrap();
+        let again = |emitted, filtered| stored.with(Redriven { emitted, filtered }).counts();
+        assert_eq!(again(0, 0), [15, 6, 3, 6]);
+        assert_eq!(again(3, 0), [15, 9, 3, 3]);
+        assert_eq!(again(3, 1), [15, 9, 4, 2]);
+        // Letters counted after the ledger was read.
+        assert_eq!(again(7, 2), [15, 12, 3, 0]);
+        for redriven in [(0, 9), (5, 5), (u64::MAX, u64::MAX)] {
+            let shown = again(redriven.0, redriven.1);
+            assert!(Ledger::stored(0, shown).is_ok(), "{shown:?}");
+        }
     }
 
     #[test]

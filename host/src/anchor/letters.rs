@@ -3,9 +3,12 @@
 //! [`Letter`] is one record set aside, [`DeadLetters`] the place that holds those of one pipeline. It never sets a
 //! record aside itself: a flight does (see [`super::Flight`]).
 
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
-use super::{Ahead, CommitError, HereRows};
+use super::{Ahead, CommitError, HereRows, Redriven};
 use crate::error::Error;
 use crate::record::{Batch, Record};
 use crate::route::DeadLetter;
@@ -153,6 +156,15 @@ pub struct LetterPage {
     pub bytes: u32,
 }
 
+/// What a retry makes of a letter's record, whichever sinks it goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Becomes {
+    /// At least one row.
+    Emitted,
+    /// Nothing, as the plugin means it.
+    Filtered,
+}
+
 /// A letter on its way to become rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry<'a> {
@@ -162,6 +174,8 @@ pub struct Retry<'a> {
     pub batch: &'a Batch,
     /// Rows of the routes on this database.
     pub rows: &'a [HereRows<'a>],
+    /// What it is counted as.
+    pub becomes: Becomes,
 }
 
 /// The dead letters of one pipeline, seen through one connection.
@@ -206,6 +220,11 @@ pub trait DeadLetters: std::fmt::Debug {
         letter: &'a Letter,
         dead: &'a DeadLetter,
     ) -> LocalBoxFuture<'a, Result<bool, Error>>;
+
+    /// How many letters were retried, by partition; none where the anchor cannot retry any.
+    fn redriven(&self) -> LocalBoxFuture<'_, Result<BTreeMap<i32, Redriven>, Error>> {
+        std::future::ready(Ok(BTreeMap::new())).boxed_local()
+    }
 }
 
 #[cfg(test)]

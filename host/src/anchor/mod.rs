@@ -12,9 +12,9 @@ mod memory;
 pub(crate) mod model_tests;
 mod standing;
 
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Redriven};
 pub use letters::{
-    Coordinates, DeadLetters, Letter, LetterFilter, LetterPage, Part, Retry as LetterRetry,
+    Becomes, Coordinates, DeadLetters, Letter, LetterFilter, LetterPage, Part, Retry as LetterRetry,
 };
 pub use memory::MemoryAnchor;
 pub use standing::{SetAside, Standing};

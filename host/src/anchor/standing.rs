@@ -18,6 +18,8 @@ pub struct Standing {
     pub topic_id: Option<String>,
     /// What became of every record below `next`.
     pub ledger: Ledger,
+    /// Of its dead ones, those whose letters were retried since.
+    pub retried: u64,
 }
 
 /// A record that stands as a dead letter.

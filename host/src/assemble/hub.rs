@@ -15,16 +15,18 @@ use super::releases::{Loaded, Releases};
 use super::seen::Pipeline;
 use super::servers::Servers;
 use super::world::World;
-use crate::anchor::MemoryAnchor;
+use crate::anchor::{MemoryAnchor, Redriven};
 use crate::config::Config;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::pipeline::Surroundings as _;
+use crate::pipeline::{AnchorPlan, Surroundings as _};
 use crate::task;
 
 /// How long a look at topics and tables may take.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How old the ends of partitions may be that a status shows.
+/// How long a status waits for the counts of retried dead letters.
+const BRIEF: Duration = Duration::from_secs(2);
+/// How old the ends of partitions and the counts of retried dead letters may be that a status shows.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// What the parts of a host share.
@@ -45,10 +47,13 @@ pub(super) struct Hub {
     pipelines: Mutex<BTreeMap<String, Arc<Pipeline>>>,
     failures: Mutex<Vec<Error>>,
     ends: Mutex<BTreeMap<String, (Instant, Ends)>>,
+    redriven: Mutex<BTreeMap<String, (Instant, Option<AllRedriven>)>>,
 }
 
 /// Low and high watermark of each partition.
 pub(super) type Ends = Arc<[(i64, i64)]>;
+/// Dead letters of a pipeline that were retried, by partition.
+pub(super) type AllRedriven = Arc<BTreeMap<i32, Redriven>>;
 /// A future of the control thread.
 pub(super) type Job = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
 
@@ -83,6 +88,7 @@ impl Hub {
             pipelines: Mutex::default(),
             failures: Mutex::default(),
             ends: Mutex::default(),
+            redriven: Mutex::default(),
         }
     }
 
@@ -197,6 +203,48 @@ impl Hub {
             .lock()
             .insert(name, (Instant::now(), Arc::clone(&ends)));
         Some(ends)
+    }
+
+    /// How many dead letters of a running pipeline were retried, at most a few seconds old, or as they were known
+    /// last where the database does not tell; `None` where they never were.
+    pub(super) async fn redriven(self: &Arc<Self>, pipeline: &Pipeline) -> Option<AllRedriven> {
+        let name = pipeline.name.to_string();
+        let known = self.redriven.lock().get(&name).cloned();
+        if let Some((at, known)) = &known
+            && at.elapsed() < FRESH
+        {
+            return known.clone();
+        }
+        let loaded = pipeline.seen().loaded?;
+        let counted = match loaded.release.plan.anchor {
+            AnchorPlan::Postgres(_) => {
+                let world = World::new(&loaded, &self.releases, &self.servers, MemoryAnchor::new());
+                let ask = move || {
+                    async move {
+                        let letters = world.letters(&loaded.release.plan).await?;
+                        letters.redriven().await
+                    }
+                    .boxed_local()
+                };
+                self.at_work("count retried dead letters", BRIEF, ask).await
+            }
+            // No other anchor can retry any.
+            AnchorPlan::Cassandra(_) | AnchorPlan::Kafka(_) | AnchorPlan::Memory => {
+                Ok(BTreeMap::new())
+            }
+        };
+        let counted = match counted {
+            Ok(counted) => Some(Arc::new(counted)),
+            Err(_) => known.and_then(|(_, known)| known),
+        };
+        let now = (Instant::now(), counted.clone());
+        self.redriven.lock().insert(name, now);
+        counted
+    }
+
+    /// Letters of a pipeline were retried here: they are counted anew for the next who asks.
+    pub(super) fn retried(&self, pipeline: &str) {
+        self.redriven.lock().remove(pipeline);
     }
 
     /// Something ended that should not have.

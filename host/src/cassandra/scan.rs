@@ -140,6 +140,7 @@ impl CassandraAnchor {
                 cuts: found.cuts,
                 topic_id: found.topic_id,
                 ledger: found.mark.ledger,
+                retried: 0,
             });
         }
         Ok(standings)

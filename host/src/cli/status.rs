@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::client::{Answer, Client, path};
 use super::connection::Connection;
 use super::{Failure, Voice, report, show};
-use crate::admin::types::{HostStatus, PipelineState, PipelineStatus};
+use crate::admin::types::{HostStatus, Ledger, PartitionStatus, PipelineState, PipelineStatus};
 use crate::error::Blame;
 
 /// Between two looks of `--watch`.
@@ -97,6 +97,18 @@ fn word(state: PipelineState) -> &'static str {
 }
 
 /// The host in a line, its pipelines in a table.
+/// What became of the records of the host's partitions, together; `None` where it does not say it of any.
+pub(super) fn ledger(partitions: &[PartitionStatus]) -> Option<Ledger> {
+    let all = partitions.iter().filter_map(|partition| partition.ledger);
+    all.reduce(|all, one| Ledger {
+        records: all.records + one.records,
+        emitted: all.emitted + one.emitted,
+        filtered: all.filtered + one.filtered,
+        dead: all.dead + one.dead,
+        retried: all.retried + one.retried,
+    })
+}
+
 fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
     let ready = if host.ready {
         "ready".to_owned()
@@ -153,7 +165,7 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
                 show::count(pipeline.lag.records),
                 show::rate(pipeline.rates.records_per_second),
                 show::rate(pipeline.rates.rows_per_second),
-                show::count(pipeline.totals.dead),
+                show::or_dash(ledger(&pipeline.partitions).map(|ledger| show::count(ledger.dead))),
                 show::count(pipeline.errors.iter().map(|error| error.count).sum()),
                 show::or_dash(
                     pipeline

@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,9 @@ pub(super) struct Conduct {
     last: Cell<Option<Instant>>,
     why: Cell<&'static str>,
     /// What it is at, should the host die of it.
-    pub(super) mark: Mark,
+    pub(super) mark: Rc<Mark>,
+    /// The same of its shadow.
+    pub(super) shadow: Rc<Mark>,
     pulse: Pulse,
 }
 
@@ -47,7 +50,8 @@ impl Conduct {
             place,
             last: Cell::new(None),
             why: Cell::new("it behaved since"),
-            mark: Mark::default(),
+            mark: Rc::default(),
+            shadow: Rc::default(),
             pulse: Pulse::default(),
         }
     }
@@ -58,9 +62,13 @@ impl Conduct {
         Self { pulse, ..self }
     }
 
-    /// Remembers what it is at, beyond the death of the host.
-    pub(super) fn marked(self, mark: Mark) -> Self {
-        Self { mark, ..self }
+    /// Remembers what it and its shadow are at, beyond the death of the host.
+    pub(super) fn marked(self, mark: Mark, shadow: Mark) -> Self {
+        Self {
+            mark: Rc::new(mark),
+            shadow: Rc::new(shadow),
+            ..self
+        }
     }
 
     pub(super) fn is_quarantined(&self) -> bool {

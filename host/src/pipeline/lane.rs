@@ -137,6 +137,7 @@ impl Lane {
         conduct: &Rc<Conduct>,
     ) -> Result<Self, Error> {
         let release = &context.release;
+        conduct.mark.runs(&release.id);
         let partition = takes.owned.claim.partition;
         Ok(Self {
             processor: Processor::new(
@@ -294,6 +295,9 @@ impl Lane {
             return Ok(());
         }
         let known = self.counters.shadow();
+        if wanted.is_none() {
+            self.conduct.shadow.forget();
+        }
         self.shadow = wanted
             .map(|release| Shadow::new(release, known, &self.conduct))
             .transpose()
@@ -318,6 +322,9 @@ impl Lane {
         let until = self.until.filter(|until| batch.to() > *until);
         let mark = &self.conduct.mark;
         mark.passed(self.committer.owned.next);
+        if let Some(error) = mark.fails_canary().filter(|_| self.is_canary()) {
+            return Err(LaneEnd::Stopped(error));
+        }
         let ends = until.into_iter().chain(mark.cut(batch.offsets()));
         if let Some(end) = ends.min() {
             self.carried = Some(batch.split_off(end));
@@ -326,6 +333,16 @@ impl Lane {
         }
         self.expected = batch.to();
         Ok(Some(batch))
+    }
+
+    /// Whether the release is on trial here: what becomes of it is decided by what it does.
+    fn is_canary(&self) -> bool {
+        let desired = self.desired.borrow();
+        let trial = desired
+            .canary
+            .as_ref()
+            .and_then(|trial| trial.release.as_ref());
+        trial.is_some_and(|release| release.id == self.context.release.id)
     }
 
     /// The next batch. Settles when nothing comes, and brings a cut that waits into force.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::conduct::Conduct;
+use super::deaths::Mark;
 use crate::clock::on_cpu;
 use crate::decode::Decoder;
 use crate::error::Error;
@@ -61,8 +62,8 @@ pub(super) struct Processor {
     plugin: Arc<dyn Plugin>,
     /// Told of calls that went past a limit.
     conduct: Rc<Conduct>,
-    /// Whether the host's death in here is a record's fault.
-    marks: bool,
+    /// Says what it is at.
+    mark: Rc<Mark>,
     instance: Option<Box<dyn Instance>>,
     fields: Fields,
     /// When a failed call was last told.
@@ -90,20 +91,18 @@ impl Processor {
             decoder,
             routes,
             plugin,
+            mark: Rc::clone(&conduct.mark),
             conduct,
-            marks: true,
             instance: None,
             fields: Fields::default(),
             warned: None,
         }
     }
 
-    /// For a release on trial: should the host die of it, that is no reason to set a record aside.
-    pub(super) fn unmarked(self) -> Self {
-        Self {
-            marks: false,
-            ..self
-        }
+    /// With another mark than the lane's.
+    pub(super) fn marked(self, mark: &Rc<Mark>) -> Self {
+        let mark = Rc::clone(mark);
+        Self { mark, ..self }
     }
 
     /// Processes a batch into `reuse`, whose buffers are kept.
@@ -118,18 +117,14 @@ impl Processor {
         // Lets a commit that was started before put its first bytes on the wire.
         tokio::task::yield_now().await;
         reuse.begun = Instant::now();
-        let conduct = Rc::clone(&self.conduct);
+        let mark = Rc::clone(&self.mark);
         let range = batch.from()..batch.to();
-        let condemned = conduct.mark.condemned(&range);
-        if let Some(reason) = condemned.filter(|_| self.marks) {
+        if let Some(reason) = mark.condemned(&range) {
             self.condemn(batch, &reason, &mut reuse);
             reuse.busy = Duration::ZERO;
             return Ok(reuse);
         }
-        let working = match self.marks {
-            true => Some(conduct.mark.working(range).await),
-            false => None,
-        };
+        let working = mark.working(range).await;
         let (made, busy) = on_cpu(self.make(batch, &mut reuse)).await;
         drop(working);
         made?;

@@ -17,7 +17,7 @@ use super::flight::{FlightBuilder, set_aside_ahead};
 use super::plan::{Binding, RoutePlan};
 use super::process::{Processed, Processor};
 use super::release::Release;
-use crate::anchor::{Ahead, CommitError, DeadLetters, Letter, LetterRetry};
+use crate::anchor::{Ahead, Becomes, CommitError, DeadLetters, Letter, LetterRetry};
 use crate::clock::{Backoff, now_micros};
 use crate::decode::Decoder;
 use crate::error::{Blame, Error};
@@ -108,10 +108,15 @@ pub async fn retry(
     }
     builder.stamps.extend(letter.stamp);
     let rows = builder.here();
+    let (becomes, emitted) = match totals.rows.iter().sum() {
+        0 => (Becomes::Filtered, Retried::Filtered),
+        rows => (Becomes::Emitted, Retried::Emitted(rows)),
+    };
     let retry = LetterRetry {
         letter,
         batch: &processed.batch,
         rows: &rows,
+        becomes,
     };
     let sends = |(sink, rows): (&Option<_>, &RowBatch)| sink.is_some() && !rows.is_empty();
     if sinks.ahead.iter().zip(&builder.rows).any(sends) {
@@ -127,10 +132,6 @@ pub async fn retry(
             return Ok(Retried::Refused(begun_elsewhere(letter)));
         }
     }
-    let emitted = match totals.rows.iter().sum() {
-        0 => Retried::Filtered,
-        rows => Retried::Emitted(rows),
-    };
     commit(sinks, retry, &builder, emitted).await
 }
 
@@ -354,6 +355,7 @@ mod tests {
             letter: &letter,
             batch: &batch,
             rows: &[],
+            becomes: Becomes::Emitted,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

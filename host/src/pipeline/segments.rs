@@ -51,9 +51,10 @@ impl Partition {
     /// Runs lane after lane until one ends for another reason than a cut.
     pub(super) async fn run(mut self, local: &Local, mut outlet: Outlet) -> LaneEnd {
         let mark = local.deaths.of(&self.pipeline, &self.claim);
+        let shadow = local.deaths.of_shadow(&self.pipeline, &self.claim);
         let conduct = Rc::new(
             Conduct::new(self.place)
-                .marked(mark)
+                .marked(mark, shadow)
                 .with_pulse(&self.pulse),
         );
         // Boxed: it holds whatever a lane holds while it waits.

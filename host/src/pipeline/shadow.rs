@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::conduct::Conduct;
+use super::deaths::Mark;
 use super::process::{Processed, Processor};
 use super::release::Release;
 use crate::error::Error;
@@ -48,6 +49,8 @@ pub struct Differences {
 pub(super) struct Shadow {
     processor: Processor,
     release: Arc<Release>,
+    /// Should the host die of it.
+    mark: Rc<Mark>,
     names: Vec<String>,
     spare: Option<Processed>,
     pub(super) differences: Differences,
@@ -60,19 +63,21 @@ impl Shadow {
         known: Option<Differences>,
         conduct: &Rc<Conduct>,
     ) -> Result<Self, Error> {
+        conduct.shadow.runs(&release.id);
         let known = known.filter(|known| *known.release == *release.id);
         let differences = known.unwrap_or_else(|| Differences {
             release: release.id.to_string(),
             ..Differences::default()
         });
         Ok(Self {
-            processor: release.processor(Rc::clone(conduct))?.unmarked(),
+            processor: release.processor(Rc::clone(conduct))?.marked(&conduct.shadow),
+            mark: Rc::clone(&conduct.shadow),
             release: Arc::clone(release),
             names: names(release),
             spare: None,
-            // What stopped it is tried again by every new lane.
+            // What stopped it is tried again by every new lane, unless the host died of it.
             differences: Differences {
-                stopped: None,
+                stopped: conduct.shadow.fails_shadow().map(|error| stop(&error)),
                 ..differences
             },
         })
@@ -88,14 +93,11 @@ impl Shadow {
         let mine = match self.processor.process(batch, reuse).await {
             Ok(mine) => mine,
             Err(error) => {
-                tracing::warn!(
-                    partition = processed.batch.partition(), error = %error,
-                    "the shadow stopped, the pipeline goes on"
-                );
-                self.differences.stopped = Some(error.to_string());
+                self.differences.stopped = Some(stop(&error));
                 return;
             }
         };
+        self.mark.passed(mine.batch.to());
         let names_now = names(charge);
         let theirs = outcomes(&names_now, processed);
         let ours = outcomes(&self.names, &mine);
@@ -118,6 +120,12 @@ impl Shadow {
         }
         self.spare = Some(mine);
     }
+}
+
+/// Says why a shadow stops.
+fn stop(error: &Error) -> String {
+    tracing::warn!(%error, "the shadow stopped, the pipeline goes on");
+    error.to_string()
 }
 
 fn names(release: &Release) -> Vec<String> {

@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use super::failure;
 
 /// Version this host writes.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// Key of the advisory lock under which hosts create tables: "wasmill" in ASCII.
 pub(super) const LOCK: i64 = 0x77_6173_6d69_6c6c;
 
 /// What leads from each version to the next, from nothing on.
-const STEPS: [&str; 2] = [CREATE, LEDGER];
+const STEPS: [&str; 3] = [CREATE, LEDGER, FILTERED];
 
 /// `position`: one row a partition, small pages so that updates stay on theirs (HOT). `cuts` is an array of
 /// `{"at": offset, "release": "…"}` in listing order, changed by pins only; `plugin` is the digest last used.
@@ -127,6 +127,14 @@ END
 $advance$;
 INSERT INTO wasmill.schema_version (version) VALUES (2);
 "#;
+
+/// Of the `retried` records, those of which the plugin made no row: they are filtered, the others are emitted.
+const FILTERED: &str = "
+ALTER TABLE wasmill.position
+  ADD COLUMN retried_filtered int8 NOT NULL DEFAULT 0,
+  ADD CONSTRAINT position_retried CHECK (retried_filtered BETWEEN 0 AND retried);
+INSERT INTO wasmill.schema_version (version) VALUES (3);
+";
 
 /// Makes sure the schema is there in this version.
 ///

@@ -23,7 +23,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
      SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL extra_float_digits = 1; \
      SET LOCAL DateStyle = 'ISO'; SET LOCAL TimeZone = 'UTC'";
 
-const STANDINGS: &str = "SELECT partition, next, reserved, cuts::text, topic_id, records, emitted, filtered, dead \
+const STANDINGS: &str = "SELECT partition, next, reserved, cuts::text, topic_id, records, emitted, filtered, dead, retried \
      FROM wasmill.position WHERE pipeline = $1::text AND topic = $2::text ORDER BY partition";
 
 const LETTERS: &str = "SELECT letter.partition, letter.\"offset\", letter.code, letter.retried_at IS NOT NULL, \
@@ -90,6 +90,7 @@ impl Snapshot {
                     partition,
                     [row.get(5), row.get(6), row.get(7), row.get(8)],
                 )?,
+                retried: u64::try_from(row.get::<_, i64>(9)).unwrap_or(0),
             })
         };
         rows.iter().map(standing).collect()

@@ -209,6 +209,7 @@ fn probes_metrics_and_a_panic() {
         "wasmill_pipeline_state{pipeline=\"quakes\",state=\"paused\"} 0",
         "wasmill_partition_lag_records{pipeline=\"quakes\",partition=\"0\"} 7",
         "wasmill_ledger_records{pipeline=\"quakes\",partition=\"0\",outcome=\"emitted\"} 40",
+        "wasmill_ledger_retried_records{pipeline=\"quakes\",partition=\"0\"} 3",
         "wasmill_lane_stalled{pipeline=\"quakes\",partition=\"0\"} 0",
         "wasmill_flight_latency_seconds{pipeline=\"quakes\",quantile=\"0.99\"} 0.008",
         "wasmill_guest_seconds_total{pipeline=\"quakes\"} 0.25",

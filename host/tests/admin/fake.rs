@@ -244,6 +244,7 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
                 emitted: 40,
                 filtered: 1,
                 dead: 1,
+                retried: 3,
             }),
             release: Some(last.release.clone()),
             quarantined: false,

@@ -65,7 +65,8 @@ pub(crate) fn status() -> Value {
         "last_error": {"at": AT, "class": "outside", "what": "connect to postgres", "detail": "refused",
                        "hint": "start it"},
         "partitions": [
-            {"partition": 0, "host": "a", "position": 42, "lag": 7, "release": "0000000000000004"},
+            {"partition": 0, "host": "a", "position": 42, "lag": 7, "release": "0000000000000004",
+             "ledger": {"records": 42, "emitted": 30, "filtered": 8, "dead": 4, "retried": 6}},
             {"partition": 1},
         ],
     })

@@ -189,7 +189,7 @@ async fn eight_hosts_create_the_schema_and_the_tables_at_once() {
         place
             .text("SELECT version::text FROM wasmill.schema_version ORDER BY 1")
             .await,
-        "1 2"
+        "1 2 3"
     );
 }
 

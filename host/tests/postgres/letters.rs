@@ -2,8 +2,8 @@
 //! connection.
 
 use wasmill::anchor::{
-    Ahead, CommitError, Coordinates, DeadLetters, HereRows, Letter, LetterFilter, LetterPage,
-    LetterRetry, Part,
+    Ahead, Becomes, CommitError, Coordinates, DeadLetters, HereRows, Ledger, Letter, LetterFilter,
+    LetterPage, LetterRetry, Part,
 };
 use wasmill::error::Error;
 use wasmill::postgres::PostgresAnchor;
@@ -74,6 +74,10 @@ async fn retry(
         letter,
         batch: &batch,
         rows: &here,
+        becomes: match rows.is_empty() {
+            true => Becomes::Filtered,
+            false => Becomes::Emitted,
+        },
     };
     anchor
         .retry(retry, Ahead::writes(std::future::ready(ahead)))
@@ -296,6 +300,57 @@ async fn a_retry_is_rows_removal_and_count_in_one_step() {
     assert_eq!(state().await, "2/5/1", "the count moves with nothing else");
 }
 
+/// Emitted, filtered, dead of partition 0 as people are shown them; what is stored balances at every moment.
+async fn shown(place: &Place, anchor: &PostgresAnchor) -> [i64; 3] {
+    let row = place
+        .sql
+        .query_one(
+            "SELECT records, emitted, filtered, dead FROM wasmill.position WHERE partition = 0",
+            &[],
+        )
+        .await
+        .unwrap();
+    let stored = Ledger::stored(0, [row.get(0), row.get(1), row.get(2), row.get(3)]).unwrap();
+    let redriven = anchor.redriven().await.unwrap();
+    let [records, rest @ ..] = stored
+        .with(redriven.get(&0).copied().unwrap_or_default())
+        .counts();
+    assert_eq!(records, rest.iter().sum::<i64>());
+    rest
+}
+
+#[tokio::test]
+async fn retried_letters_count_as_what_they_became_once_and_dropped_ones_as_dead() {
+    let place = Place::new().await;
+    let anchor = set_aside(&place).await;
+    let [emitted, filtered, dead] = shown(&place, &anchor).await;
+    assert_eq!(dead, 3);
+    let (row, nothing) = (quake_rows(&[(7, "seven")]), RowBatch::default());
+    let mended = one(&anchor, 0, 100).await;
+    assert!(retry(&anchor, &mended, &row, Ok(())).await.unwrap());
+    let expected = [emitted + 1, filtered, 2];
+    assert_eq!(shown(&place, &anchor).await, expected);
+    for rows in [&row, &nothing] {
+        assert!(!retry(&anchor, &mended, rows, Ok(())).await.unwrap());
+        assert_eq!(shown(&place, &anchor).await, expected, "a second time");
+    }
+    let dropped = one(&anchor, 0, 102).await;
+    let expected = [emitted + 1, filtered + 1, 1];
+    assert!(retry(&anchor, &dropped, &nothing, Ok(())).await.unwrap());
+    assert_eq!(shown(&place, &anchor).await, expected);
+    let last = one(&anchor, 0, 104).await;
+    assert_eq!(anchor.remove(&[last]).await.unwrap(), 1);
+    assert_eq!(shown(&place, &anchor).await, expected, "it stays dead");
+    // A flight writes its ledger whole, and leaves this as it is.
+    let owner = claim(&anchor, 0).await;
+    commit(&anchor, &owner, 105..106, &quake_rows(&[(8, "eight")]), &[])
+        .await
+        .unwrap();
+    let redriven = anchor.redriven().await.unwrap();
+    assert_eq!((redriven[&0].emitted, redriven[&0].filtered), (1, 1));
+    assert!(!redriven.contains_key(&1), "none of the other partition");
+}
+
 #[tokio::test]
 async fn of_concurrent_retries_one_writes() {
     let place = Place::new().await;
@@ -358,6 +413,7 @@ async fn a_session_that_ends_between_writes_and_commit_leaves_the_letter() {
         letter: &letter,
         batch: &batch,
         rows: &here,
+        becomes: Becomes::Emitted,
     };
     let error = anchor
         .retry(attempt, Ahead::writes(killed))

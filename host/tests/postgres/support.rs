@@ -72,16 +72,16 @@ impl Place {
         anchor
     }
 
-    /// Takes away what version 2 of the schema added, as if an earlier host had made it.
+    /// Takes away what later versions of the schema added, as if an earlier host had made it.
     pub(crate) async fn as_version_1_left_it(&self) {
         self.sql
             .batch_execute(
                 "ALTER TABLE wasmill.position DROP CONSTRAINT position_balances, DROP COLUMN records, \
-                 DROP COLUMN emitted, DROP COLUMN filtered, DROP COLUMN dead, DROP COLUMN retried; \
+                 DROP COLUMN emitted, DROP COLUMN filtered, DROP COLUMN dead, DROP COLUMN retried, DROP COLUMN retried_filtered; \
                  ALTER TABLE wasmill.dead_letter DROP COLUMN stamp, DROP COLUMN begun; \
                  DROP FUNCTION wasmill.advance(text, text, text, int4, int8, uuid, int8, int8, int8, int8, text, \
                  int8, int8, int8, int8); \
-                 DELETE FROM wasmill.schema_version WHERE version = 2",
+                 DELETE FROM wasmill.schema_version WHERE version > 1",
             )
             .await
             .unwrap();

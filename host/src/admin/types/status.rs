@@ -206,7 +206,8 @@ pub struct PartitionStatus {
     /// Records between the position and the end; absent while the end is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
-    /// What became of every record below the position; absent before the first claim.
+    /// What became of every record below the position; absent before the first claim, and while the anchor never told
+    /// which dead letters were retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
     /// Id of the release at the position.
@@ -223,7 +224,7 @@ pub struct PartitionStatus {
 }
 
 /// What became of the records of a partition since its first, stored with the position:
-/// `records = emitted + filtered + dead`.
+/// `records = emitted + filtered + dead`. A dead letter that was retried counts as what it became.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ledger {
     /// Records read.
@@ -232,8 +233,11 @@ pub struct Ledger {
     pub emitted: u64,
     /// Those the plugin dropped on purpose.
     pub filtered: u64,
-    /// Those set aside.
+    /// Those set aside, and not retried since: they have a dead letter, or it was dropped.
     pub dead: u64,
+    /// Of the emitted and the filtered, those that were dead letters before.
+    #[serde(default)]
+    pub retried: u64,
 }
 
 /// A canary under way.

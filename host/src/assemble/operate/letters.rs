@@ -247,6 +247,7 @@ impl Desk {
                         break;
                     }
                 }
+                place.hub.retried(&pipeline);
                 if !report.results.is_empty() {
                     let outcome = shown::summary(&report, &request.letters);
                     place.audit(&by, &pipeline, WHAT, outcome).await;

@@ -12,8 +12,9 @@ use crate::admin::types::{
     HostPipeline, HostStatus, Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState,
     PipelineStatus, Rates, RowDifference, Segment, ShadowReport, Totals,
 };
+use crate::anchor::{self, Redriven};
 use crate::assemble::canaries;
-use crate::assemble::hub::Hub;
+use crate::assemble::hub::{AllRedriven, Ends, Hub};
 use crate::assemble::seen::{self, Pipeline, Seen};
 use crate::control::{self, Deployment, Numbers, Origin, State};
 use crate::pipeline::{self, LaneTotals};
@@ -77,13 +78,16 @@ pub(super) async fn pipelines(hub: &Arc<Hub>, only: Option<&str>) -> Vec<Pipelin
         }
         let (state, here) = (&*state, running.get(name));
         let one = async move {
-            let ends = match here {
+            let known = match here {
                 Some(pipeline) if pipeline.seen().state == PipelineState::Running => {
-                    hub.ends(pipeline).await
+                    let (ends, redriven) =
+                        futures_util::future::join(hub.ends(pipeline), hub.redriven(pipeline))
+                            .await;
+                    Known { ends, redriven }
                 }
-                _ => None,
+                _ => Known::default(),
             };
-            pipeline(hub, state, name, here, ends.as_deref())
+            pipeline(hub, state, name, here, &known)
         };
         shown.push(one.boxed());
     }
@@ -93,12 +97,19 @@ pub(super) async fn pipelines(hub: &Arc<Hub>, only: Option<&str>) -> Vec<Pipelin
         .await
 }
 
+/// What the servers said of a pipeline's partitions, where they did.
+#[derive(Default)]
+struct Known {
+    ends: Option<Ends>,
+    redriven: Option<AllRedriven>,
+}
+
 fn pipeline(
     hub: &Hub,
     state: &State,
     name: &str,
     here: Option<&Arc<Pipeline>>,
-    ends: Option<&[(i64, i64)]>,
+    known: &Known,
 ) -> PipelineStatus {
     let revision = state
         .pipeline(name)
@@ -112,7 +123,7 @@ fn pipeline(
         .map(|pipeline| pipeline.counters.totals())
         .unwrap_or_default();
     let (window, lately) = here.map(|pipeline| pipeline.lately()).unwrap_or_default();
-    let partitions = partitions(state, name, &hub.config.host.id, &lanes, ends);
+    let partitions = partitions(state, name, &hub.config.host.id, &lanes, known);
     PipelineStatus {
         name: name.to_owned(),
         state: shown_state(deployment, seen.as_ref()),
@@ -178,7 +189,7 @@ fn partitions(
     pipeline: &str,
     host: &str,
     lanes: &[LaneTotals],
-    ends: Option<&[(i64, i64)]>,
+    known: &Known,
 ) -> Vec<PartitionStatus> {
     let mut all: BTreeMap<i32, PartitionStatus> = BTreeMap::new();
     for (partition, segment) in state.segments(pipeline) {
@@ -197,7 +208,7 @@ fn partitions(
     for lane in lanes.iter().filter(|lane| lane.running) {
         let end = usize::try_from(lane.partition)
             .ok()
-            .and_then(|partition| ends?.get(partition))
+            .and_then(|partition| known.ends.as_ref()?.get(partition))
             .map(|(_, end)| *end);
         let lag = end
             .zip(lane.position)
@@ -209,7 +220,10 @@ fn partitions(
                 host: Some(host.to_owned()),
                 position: lane.position,
                 lag,
-                ledger: lane.position.map(|_| ledger(lane.ledger)),
+                ledger: lane.position.zip(known.redriven.as_ref()).map(|(_, all)| {
+                    let redriven = all.get(&lane.partition).copied();
+                    ledger(lane.ledger, redriven.unwrap_or_default())
+                }),
                 release: Some(lane.release.to_string()),
                 quarantined: lane.quarantined,
                 stalled: lane.stalled,
@@ -219,12 +233,14 @@ fn partitions(
     all.into_values().collect()
 }
 
-fn ledger(ledger: crate::anchor::Ledger) -> Ledger {
+fn ledger(stored: anchor::Ledger, redriven: Redriven) -> Ledger {
+    let shown = stored.with(redriven);
     Ledger {
-        records: ledger.records,
-        emitted: ledger.emitted,
-        filtered: ledger.filtered,
-        dead: ledger.dead,
+        records: shown.records,
+        emitted: shown.emitted,
+        filtered: shown.filtered,
+        dead: shown.dead,
+        retried: stored.dead - shown.dead,
     }
 }
 

@@ -42,6 +42,12 @@ impl Deriver<'_> {
             let letters = letters
                 .filter(|at| at.partition == standing.partition)
                 .count() as u64;
+            if standing.retried > 0 {
+                self.notes.push(format!(
+                    "{} dead letters of partition {} were retried: they count here as what they first became, as dead",
+                    standing.retried, standing.partition
+                ));
+            }
             let unlettered = lane.unlettered.len() as u64;
             match ledger(&lane.report, letters + unlettered + lane.skipped, standing.ledger) {
                 Balance::Equal => {}
@@ -104,7 +110,7 @@ fn ledger(derived: &Partition, dead: u64, stored: Ledger) -> Balance {
         return Balance::Equal;
     }
     Balance::Differs(format!(
-        "the ledger says {} emitted, {} filtered, {} dead; its {} records become {} emitted, {} filtered, {} dead",
+        "the ledger says {} emitted, {} filtered, {} dead when they were first processed; its {} records become {} emitted, {} filtered, {} dead",
         stored.emitted,
         stored.filtered,
         stored.dead,

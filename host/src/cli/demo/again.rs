@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::feed::Sent;
 use super::servers::Servers;
 use crate::admin::types::{
-    DeadLetterPage, DeadLetterQuery, RetryOutcome, RetryReport, RetryRequest, Uploaded,
+    DeadLetterPage, DeadLetterQuery, Ledger, PipelineStatus, RetryOutcome, RetryReport,
+    RetryRequest, Uploaded,
 };
 use crate::cli::client::{Client, Method, path};
-use crate::cli::{Failure, Voice, deadletter, report, upload};
+use crate::cli::{Failure, Voice, deadletter, report, status, upload};
 use crate::error::Error;
 use crate::pipeline::Plan;
 use crate::postgres;
@@ -25,34 +26,18 @@ const CODE: &str = "bad-date";
 /// What became of them.
 pub(super) struct Again {
     retried: RetryReport,
+    before: Ledger,
     ledger: Ledger,
     /// Numbers that do not add up.
     pub(super) mismatches: Vec<String>,
 }
 
-/// The stored ledger of the pipeline, all partitions together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ledger {
-    records: u64,
-    emitted: u64,
-    filtered: u64,
-    dead: u64,
-    /// Of the dead ones, those that were processed since.
-    retried: u64,
-}
-
-impl Ledger {
-    /// As they count now: what was dead and became rows is emitted.
-    fn line(self) -> String {
-        format!(
-            "{PIPELINE}: {} in = {} emitted ({} of them retried) + {} filtered + {} dead",
-            self.records,
-            self.emitted + self.retried,
-            self.retried,
-            self.filtered,
-            self.dead.saturating_sub(self.retried)
-        )
-    }
+/// What became of them, as the host's status tells it.
+fn line(ledger: Ledger) -> String {
+    format!(
+        "{PIPELINE}: {} in = {} emitted ({} of them retried) + {} filtered + {} dead",
+        ledger.records, ledger.emitted, ledger.retried, ledger.filtered, ledger.dead
+    )
 }
 
 /// Uploads the mended component and runs the letters through it.
@@ -68,8 +53,9 @@ pub(super) fn through_mended(
             report::line(text);
         }
     };
-    let before = ledger(servers)?;
+    let before = ledger(client)?;
     say(String::new());
+    say(line(before));
     say(format!(
         "$ wasmill deadletter list {PIPELINE} --code {CODE}"
     ));
@@ -91,18 +77,15 @@ pub(super) fn through_mended(
     if !voice.json {
         deadletter::retried(&retried);
     }
-    let after = ledger(servers)?;
-    say(after.line());
+    let after = ledger(client)?;
+    say(line(after));
     let mut again = Again {
         mismatches: Vec::new(),
         retried,
+        before,
         ledger: after,
     };
-    again.check(
-        before,
-        sent,
-        u64::try_from(page.letters.len()).unwrap_or(u64::MAX),
-    );
+    again.check(sent, u64::try_from(page.letters.len()).unwrap_or(u64::MAX));
     again.look(servers, plan, sent)?;
     Ok(again)
 }
@@ -144,22 +127,13 @@ fn numbers(servers: &Servers, sql: &str) -> Result<Vec<u64>, Error> {
     first.iter().map(number).collect()
 }
 
-fn ledger(servers: &Servers) -> Result<Ledger, Error> {
-    let sql = format!(
-        "SELECT sum(records), sum(emitted), sum(filtered), sum(dead), sum(retried) FROM wasmill.position \
-         WHERE pipeline = '{PIPELINE}'"
-    );
-    let found = numbers(servers, &sql)?;
-    let [records, emitted, filtered, dead, retried] = found[..] else {
-        return Err(Error::bug("check the demo", "the ledger is not there"));
-    };
-    Ok(Ledger {
-        records,
-        emitted,
-        filtered,
-        dead,
-        retried,
-    })
+/// The ledger of the pipeline, all partitions together.
+fn ledger(client: &Client) -> Result<Ledger, Failure> {
+    let status: PipelineStatus = client
+        .get(&path::pipeline(PIPELINE), "ask for the ledger")?
+        .read()?;
+    let missing = || Error::bug("check the demo", "the ledger is not there").into();
+    status::ledger(&status.partitions).ok_or_else(missing)
 }
 
 impl Again {
@@ -176,23 +150,24 @@ impl Again {
     }
 
     /// The answers and the ledger, against what was sent.
-    fn check(&mut self, before: Ledger, sent: Sent, listed: u64) {
+    fn check(&mut self, sent: Sent, listed: u64) {
         let results = self.retried.results.iter();
         let emitted = results.filter(|one| one.outcome == RetryOutcome::Emitted);
         let emitted = emitted.count() as u64;
-        let now = self.ledger;
+        let (before, now) = (self.before, self.ledger);
         self.compare("retried and emitted", emitted, sent.mendable);
         self.compare("letters listed", listed, self.retried.results.len() as u64);
-        self.compare("records in the ledger", now.records, sent.records);
-        let settled = now.emitted + now.filtered + now.dead;
-        self.compare(
-            "emitted + filtered + dead in the ledger",
-            settled,
-            now.records,
-        );
-        self.compare("dead in the ledger", now.dead, sent.bad);
+        for ledger in [before, now] {
+            let settled = ledger.emitted + ledger.filtered + ledger.dead;
+            self.compare("records in the ledger", ledger.records, sent.records);
+            self.compare("emitted + filtered + dead", settled, ledger.records);
+        }
+        let mended = sent.mendable;
+        self.compare("dead before", before.dead, sent.bad);
         self.compare("retried before", before.retried, 0);
-        self.compare("retried in the ledger", now.retried, sent.mendable);
+        self.compare("dead after", now.dead, sent.bad - mended);
+        self.compare("emitted after", now.emitted, before.emitted + mended);
+        self.compare("retried after", now.retried, mended);
     }
 
     /// What is in the tables now.
@@ -220,18 +195,10 @@ impl Again {
 
     /// For programs.
     pub(super) fn document(&self) -> Value {
-        let Ledger {
-            records,
-            emitted,
-            filtered,
-            dead,
-            retried,
-        } = self.ledger;
         json!({
             "retry": self.retried,
-            "ledger": {
-                "records": records, "emitted": emitted, "filtered": filtered, "dead": dead, "retried": retried,
-            },
+            "before": self.before,
+            "ledger": self.ledger,
         })
     }
 }

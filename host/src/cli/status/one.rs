@@ -58,6 +58,16 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
         .iter()
         .map(|dead| format!("{} {}", show::count(dead.count), dead.code))
         .collect();
+    lines.extend(super::ledger(&status.partitions).map(|ledger| {
+        format!(
+            "  ledger   {} records = {} emitted + {} filtered + {} dead ({} were dead letters that were retried)",
+            show::count(ledger.records),
+            show::count(ledger.emitted),
+            show::count(ledger.filtered),
+            show::count(ledger.dead),
+            show::count(ledger.retried)
+        )
+    }));
     lines.push(format!(
         "  dead     {}",
         if dead.is_empty() {

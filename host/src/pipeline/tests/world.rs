@@ -196,6 +196,8 @@ pub(super) struct World {
     pub(super) stall: Duration,
     /// What outlives the host of a lane.
     pub(super) deaths: Deaths,
+    /// What is wanted, where that is more than the release under test; lanes run what partition 0 should.
+    pub(super) wanted: Option<Desired>,
     commands: blocking::Sender<SourceCommand>,
     _commanded: blocking::Receiver<SourceCommand>,
 }
@@ -228,6 +230,7 @@ impl World {
             place: Cell::new(Place::Home),
             stall: Duration::from_secs(60),
             deaths: Deaths::default(),
+            wanted: None,
             commands,
             _commanded: commanded,
         }
@@ -245,8 +248,11 @@ impl World {
 
     /// The release under test.
     pub(super) fn release(&self) -> Arc<Release> {
-        let plugin = Arc::new(self.plugin.clone());
-        let release = Release::new(RELEASE, Arc::clone(&self.plan), self.errors, plugin);
+        self.release_of(RELEASE, self.plugin.clone())
+    }
+
+    pub(super) fn release_of(&self, id: &str, plugin: FakePlugin) -> Arc<Release> {
+        let release = Release::new(id, Arc::clone(&self.plan), self.errors, Arc::new(plugin));
         Arc::new(release.unwrap())
     }
 
@@ -264,6 +270,7 @@ impl World {
         let claim = self.anchor.claim(&[0]).await.unwrap().remove(0);
         let next = claim.next;
         let mark = self.deaths.of("p", &claim);
+        let shadow = self.deaths.of_shadow("p", &claim);
         let sinks = self.plan.routes.iter().map(|route| {
             matches!(route.binding, Binding::Ahead(_)).then(|| {
                 let store = Arc::clone(&self.store);
@@ -274,19 +281,21 @@ impl World {
             anchor: Rc::new(self.anchor.clone()),
             ahead: sinks.collect(),
         };
+        let wanted = self.wanted.clone();
+        let wanted = wanted.unwrap_or_else(|| Desired::only(self.release()));
         let context = LaneContext {
-            release: self.release(),
+            release: Arc::clone(wanted.of(0).unwrap()),
             counters: Arc::clone(&self.counters),
             source: self.commands.clone(),
         };
-        let (_, desired) = watch::channel(Desired::only(Arc::clone(&context.release)));
+        let (_, desired) = watch::channel(wanted);
         let takes = Cutover {
             owned: Ownership::new(Rc::new(connections), claim, self.mode.subscribe()),
             at: next,
             carried: None,
         };
         let (inlet, outlet) = source::channel();
-        let conduct = Rc::new(Conduct::new(self.place.get()).marked(mark));
+        let conduct = Rc::new(Conduct::new(self.place.get()).marked(mark, shadow));
         let mode = self.mode.subscribe();
         let lane = Lane::new(Arc::new(context), takes, desired, mode, &conduct);
         (OneLane(lane.unwrap()), inlet, outlet, next)
