@@ -225,6 +225,10 @@ impl Surroundings for Watched<Arc<Scene>> {
         self.inner.topic()
     }
 
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error> {
+        self.inner.committed()
+    }
+
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
         self.inner.release(id)
     }

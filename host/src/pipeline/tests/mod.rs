@@ -6,6 +6,7 @@ mod behind;
 mod careful;
 mod duels;
 mod fakes;
+mod group;
 mod guest;
 mod killed;
 mod lanes;
@@ -23,3 +24,8 @@ mod swaps;
 mod trial;
 mod upgrades;
 mod world;
+
+/// What the pipeline of the tests reads.
+pub(in crate::pipeline) fn input_plan() -> super::InputPlan {
+    world::plan(world::Sinks::Here).input
+}

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::fakes::{FakeAnchor, FakeSink, Shared};
+use super::group::{Group, judge};
 use super::guest::{Act, FakePlugin};
 use super::world::{Sinks, millis, plan};
 use crate::anchor::{Anchor, Claim, Cut, Ledger, Pin, Stored};
@@ -85,6 +86,10 @@ impl Surroundings for Scene {
 
     fn topic(&self) -> Result<TopicInfo, Error> {
         Err(Error::bug("ask for the topic", "a stand has none"))
+    }
+
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error> {
+        Err(Error::bug("ask the group", "a stand has none"))
     }
 
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
@@ -166,7 +171,8 @@ pub(super) struct Stand {
     /// One shard for all of them: connections outlive lanes.
     local: Rc<Local>,
     commands: blocking::Sender<SourceCommand>,
-    _commanded: blocking::Receiver<SourceCommand>,
+    /// Hears what the lanes advise.
+    group: Group,
 }
 
 impl Stand {
@@ -215,7 +221,7 @@ impl Stand {
             events: RefCell::default(),
             local: Rc::default(),
             commands,
-            _commanded: commanded,
+            group: Group::new(commanded),
         }
     }
 
@@ -236,8 +242,10 @@ impl Stand {
 
     /// Claims the partition; the lanes begin when the future is polled.
     pub(super) async fn host_of(&self, partition: i32) -> Host<'static> {
+        let said = self.group.ask();
         let claim = self.scene.anchor.claim(&[partition]).await.unwrap();
         let claim = claim.into_iter().next().unwrap();
+        judge(said, &claim, &mut self.store.lock());
         let surroundings = Arc::clone(&self.scene) as Arc<dyn Surroundings>;
         let shared = Rc::clone(&self.local);
         self.host_with(claim, surroundings, shared, self.commands.clone())

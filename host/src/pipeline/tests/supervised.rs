@@ -1,5 +1,6 @@
 //! The whole pipeline on real shards with a scripted source.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
@@ -86,6 +87,9 @@ impl Stage {
 
 type Script = Box<dyn FnOnce(&Stage) + Send>;
 
+/// What the group answers each time it is asked.
+type Group = Box<dyn Fn() -> Result<BTreeMap<i32, i64>, Error> + Send + Sync>;
+
 impl Source for Scripted {
     fn run(
         self: Box<Self>,
@@ -108,6 +112,7 @@ struct Scripted(Script);
 
 struct Around {
     anchor: super::fakes::FakeAnchor,
+    group: Group,
     script: Mutex<Option<Script>>,
 }
 
@@ -143,6 +148,10 @@ impl Surroundings for Around {
         })
     }
 
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error> {
+        (self.group)()
+    }
+
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
         async move {
             let detail = format!("{id} is not known");
@@ -171,6 +180,18 @@ fn play_desired(
     segments: mpsc::UnboundedSender<SegmentStart>,
     script: impl FnOnce(&Stage) + Send + 'static,
 ) -> Result<(), Error> {
+    let nothing: Group = Box::new(|| Ok(BTreeMap::new()));
+    play_with(world, desired, segments, nothing, script)
+}
+
+/// The same with what the group says.
+fn play_with(
+    world: &World,
+    desired: watch::Receiver<Desired>,
+    segments: mpsc::UnboundedSender<SegmentStart>,
+    group: Group,
+    script: impl FnOnce(&Stage) + Send + 'static,
+) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
     let script = move |stage: &Stage| {
         script(stage);
@@ -186,6 +207,7 @@ fn play_desired(
     };
     let around = Arc::new(Around {
         anchor: world.anchor.clone(),
+        group,
         script: Mutex::new(Some(Box::new(script))),
     });
     on_a_shard(async {
@@ -753,4 +775,87 @@ fn a_lane_that_hangs_is_told_and_restarted_once_records_wait_for_it() {
     });
     ended.unwrap();
     assert_eq!(world.check(30), Vec::<String>::new());
+}
+
+/// As [`play`], with what the group has committed.
+fn play_beside(
+    world: &World,
+    group: impl Fn() -> Result<BTreeMap<i32, i64>, Error> + Send + Sync + 'static,
+    script: impl FnOnce(&Stage) + Send + 'static,
+) -> Result<(), Error> {
+    let desired = watch::channel(Desired::only(world.release())).1;
+    let segments = mpsc::unbounded_channel().0;
+    play_with(world, desired, segments, Box::new(group), script)
+}
+
+#[test]
+fn a_first_start_of_what_the_group_knows_is_a_data_loss_and_stores_nothing() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let knows = |partition| move || Ok(BTreeMap::from([(partition, 700)]));
+    let error = play_beside(&world, knows(1), |_| ()).unwrap_err();
+    assert_eq!(error.blame(), Blame::Config);
+    assert!(
+        error.to_string().contains("data loss: t partition 1"),
+        "{error}"
+    );
+    assert_eq!(positions(&world), Vec::<i64>::new());
+    // The last partition's position alone looks like a partition that was added.
+    on_a_shard(world.seed(0, 0));
+    let error = play_beside(&world, knows(1), |_| ()).unwrap_err();
+    assert!(error.to_string().contains("at least 700"), "{error}");
+    assert_eq!(positions(&world), [0]);
+    // A group that knows of others only holds nothing up.
+    play_beside(&world, knows(7), |_| ()).unwrap();
+    assert_eq!(positions(&world), [0, 0]);
+}
+
+#[test]
+fn a_claim_that_finds_less_than_the_group_knows_is_a_data_loss_and_starts_no_lane() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    on_a_shard(async {
+        world.seed(0, 600).await;
+        world.seed(1, 0).await;
+    });
+    let knows = || Ok(BTreeMap::from([(0, 601)]));
+    let error = play_beside(&world, knows, |stage| {
+        stage.assign(&[0, 1]);
+        stage.until_shutdown();
+    })
+    .unwrap_err();
+    assert_eq!(error.blame(), Blame::Config);
+    let said = error.to_string();
+    assert!(said.contains("stands at 600 and stood at 601"), "{said}");
+    assert_eq!(positions(&world), [600, 0]);
+    // One that is behind the anchor, as every late word is, holds nothing up.
+    let late = || Ok(BTreeMap::from([(0, 600), (1, 0)]));
+    play_beside(&world, late, |stage| {
+        stage.assign(&[0]);
+        assert_eq!(stage.started().1, 600);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_group_that_does_not_answer_is_asked_again() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    on_a_shard(async {
+        world.seed(0, 0).await;
+        world.seed(1, 0).await;
+    });
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let away = move || match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0..3 => Err(Error::outside("ask the group", "no coordinator")),
+        _ => Ok(BTreeMap::new()),
+    };
+    let store = Arc::clone(&world.store);
+    play_beside(&world, away, move |stage| {
+        stage.assign(&[0]);
+        assert_eq!(stage.started().1, 0);
+        assert_eq!(
+            store.lock().claims,
+            1,
+            "claimed before the group had answered"
+        );
+    })
+    .unwrap();
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::fakes::{FakeAnchor, FakeSink, Shared};
+use super::group::{Group, judge};
 use super::guest::{Act, FakePlugin};
 use crate::anchor::{Anchor as _, Cut, Ledger, Stored};
 use crate::decode::Decoder;
@@ -197,7 +198,8 @@ pub(super) struct World {
     /// What outlives the host of a lane.
     pub(super) deaths: Deaths,
     commands: blocking::Sender<SourceCommand>,
-    _commanded: blocking::Receiver<SourceCommand>,
+    /// Hears what the lanes advise.
+    group: Group,
 }
 
 impl World {
@@ -229,7 +231,7 @@ impl World {
             stall: Duration::from_secs(60),
             deaths: Deaths::default(),
             commands,
-            _commanded: commanded,
+            group: Group::new(commanded),
         }
     }
 
@@ -261,7 +263,9 @@ impl World {
 
     /// Claims partition 0 and makes its lane.
     pub(super) async fn lane(&self) -> (OneLane, Inlet, Outlet, i64) {
+        let said = self.group.ask();
         let claim = self.anchor.claim(&[0]).await.unwrap().remove(0);
+        judge(said, &claim, &mut self.store.lock());
         let next = claim.next;
         let mark = self.deaths.of("p", &claim);
         let sinks = self.plan.routes.iter().map(|route| {
