@@ -1,11 +1,16 @@
-//! Records that are gone before they were read: the pipeline stops and says so, it never starts from a guess.
+//! Records that are gone before they were read, and positions that are gone or went back: the pipeline stops and says
+//! so, it never starts from a guess.
 
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use wasmill_tests::Stage;
 use wasmill_tests::records::Made;
+use wasmill_tests::wait::eventually;
 
-use super::kill::{passes, stage_with_flights};
+use super::kill::{balanced, ends_exact, passes, stage_with_flights};
 use crate::scenario::flights::flights_in_postgres;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -90,4 +95,93 @@ async fn a_recreated_topic_is_a_data_loss_even_if_it_is_longer() {
         .collect();
     stage.feed.send("flights", &other);
     refuses_to_guess(&stage, position, &["data loss", "flights"]).await;
+}
+
+/// What an operator does who knows what became of the database: the group forgets, once its sessions have ended.
+async fn forget_group(stage: &Stage) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", stage.bootstrap())
+        .create()
+        .unwrap();
+    eventually(SOON, "the group is deleted", async || {
+        let options = AdminOptions::new();
+        let deleted = admin.delete_groups(&["wasmill.flights"], &options).await;
+        let mut deleted = deleted.map_err(|error| error.to_string())?;
+        let outcome = deleted.remove(0);
+        outcome.map(drop).map_err(|(_, code)| code.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn positions_that_are_gone_are_a_data_loss_and_no_first_start() {
+    let (stage, position) = stopped_on_the_way().await;
+    stage.execute("DELETE FROM wasmill.position").await;
+    let at = format!("at least {position}");
+    let words = ["data loss", &at, "--delete --group wasmill.flights"];
+    refuses_to_guess(&stage, 0, &words).await;
+    // Starting again does not make it go away.
+    refuses_to_guess(&stage, 0, &words).await;
+    // The operator wants all of it once more, from an empty table.
+    stage.execute("TRUNCATE flight_log, flights").await;
+    forget_group(&stage).await;
+    let host = stage.again();
+    passes(&stage, 40_000).await;
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+    balanced(&stage).await;
+}
+
+#[tokio::test]
+async fn the_last_partition_without_a_position_is_no_new_one() {
+    let (stage, ..) = stage_with_flights(2).await;
+    let host = stage.host(&flights_in_postgres());
+    eventually(SOON, "both partitions move", async || {
+        let sql = "SELECT count(*) FROM wasmill.position WHERE next > 0";
+        stage.reaches(sql, 2).await
+    })
+    .await;
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+    stage
+        .execute("DELETE FROM wasmill.position WHERE partition = 1")
+        .await;
+    let position = stage.position("flights").await;
+    refuses_to_guess(&stage, position, &["data loss", "partition 1 had one"]).await;
+}
+
+#[tokio::test]
+async fn a_database_that_went_back_is_a_data_loss_until_an_operator_says_otherwise() {
+    let (stage, input, places) = stage_with_flights(1).await;
+    let host = stage.host(&flights_in_postgres());
+    passes(&stage, 1_000).await;
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+    // A backup, and what was done after it.
+    let tables = ["wasmill.position", "flight_log", "flights"];
+    stage.execute("CREATE SCHEMA backup").await;
+    for (n, table) in tables.iter().enumerate() {
+        let save = format!("CREATE TABLE backup.t{n} AS TABLE {table}");
+        stage.execute(&save).await;
+    }
+    let saved = stage.position("flights").await;
+    let host = stage.again();
+    passes(&stage, saved + 1_000).await;
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+    let reached = stage.position("flights").await;
+    // The position alone goes back: going on would double rows.
+    stage
+        .execute(&format!("UPDATE wasmill.position SET next = {saved}"))
+        .await;
+    let at = format!("stands at {saved} and stood at {reached}");
+    let words = ["data loss", &at, "--delete --group wasmill.flights"];
+    refuses_to_guess(&stage, saved, &words).await;
+    // The operator restores the whole of it, says so, and it is as if nothing had been.
+    for (n, table) in tables.iter().enumerate() {
+        let restore = format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM backup.t{n}");
+        stage.execute(&restore).await;
+    }
+    refuses_to_guess(&stage, saved, &words).await;
+    forget_group(&stage).await;
+    let host = stage.again();
+    ends_exact(&stage, &input, &places).await;
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+    balanced(&stage).await;
 }

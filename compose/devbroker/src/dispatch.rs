@@ -30,6 +30,7 @@ const SERVED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::SyncGroup, 0, 3),
     (ApiKey::DescribeGroups, 0, 4),
     (ApiKey::ListGroups, 0, 2),
+    (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::ApiVersions, 0, 3),
     (ApiKey::CreateTopics, 2, 4),
     (ApiKey::DeleteTopics, 1, 3),
@@ -175,6 +176,7 @@ pub(crate) async fn serve(
             request.answer(&inspect::describe_groups(shared, request.read()?))
         }
         ApiKey::ListGroups => request.answer(&inspect::list_groups(shared)),
+        ApiKey::DeleteGroups => request.answer(&inspect::delete_groups(shared, request.read()?)),
         ApiKey::CreateTopics => request.answer(&admin::create_topics(shared, request.read()?)),
         ApiKey::DeleteTopics => request.answer(&admin::delete_topics(shared, request.read()?)),
         ApiKey::CreatePartitions => {

@@ -121,6 +121,19 @@ impl Groups {
         self.by_name.get(name)
     }
 
+    /// Forgets a group with its offsets.
+    ///
+    /// # Errors
+    /// `GroupIdNotFound` when there is none, `NonEmptyGroup` while it has members.
+    pub(crate) fn delete(&mut self, name: &str) -> Result<(), ResponseError> {
+        let entry = self.get(name).ok_or(ResponseError::GroupIdNotFound)?;
+        if entry.group.members().next().is_some() {
+            return Err(ResponseError::NonEmptyGroup);
+        }
+        self.by_name.remove(name);
+        Ok(())
+    }
+
     /// All groups, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.by_name

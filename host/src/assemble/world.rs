@@ -1,5 +1,12 @@
 //! [`World`]: the adapters one pipeline is bound to, behind the contracts its lanes know.
+//!
+//! How it reaches its servers and what its lanes are given is here; what holds its positions is in `anchors`, the tables
+//! and topics it writes are looked at in `targets`.
 
+mod anchors;
+mod targets;
+
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +17,20 @@ use tokio::sync::Semaphore;
 
 use super::releases::{Loaded, Releases};
 use super::servers::Servers;
-use crate::admin::types::Raised;
-use crate::anchor::{Anchor, DeadLetters, MemoryAnchor};
-use crate::cassandra::{self, CassandraAnchor, CassandraSession, CassandraSink, Patience};
+use crate::anchor::{Anchor, MemoryAnchor};
+use crate::cassandra::{CassandraSession, CassandraSink, Patience};
 use crate::config::{CassandraConnection, Membership};
 use crate::error::Error;
 use crate::kafka::{
-    self, AnchorTopics, Author, KafkaAnchor, KafkaAnchorSettings, KafkaLetters, KafkaRoute,
-    KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource, KafkaSourceSettings, Make, Ranges,
-    Transactions,
+    self, KafkaRoute, KafkaSettings, KafkaSink, KafkaSinkSettings, KafkaSource,
+    KafkaSourceSettings, Ranges, Transactions,
 };
 use crate::manifest::{KafkaTopic, Target};
-use crate::pipeline::{
-    AnchorPlan, Binding, InputPlan, Plan, Release, RoutePlan, Surroundings, added,
-};
-use crate::postgres::{self, Durability, PostgresAnchor, PostgresRoute, TableName, TableReport};
+use crate::pipeline::{AnchorPlan, Binding, InputPlan, Plan, Release, RoutePlan, Surroundings};
+use crate::postgres::PostgresAnchor;
 use crate::record::Batch;
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
-use crate::task;
 
 /// How long a look at the topic may take for each answer.
 const LOOK: Duration = Duration::from_secs(10);
@@ -42,6 +44,8 @@ const ADVANCES: usize = 16;
 pub(super) struct World {
     pipeline: String,
     input: InputPlan,
+    /// Where positions are, whatever release is in force.
+    anchor: AnchorPlan,
     headers: bool,
     releases: Releases,
     servers: Arc<Servers>,
@@ -65,6 +69,7 @@ impl World {
         Self {
             pipeline: plan.pipeline.clone(),
             input: plan.input.clone(),
+            anchor: plan.anchor.clone(),
             // An earlier release may have to replay what it wrote ahead, and may have read them.
             headers: plan.input.input.needs_headers() || plan.writes_ahead(),
             instance: format!("{}/{}", plan.pipeline, servers.config.host.id),
@@ -131,189 +136,12 @@ impl World {
         })
     }
 
-    fn cassandra_table(
-        plan: &Plan,
-        route: usize,
-        connection: &CassandraConnection,
-    ) -> Result<cassandra::RouteTable, Error> {
-        let bound = &plan.routes[route].route;
-        let Target::Cassandra(declared) = &bound.target else {
-            return Err(Error::bug(
-                "open a sink",
-                "a route written ahead that is not Cassandra's",
-            ));
-        };
-        cassandra::RouteTable::new(
-            &bound.name,
-            &bound.columns,
-            declared,
-            None,
-            &connection.keyspace,
-        )
-    }
-
-    pub(super) fn postgres(&self, plan: &Plan, name: &str) -> Result<postgres::Settings, Error> {
-        let connection = self.servers.config.postgres.get(name).ok_or_else(|| {
-            Error::bug(
-                "find a postgres connection",
-                "the plan names one the config lacks",
-            )
-        })?;
-        let mut settings =
-            postgres::Settings::new(connection.url.clone(), &self.pipeline, &self.input.topic);
-        // A stopped host lets go of its rows before its successor, a session time-out later, claims them.
-        let idle = self.session_timeout()? * 4 / 5;
-        settings.timeouts.idle_in_transaction = settings.timeouts.idle_in_transaction.min(idle);
-        settings.plugin.clone_from(&plan.plugin);
-        settings.digest.clone_from(&plan.digest);
-        if plan.writes_ahead() {
-            settings.durability = Durability::Disk;
-        }
-        for (index, bound) in plan.routes.iter().enumerate() {
-            if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target)
-            {
-                settings.routes.push(PostgresRoute {
-                    index,
-                    name: bound.route.name.clone(),
-                    columns: bound.route.columns.clone(),
-                    table: TableName::parse(&table.table)?,
-                    mode: table.mode,
-                    key: table.key.clone(),
-                    guard: table.guard,
-                    deleted_at: table.deleted_at.clone(),
-                    create: table.create,
-                });
-            }
-        }
-        Ok(settings)
-    }
-
     /// A session as lanes use it: it gives up before the anchor's transaction is taken away for being idle, and before
     /// a successor claims.
     async fn lane_session(&self, name: &str) -> Result<CassandraSession, Error> {
         let mut patience = Patience::default();
         patience.budget = patience.budget.min(self.session_timeout()? * 3 / 5);
         CassandraSession::connect(self.cassandra(name)?, patience).await
-    }
-
-    pub(super) async fn cassandra_anchor(
-        &self,
-        plan: &Plan,
-        name: &str,
-    ) -> Result<CassandraAnchor, Error> {
-        let session = self.lane_session(name).await?;
-        let settings = cassandra::AnchorSettings {
-            pipeline: self.pipeline.clone(),
-            topic: self.input.topic.clone(),
-            plugin: plan.plugin.clone(),
-            digest: plan.digest.clone(),
-            advances: Arc::clone(&self.advances),
-        };
-        CassandraAnchor::open(&session, settings).await
-    }
-
-    fn author(&self, plan: &Plan) -> Author {
-        Author {
-            pipeline: self.pipeline.clone(),
-            input: self.input.topic.clone(),
-            plugin: plan.plugin.clone(),
-        }
-    }
-
-    fn kafka_anchor(&self, plan: &Plan) -> Result<KafkaAnchor, Error> {
-        let routes = plan.routes.iter().enumerate();
-        let routes =
-            routes.filter_map(
-                |(index, bound)| match (&bound.binding, &bound.route.target) {
-                    (Binding::Here, Target::Kafka(topic)) => {
-                        Some((index, kafka_route(bound, topic)))
-                    }
-                    _ => None,
-                },
-            );
-        let settings = KafkaAnchorSettings {
-            kafka: self.kafka()?,
-            author: self.author(plan),
-            digest: plan.digest.clone(),
-            routes: routes.collect(),
-        };
-        Ok(KafkaAnchor::new(settings, &self.transactions))
-    }
-
-    fn anchor_topics(&self) -> AnchorTopics {
-        AnchorTopics::of(&self.pipeline, &self.input.topic)
-    }
-
-    /// The dead letters of the pipeline, where its release keeps them.
-    ///
-    /// # Errors
-    /// `Config` for a pipeline that keeps none; else as the anchor is opened.
-    pub(super) async fn letters(&self, plan: &Plan) -> Result<Box<dyn DeadLetters>, Error> {
-        Ok(match &plan.anchor {
-            AnchorPlan::Postgres(name) => {
-                let settings = self.postgres(plan, name)?;
-                self.servers.tables(name)?.ensure_schema(&settings).await?;
-                Box::new(PostgresAnchor::new(settings)?)
-            }
-            AnchorPlan::Cassandra(name) => Box::new(self.cassandra_anchor(plan, name).await?),
-            AnchorPlan::Kafka(name) => Box::new(KafkaLetters::new(
-                &self.servers.producers,
-                name,
-                self.output(name)?,
-                self.anchor_topics(),
-            )),
-            AnchorPlan::Memory => {
-                let what = format!("find dead letters of pipeline {:?}", self.pipeline);
-                let detail = "it writes nowhere: its dead letters are counted and not kept";
-                return Err(Error::config(what, detail)
-                    .hint("bind a route to a database, then they are kept there"));
-            }
-        })
-    }
-
-    /// Lifts the write times of the pipeline's partitions to the greatest, and stores positions for those the topic
-    /// gained.
-    ///
-    /// # Errors
-    /// `Config` for a pipeline without stored positions, and for a loss; else as the anchor fails.
-    pub(super) async fn raise(&self, plan: &Plan, info: &TopicInfo) -> Result<Raised, Error> {
-        let topic = &self.input.topic;
-        if plan.timed_route().is_none() {
-            let what = format!("raise write times of pipeline {:?}", self.pipeline);
-            let detail = "no route of it writes to Cassandra with times that are ordered within one partition";
-            return Err(Error::config(what, detail)
-                .hint("there is nothing to raise: `wasmill resume` reads new partitions from 0"));
-        }
-        let (stored, added, write_time) = match &plan.anchor {
-            AnchorPlan::Postgres(name) => {
-                let anchor = PostgresAnchor::new(self.postgres(plan, name)?)?;
-                let stored = anchor.stored().await?;
-                let added = added(topic, &stored, info)?;
-                let write_time = anchor.raise(&added).await?;
-                (stored, added, write_time)
-            }
-            AnchorPlan::Cassandra(name) => {
-                let anchor = self.cassandra_anchor(plan, name).await?;
-                let stored = anchor.stored().await?;
-                let added = added(topic, &stored, info)?;
-                let write_time = anchor.raise(&added).await?;
-                (stored, added, write_time)
-            }
-            AnchorPlan::Kafka(_) | AnchorPlan::Memory => {
-                let what = format!("raise write times of pipeline {:?}", self.pipeline);
-                return Err(Error::config(
-                    what,
-                    "it writes to no table, so no write time orders anything",
-                )
-                .hint("there is nothing to raise"));
-            }
-        };
-        let count = |positions: usize| u32::try_from(positions).unwrap_or(u32::MAX);
-        Ok(Raised {
-            partitions: count(stored.len() + added.len()),
-            added: count(added.len()),
-            write_time,
-        })
     }
 
     /// Connections to a Cassandra cluster of the config.
@@ -349,113 +177,6 @@ impl World {
     /// `Outside` when the broker is not reached.
     pub(super) fn record(&self, partition: i32, offset: i64) -> Result<Option<Batch>, Error> {
         kafka::record(&self.kafka()?, &self.input.topic, partition, offset)
-    }
-
-    /// Compares every table and topic of a release with what the live ones are; creates nothing. Returns what does not
-    /// fit, and what somebody should know of those that do.
-    pub(super) async fn look(&self, plan: &Plan) -> (Vec<Error>, Vec<String>) {
-        let mut problems = Vec::new();
-        let mut notes = Vec::new();
-        if let AnchorPlan::Postgres(name) = &plan.anchor {
-            let looked = async {
-                let tables = self.servers.tables(name)?;
-                tables.look(&self.postgres(plan, name)?).await
-            };
-            match looked.await {
-                Ok(reports) => notes.extend(told(&reports)),
-                Err(error) => problems.push(error),
-            }
-        }
-        for (index, bound) in plan.routes.iter().enumerate() {
-            let Some(name) = outside(plan, bound) else {
-                continue;
-            };
-            let looked = async {
-                match &bound.route.target {
-                    Target::Cassandra(table) => {
-                        let connection = self.cassandra(name)?;
-                        let session =
-                            CassandraSession::connect(connection, Patience::default()).await?;
-                        let route = Self::cassandra_table(plan, index, connection)?;
-                        let replicas = connection.create_keyspace;
-                        cassandra::look_at_table(&session, &route, table.create, replicas).await
-                    }
-                    Target::Kafka(topic) => {
-                        let settings = self.output(name)?;
-                        kafka::ensure_topic(&settings, &bound.route.name, topic, Make::Later).await
-                    }
-                    Target::Postgres(_) => Ok(()),
-                }
-            };
-            problems.extend(looked.await.err());
-        }
-        (problems, notes)
-    }
-
-    /// Creates or checks every table and topic of a release, before it runs.
-    pub(super) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
-        if let AnchorPlan::Postgres(name) = &plan.anchor {
-            let tables = self.servers.tables(name)?;
-            let reports = tables.ensure(&self.postgres(plan, name)?).await?;
-            for note in told(&reports) {
-                tracing::info!(pipeline = self.pipeline, note, "table");
-            }
-        }
-        for (index, bound) in plan.routes.iter().enumerate() {
-            let Some(name) = outside(plan, bound) else {
-                continue;
-            };
-            match &bound.route.target {
-                Target::Cassandra(table) => {
-                    let connection = self.cassandra(name)?;
-                    let session =
-                        CassandraSession::connect(connection, Patience::default()).await?;
-                    cassandra::ensure_keyspace(&session, connection.create_keyspace).await?;
-                    let route = Self::cassandra_table(plan, index, connection)?;
-                    cassandra::ensure_table(&session, &route, table.create).await?;
-                }
-                Target::Kafka(topic) => {
-                    let settings = self.output(name)?;
-                    kafka::ensure_topic(&settings, &bound.route.name, topic, Make::Allowed).await?;
-                }
-                Target::Postgres(_) => {}
-            }
-        }
-        if let AnchorPlan::Cassandra(name) = &plan.anchor {
-            let session =
-                CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;
-            CassandraAnchor::create_tables(&session).await?;
-        }
-        if let AnchorPlan::Kafka(_) = &plan.anchor {
-            let (catalog, topic) = (Arc::clone(&self.servers), self.input.clone());
-            let asked = task::blocking(move || {
-                let catalog = catalog.catalog(&topic.kafka)?;
-                catalog.topic(&topic.topic, LOOK)
-            });
-            let partitions = asked.await??.watermarks.len();
-            let topics = self.anchor_topics();
-            topics.ensure(&self.kafka()?, partitions).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What the looks at tables found and nobody has to change, each with its route and table.
-fn told(reports: &[TableReport]) -> Vec<String> {
-    let notes = |report: &TableReport| {
-        let (route, table) = (report.route.clone(), report.table.clone());
-        let tell = move |note: &String| format!("route {route}, table {table}: {note}");
-        report.notes.iter().map(tell).collect::<Vec<_>>()
-    };
-    reports.iter().flat_map(notes).collect()
-}
-
-/// The connection of a route whose table or topic is looked at one by one; those of the anchor's Postgres are looked
-/// at together.
-fn outside<'a>(plan: &'a Plan, bound: &'a RoutePlan) -> Option<&'a str> {
-    match (&bound.binding, &plan.anchor) {
-        (Binding::Ahead(name), _) | (Binding::Here, AnchorPlan::Kafka(name)) => Some(name),
-        _ => None,
     }
 }
 
@@ -522,6 +243,7 @@ impl Surroundings for World {
             kafka: self.kafka()?,
             topic: self.input.topic.clone(),
             group: self.input.group.clone(),
+            mark: self.anchor.to_string(),
             instance: self.instance.clone(),
             membership: self.membership,
             headers: self.headers,
@@ -533,6 +255,15 @@ impl Surroundings for World {
     fn topic(&self) -> Result<TopicInfo, Error> {
         let catalog = self.servers.catalog(&self.input.kafka)?;
         catalog.topic(&self.input.topic, LOOK)
+    }
+
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error> {
+        if self.anchor == AnchorPlan::Memory {
+            return Ok(BTreeMap::new());
+        }
+        let InputPlan { group, topic, .. } = &self.input;
+        let catalog = self.servers.catalog(&self.input.kafka)?;
+        catalog.committed(group, topic, &self.anchor.to_string(), LOOK)
     }
 
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {

@@ -1,9 +1,10 @@
-//! What topics look like: their partitions, watermarks and identity. Blocking.
+//! What topics look like: their partitions, watermarks and identity, and what groups have committed. Blocking.
 //!
 //! [`Catalog`] is shared by everybody of a host who asks one cluster: those who ask at the same time share a client,
 //! which costs several threads and connections. It lives as long as somebody asks: nobody has to serve it in between,
 //! and what it remembers of a topic is never old. No answer is kept.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::logs::Logs;
-use super::native::{Describe, Described};
+use super::native::{self, Describe, Described};
 use super::{KafkaSettings, client_error};
 use crate::error::Error;
 use crate::source::TopicInfo;
@@ -79,6 +80,35 @@ impl Catalog {
             id: described.id,
             watermarks,
         })
+    }
+
+    /// What a group has committed in a topic, by partition, as far as it was committed with `mark`; waits at most
+    /// `wait` for the answer. Blocks.
+    ///
+    /// # Errors
+    /// `Outside` when the group's coordinator does not answer, `Config` when the group may not be seen.
+    pub fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+        mark: &str,
+        wait: Duration,
+    ) -> Result<BTreeMap<i32, i64>, Error> {
+        let what = format!(
+            "ask what group {group:?} has committed at {}",
+            self.settings.brokers
+        );
+        let client = self.client().map_err(|error| client_error(&what, &error))?;
+        let asked = native::committed(client.0.client(), (group, topic), (wait, SLACK));
+        let committed = asked
+            .ok_or_else(|| Error::config(what.clone(), "a group's name holds no zero byte"))?
+            .map_err(|code| client_error(&what, &KafkaError::OffsetFetch(code)))?;
+        let marked = committed
+            .into_iter()
+            .filter(|(_, committed)| committed.said == mark.as_bytes());
+        Ok(marked
+            .map(|(partition, committed)| (partition, committed.offset))
+            .collect())
     }
 
     /// The client of those who ask now, or a new one.

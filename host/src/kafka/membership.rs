@@ -122,6 +122,8 @@ pub(super) struct Membership {
     commits: Commits,
     consumer: BaseConsumer<Rebalances>,
     topic: String,
+    /// Said with every commit: whose position it is.
+    mark: String,
     /// Who waits for the reply to a commit, by its ticket; 0 is for commits nobody waits for.
     asked: HashMap<usize, oneshot::Sender<bool>>,
     tickets: usize,
@@ -137,10 +139,11 @@ impl std::fmt::Debug for Membership {
 }
 
 impl Membership {
-    /// A handle with prepared properties that has not joined yet.
+    /// A handle with prepared properties that has not joined yet; it commits with `mark`.
     pub(super) fn new(
         properties: &ClientConfig,
         topic: &str,
+        mark: &str,
         events: mpsc::UnboundedSender<SourceEvent>,
     ) -> Result<Self, KafkaError> {
         let context = Rebalances {
@@ -152,6 +155,7 @@ impl Membership {
             commits: Commits::new(consumer.client()),
             consumer,
             topic: topic.to_owned(),
+            mark: mark.to_owned(),
             asked: HashMap::new(),
             tickets: 0,
             is_static: properties.get("group.instance.id").is_some(),
@@ -247,7 +251,7 @@ impl Membership {
         })
     }
 
-    /// Commits positions without waiting; advice for lag tools.
+    /// Commits positions without waiting.
     pub(super) fn commit(&self, positions: &HashMap<i32, i64>) {
         self.send(positions, 0);
     }
@@ -263,9 +267,9 @@ impl Membership {
     fn send(&self, positions: &HashMap<i32, i64>, ticket: usize) -> bool {
         let mut list = TopicPartitionList::new();
         for (partition, position) in positions {
-            let added =
-                list.add_partition_offset(&self.topic, *partition, Offset::Offset(*position));
-            if let Err(error) = added {
+            let mut added = list.add_partition(&self.topic, *partition);
+            added.set_metadata(&self.mark);
+            if let Err(error) = added.set_offset(Offset::Offset(*position)) {
                 tracing::debug!(partition, position, error = %error, "advisory commit");
                 return false;
             }

@@ -1,5 +1,6 @@
 //! The Kafka adapter: membership, fetch, the producers of routes, the transaction anchor and the topic catalog. `rdkafka` appears nowhere else.
 
+mod advice;
 mod anchor;
 mod anchor_topics;
 mod catalog;

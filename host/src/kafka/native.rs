@@ -1,7 +1,7 @@
 //! The things rdkafka does not offer: draining a queue in batches, a topic's identity, replies to asynchronous
-//! commits, and whether a member has left.
+//! commits, whether a member has left, and what a group has committed.
 //!
-//! The only file here with `unsafe`. [`FetchQueue`] owns a consumer that never subscribes together with its
+//! The only module here with `unsafe`. [`FetchQueue`] owns a consumer that never subscribes together with its
 //! queue and copies each message once, straight into the caller's batch. Batch fetch and group membership do
 //! not mix on one handle: `rd_kafka_consume_batch_queue` would serve the rebalance event itself and silently
 //! unassign, so membership lives on another handle.
@@ -10,6 +10,10 @@
     unsafe_code,
     reason = "librdkafka's batch and admin calls have no safe wrapper; each block says why it is sound"
 )]
+
+mod committed;
+
+pub(super) use committed::committed;
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;

@@ -2,7 +2,6 @@
 //! [`Fetching`] from the positions it is told, and watches the topic's [`Identity`]. Nothing here waits longer
 //! than one round, except a revocation for the lanes that have to finish.
 
-use std::collections::HashMap;
 use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 
+use super::advice::Advice;
 use super::fetching::Fetching;
 use super::identity::{Identity, is_unknown};
 use super::logs::Logs;
@@ -36,6 +36,8 @@ pub struct KafkaSourceSettings {
     pub topic: String,
     /// The consumer group.
     pub group: String,
+    /// Said with every offset that is committed to the group: which anchor holds the position.
+    pub mark: String,
     /// Static instance id (`pipeline/host.id`), used when membership is static.
     pub instance: String,
     /// How to join.
@@ -97,7 +99,8 @@ impl KafkaSource {
         if mode == MembershipMode::Static {
             config.set("group.instance.id", &self.settings.instance);
         }
-        Membership::new(&config, &self.settings.topic, events)
+        let Self { settings, .. } = self;
+        Membership::new(&config, &settings.topic, &settings.mark, events)
     }
 
     fn fetch(&self) -> Result<FetchQueue, KafkaError> {
@@ -142,8 +145,7 @@ impl Source for KafkaSource {
             membership,
             away: None,
             events,
-            advised: HashMap::new(),
-            last: HashMap::new(),
+            advice: Advice::default(),
             what,
             source: *self,
         };
@@ -180,10 +182,7 @@ struct Running {
     /// Since when, and why, this member is not in the group.
     away: Option<(Instant, Error)>,
     events: mpsc::UnboundedSender<SourceEvent>,
-    /// Positions to commit next.
-    advised: HashMap<i32, i64>,
-    /// The last position heard of.
-    last: HashMap<i32, i64>,
+    advice: Advice,
     what: String,
     source: KafkaSource,
 }
@@ -218,7 +217,7 @@ impl Running {
             self.fetching.stop(*partition);
         }
         self.events.send(SourceEvent::Lost(lost)).ok();
-        self.advised.clear();
+        self.advice.withdraw();
         self.away = Some((Instant::now(), error));
         Ok(())
     }
@@ -293,7 +292,7 @@ impl Running {
                     // Taken away while the command was under way; dropping the inlet ends the lane.
                     return Ok(());
                 }
-                self.last.insert(partition, position);
+                self.advice.starts(partition, position);
                 self.fetching
                     .start(partition, position, inlet)
                     .map_err(|error| client_error(&self.what, &error))?;
@@ -305,12 +304,11 @@ impl Running {
                 taken,
             } => {
                 if position >= 0 {
-                    self.advised.insert(partition, position);
-                    self.last.insert(partition, position);
+                    self.advice.hear(partition, position);
                 }
                 if let Some(taken) = taken {
-                    match self.last.get(&partition) {
-                        Some(position) => self.membership.ask(partition, *position, taken),
+                    match self.advice.known(partition) {
+                        Some(position) => self.membership.ask(partition, position, taken),
                         // Never started here: not ours.
                         None => drop(taken.send(false)),
                     }
@@ -331,15 +329,17 @@ impl Running {
 
     fn advise(&mut self) {
         // Of what was taken away, the next owner tells.
-        self.advised
-            .retain(|partition, _| self.membership.holds(*partition));
-        if !self.advised.is_empty() {
-            self.membership.commit(&self.advised);
-            self.advised.clear();
+        let due = self
+            .advice
+            .due(|partition| self.membership.holds(partition));
+        if !due.is_empty() {
+            self.membership.commit(&due);
         }
     }
 
     fn leave(mut self) {
+        // The last word too.
+        self.advise();
         self.advise();
         drop((self.identity, self.fetching));
         self.membership.leave();

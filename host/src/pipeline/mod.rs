@@ -8,6 +8,7 @@ mod conduct;
 mod counters;
 mod deaths;
 mod delivery;
+mod evidence;
 mod fences;
 mod flight;
 mod guarantee;
@@ -35,6 +36,7 @@ mod tests;
 mod topics;
 mod totals;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +88,14 @@ pub trait Surroundings: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `Outside` when the broker is not reached, `Config` when there is no such topic.
     fn topic(&self) -> Result<TopicInfo, Error>;
+
+    /// Asks for the positions that hosts have committed to the pipeline's consumer group, by partition, after its
+    /// anchor confirmed them; empty where the anchor is one that forgets. Other commits do not count: a tool may have
+    /// made them, or the pipeline while its positions were in another anchor. Blocks.
+    ///
+    /// # Errors
+    /// `Outside` when the group's coordinator is not reached, `Config` when the group may not be seen.
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error>;
 
     /// A release that ran before and has to replay what it may have sent ahead, or one that a later deployment asked
     /// for than this host has read.

@@ -5,6 +5,7 @@ use std::sync::mpsc as blocking;
 
 use tokio::sync::mpsc;
 
+use super::evidence::Evidence;
 use super::{Desired, PipelineSettings, Surroundings, start};
 use crate::anchor::cuts::{self, Asks};
 use crate::anchor::{Anchor, Stored};
@@ -35,6 +36,13 @@ pub(super) async fn prepare(
         input.input.start,
         |partition, at| desired.cut(partition, at),
     )?;
+    if !seeds.is_empty() {
+        let evidence = Evidence::ask(input, surroundings).await?;
+        // Another host may have stored them since, and begun: what is compared with the group is read after it.
+        let now = anchor.stored().await?;
+        let lacks = |seed: &Stored| now.iter().all(|stored| stored.partition != seed.partition);
+        evidence.allows_first(seeds.iter().filter(|seed| lacks(seed)))?;
+    }
     let timed = plan.timed_route();
     start::refuse_growth(&input.topic, &stored, &seeds, timed)?;
     if !seeds.is_empty() {

@@ -279,7 +279,8 @@ impl Ownership {
             let what = format!("{what} of partition {}", self.claim.partition);
             return LaneEnd::Stopped(Error::config(what, detail).hint(
                 "it failed over to a replica that lagged behind, or was restored: bring the confirmed state back; or, if \
-                 the same versions read those offsets again, resume the pipeline: its rows converge",
+                 the same versions read those offsets again, resume the pipeline: its rows converge (should it stop for a \
+                 data loss then, that says how to go on)",
             ));
         }
         let error = Error::outside(

@@ -70,7 +70,9 @@ impl Shadow {
             ..Differences::default()
         });
         Ok(Self {
-            processor: release.processor(Rc::clone(conduct))?.marked(&conduct.shadow),
+            processor: release
+                .processor(Rc::clone(conduct))?
+                .marked(&conduct.shadow),
             mark: Rc::clone(&conduct.shadow),
             release: Arc::clone(release),
             names: names(release),

@@ -14,13 +14,14 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::conduct::Place;
+use super::evidence::Evidence;
 use super::fences::Fences;
 use super::lane::{LaneEnd, Mode};
 use super::pulse::{Pulse, Watch};
 use super::report::{Ended, Report};
 use super::segments::Partition;
 use super::shard::Shards;
-use super::{PipelineSettings, Surroundings};
+use super::{PipelineSettings, Plan, Surroundings};
 use crate::anchor::{Anchor, Claim};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error};
@@ -124,8 +125,11 @@ impl Supervisor {
         loop {
             if claiming.is_none() && !self.unclaimed.is_empty() {
                 let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
-                let pipeline = Arc::clone(&self.settings.pipeline);
-                let claims = claim(anchor, pipeline, partitions.clone()).boxed_local();
+                let plan = Arc::clone(&self.settings.desired.borrow().release.plan);
+                let around = Arc::clone(&self.surroundings);
+                let wanted = partitions.clone();
+                let claims = async move { claim(anchor, &around, &plan, wanted).await };
+                let claims = claims.boxed_local();
                 claiming = Some(Claiming { partitions, claims });
             }
             let claimed = async {
@@ -427,15 +431,23 @@ impl Supervisor {
     }
 }
 
-/// Claims partitions, waiting for the anchor as long as it takes.
+/// Claims partitions, waiting for the anchor, and for what the group knows of it, as long as it takes.
 async fn claim(
     anchor: &dyn Anchor,
-    pipeline: Arc<str>,
+    surroundings: &Arc<dyn Surroundings>,
+    plan: &Plan,
     partitions: Vec<i32>,
 ) -> Result<Vec<Claim>, Error> {
+    let pipeline = &plan.pipeline;
     let mut backoff = Backoff::default();
     loop {
-        match anchor.claim(&partitions).await {
+        let claimed = async {
+            let evidence = Evidence::ask(&plan.input, surroundings).await?;
+            let claims = anchor.claim(&partitions).await?;
+            evidence.allows(&claims)?;
+            Ok::<_, Error>(claims)
+        };
+        match claimed.await {
             Err(error) if error.blame() == Blame::Outside => {
                 tracing::warn!(%pipeline, ?partitions, error = %error, "cannot claim yet");
                 tokio::time::sleep(backoff.pause()).await;

@@ -54,7 +54,8 @@ pub enum SourceCommand {
         /// The partition.
         partition: i32,
     },
-    /// Commit an offset to the broker, advisory only (lag tools).
+    /// Commit an offset to the broker: advice for lag tools, and evidence that the anchor held it. Where a partition
+    /// starts is committed without being told.
     Advise {
         /// The partition.
         partition: i32,

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use wasmill::kafka::Catalog;
 use wasmill::source::SourceCommand;
 use wasmill_devbroker::{Broker, Options};
 
-use crate::harness::{Ledger, Member, create_topic, fresh, produce, real, settings};
+use crate::harness::{Ledger, MARK, Member, create_topic, fresh, kafka, produce, real, settings};
 
 fn everything_in_order(brokers: &str, topic: &str) {
     create_topic(brokers, topic, 4, &[]);
@@ -161,6 +165,39 @@ fn advice(brokers: &str, topic: &str) {
     member.commands.send(advise).unwrap();
     member.until("an answer", |_| answer.try_recv() == Ok(false));
     member.shutdown();
+    witness(brokers, topic);
+}
+
+/// What the group of [`advice`] says counts while it was said by a source with the same mark.
+fn witness(brokers: &str, topic: &str) {
+    let catalog = Catalog::new(kafka(brokers));
+    let group = format!("{topic}-group");
+    let said = |group: &str, topic: &str, mark: &str| {
+        let answer = catalog.committed(group, topic, mark, Duration::from_secs(20));
+        answer.unwrap()
+    };
+    assert_eq!(said(&group, topic, MARK), [(0, 100)].into());
+    assert_eq!(said(&group, topic, "another"), [].into());
+    assert_eq!(said(&group, "another", MARK), [].into());
+    assert_eq!(said("another", topic, MARK), [].into());
+    // A static member is one until its session ends; then a tool may reset the offset, and says nothing with it.
+    let tool: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", &group)
+        .create()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    loop {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(100))
+            .unwrap();
+        match tool.commit(&list, CommitMode::Sync) {
+            Ok(()) => break,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(said(&group, topic, MARK), [].into());
 }
 
 #[test]

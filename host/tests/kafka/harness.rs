@@ -62,12 +62,16 @@ pub(crate) fn kafka(brokers: &str) -> KafkaSettings {
     }
 }
 
+/// What sources here say with their commits.
+pub(crate) const MARK: &str = "anchor";
+
 /// Settings of a source in the group named after its topic.
 pub(crate) fn settings(brokers: &str, topic: &str, id: &str) -> KafkaSourceSettings {
     KafkaSourceSettings {
         kafka: kafka(brokers),
         topic: topic.to_owned(),
         group: format!("{topic}-group"),
+        mark: MARK.to_owned(),
         instance: format!("{topic}/{id}"),
         membership: Membership::Static,
         headers: false,

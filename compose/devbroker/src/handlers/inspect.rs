@@ -1,9 +1,11 @@
-//! ListGroups and DescribeGroups: what tools ask about groups.
+//! ListGroups, DescribeGroups and DeleteGroups: what tools do with groups.
 
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{
-    DescribeGroupsRequest, DescribeGroupsResponse, GroupId, ListGroupsResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    GroupId, ListGroupsResponse,
 };
 
 use super::text;
@@ -41,6 +43,18 @@ pub(crate) fn describe_groups(
         }
     });
     DescribeGroupsResponse::default().with_groups(described.collect())
+}
+
+/// Forgets groups without members, each with its offsets.
+pub(crate) fn delete_groups(shared: &Shared, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    let mut state = shared.lock();
+    let results = request.groups_names.into_iter().map(|name| {
+        let outcome = state.groups.delete(&name);
+        DeletableGroupResult::default()
+            .with_group_id(name)
+            .with_error_code(outcome.err().map_or(0, |error| error.code()))
+    });
+    DeleteGroupsResponse::default().with_results(results.collect())
 }
 
 fn member(info: MemberInfo<'_>) -> DescribedGroupMember {

@@ -6,14 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 use wasmill_devbroker::Broker;
 
 use crate::clients::{
-    Seen, assigned, broker_with, consumer, consumer_with, eventually, next, producer, send, settle,
+    Seen, assigned, broker_with, config, consumer, consumer_with, eventually, next, producer, send,
+    settle,
 };
+use crate::topics::block_on;
 
 /// Commits what was read before giving partitions away, and counts the times it was asked to change anything.
 #[derive(Clone, Default)]
@@ -245,4 +250,36 @@ fn tools_see_the_group() {
         ("g", "Stable", "cooperative-sticky")
     );
     assert_eq!(group.members()[0].client_id(), "reader");
+}
+
+#[test]
+fn a_group_is_forgotten_with_its_offsets_once_it_has_no_members() {
+    let broker = broker_with("t", 1);
+    let admin: AdminClient<DefaultClientContext> = config(&broker, &[]).create().unwrap();
+    let delete = || {
+        let options = AdminOptions::new();
+        let deleted = block_on(admin.delete_groups(&["g"], &options)).unwrap();
+        deleted
+            .into_iter()
+            .next()
+            .unwrap()
+            .map_err(|(_, code)| code)
+    };
+    assert_eq!(delete(), Err(RDKafkaErrorCode::GroupIdNotFound));
+    let member = consumer(&broker, "g", &[]);
+    member.subscribe(&["t"]).unwrap();
+    eventually("it is a member", || {
+        member.poll(Duration::from_millis(10));
+        !assigned(&member).is_empty()
+    });
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("t", 0, Offset::Offset(7))
+        .unwrap();
+    member.commit(&list, CommitMode::Sync).unwrap();
+    assert_eq!(delete(), Err(RDKafkaErrorCode::NonEmptyGroup));
+    assert_eq!(broker.committed("g", "t", 0), Some(7));
+    drop(list);
+    drop(member);
+    eventually("it is forgotten", || delete() == Ok("g".to_owned()));
+    assert_eq!(broker.committed("g", "t", 0), None);
 }

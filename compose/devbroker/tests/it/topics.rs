@@ -8,7 +8,7 @@ use wasmill_devbroker::{Broker, Options, Refused};
 
 use crate::clients::{PATIENCE, config, consumer, producer, send, settle};
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

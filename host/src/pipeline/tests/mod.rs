@@ -6,6 +6,7 @@ mod behind;
 mod careful;
 mod duels;
 mod fakes;
+mod group;
 mod guest;
 mod handovers;
 mod killed;
@@ -30,4 +31,10 @@ mod upgrades;
 mod wanted;
 mod watched;
 mod whole;
+mod witness;
 mod world;
+
+/// What the pipeline of the tests reads.
+pub(in crate::pipeline) fn input_plan() -> super::InputPlan {
+    world::plan(world::Sinks::Here).input
+}

@@ -52,6 +52,13 @@ fn state_with_position_goes_red() {
     goes_red(Broken::StateBefore, 200, "the ledger is", random::run);
 }
 
+/// An anchor that stores lazily stands behind what its lanes advised, as far as is reserved.
+#[test]
+fn reservation_beside_the_group_goes_red() {
+    goes_red(Broken::Reservation, 200, "data loss", random::run);
+    goes_red(Broken::Reservation, 150, "data loss", upgrades::run);
+}
+
 #[test]
 fn poisoned_commit_goes_red() {
     goes_red(Broken::SwallowedRollback, 200, LOST, random::run);

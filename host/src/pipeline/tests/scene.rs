@@ -73,6 +73,10 @@ impl Surroundings for Scene {
         Err(Error::bug("ask for the topic", "a stand has none"))
     }
 
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error> {
+        Err(Error::bug("ask the group", "a stand has none"))
+    }
+
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
         async move {
             self.loaded.lock().push(id.to_owned());

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::fakes::{FakeAnchor, Shared};
+use super::group::{Group, judge};
 use super::guest::{Act, FakePlugin};
 use super::scene::Scene;
 use super::world::{Sinks, millis, plan};
@@ -93,7 +94,8 @@ pub(super) struct Stand {
     /// One shard for all of them: connections outlive lanes.
     local: Rc<Local>,
     commands: blocking::Sender<SourceCommand>,
-    _commanded: blocking::Receiver<SourceCommand>,
+    /// Hears what the lanes advise.
+    group: Group,
 }
 
 impl Stand {
@@ -142,7 +144,7 @@ impl Stand {
             events: RefCell::default(),
             local: Rc::default(),
             commands,
-            _commanded: commanded,
+            group: Group::new(commanded),
         }
     }
 
@@ -163,8 +165,10 @@ impl Stand {
 
     /// Claims the partition; the lanes begin when the future is polled.
     pub(super) async fn host_of(&self, partition: i32) -> Host<'static> {
+        let said = self.group.ask();
         let claim = self.scene.anchor.claim(&[partition]).await.unwrap();
         let claim = claim.into_iter().next().unwrap();
+        judge(said, &claim, &mut self.store.lock());
         let surroundings = Arc::clone(&self.scene) as Arc<dyn Surroundings>;
         let shared = Rc::clone(&self.local);
         self.host_with(claim, surroundings, shared, self.commands.clone())

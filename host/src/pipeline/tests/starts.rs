@@ -1,10 +1,12 @@
-//! Where a pipeline starts (delivery rule 7), explored exhaustively: the product's own [`start::seeds`], two hosts that
-//! start, stop and die between any two steps, records and partitions that are added, positions that go missing.
+//! Where a pipeline starts (delivery rule 7), explored exhaustively: the product's own [`start::seeds`] and
+//! [`Evidence`], two hosts that start, stop and die between any two steps, records and partitions that are added,
+//! positions that go missing or back, and a consumer group that hears of them late, in any order, or not at all.
 
 use crate::anchor::model_tests::explore::{Kind, Label, Model, Verdict, explore};
-use crate::anchor::{Cut, Stored};
+use crate::anchor::{Claim, Cut, Epoch, Ledger, Stored};
 use crate::manifest::Start;
-use crate::pipeline::start;
+use crate::pipeline::evidence::Evidence;
+use crate::pipeline::{InputPlan, start};
 use crate::source::TopicInfo;
 
 /// Records that a partition ever holds: one may be there before the first deployment.
@@ -19,6 +21,21 @@ enum Missing {
     /// The position of the last of two partitions.
     Last,
     All,
+    /// Nothing, but the position of the first partition is an earlier one.
+    Back,
+}
+
+/// What the consumer group is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Witness {
+    /// Nothing.
+    None,
+    /// What it has committed, right before the anchor is asked for what that is compared with.
+    Asked,
+    /// The same, and it has heard of what goes missing.
+    Heard,
+    /// What it has committed, after the anchor was asked.
+    AskedLate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +47,7 @@ struct Rules {
     added_at_zero: bool,
     /// A partition without a position is a stop; otherwise it starts as one of a new pipeline does.
     stops: bool,
+    witness: Witness,
     missing: Missing,
 }
 
@@ -38,6 +56,7 @@ const RULES: Rules = Rules {
     stores_first: true,
     added_at_zero: true,
     stops: true,
+    witness: Witness::Asked,
     missing: Missing::Nothing,
 };
 
@@ -45,6 +64,10 @@ const RULES: Rules = Rules {
 enum Host {
     /// It has read what is stored, and the topic after that; whether nothing was stored.
     Resolved(Vec<(usize, u8)>, bool),
+    /// It also has one of the two that are compared: what the group says, or what is stored now.
+    Compares(Vec<(usize, u8)>, bool, [Option<u8>; 2]),
+    /// Nothing speaks against what it will store.
+    Cleared(Vec<(usize, u8)>, bool),
     /// It reads from there; without a stored position from where it decided by itself.
     Runs([Option<u8>; 2]),
     Stopped,
@@ -62,12 +85,26 @@ struct State {
     hosts: [Option<Host>; 2],
     deaths: u8,
     lost: bool,
+    /// What the group has committed. It hears of what is stored at any time, or never: that is also how it stands when
+    /// an older word comes after a newer one.
+    group: [Option<u8>; 2],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bad {
     Lost,
     Doubled,
+    /// An operator was called for nothing.
+    Alarm,
+}
+
+fn position(at: usize, next: u8) -> Stored {
+    Stored {
+        partition: i32::try_from(at).unwrap(),
+        next: next.into(),
+        cuts: Vec::new(),
+        topic_id: None,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +113,53 @@ enum Goal {
     Through,
 }
 
-struct Starting(Rules);
+struct Starting {
+    rules: Rules,
+    input: InputPlan,
+}
 
 impl Starting {
+    fn new(rules: Rules) -> Self {
+        let input = super::input_plan();
+        Self { rules, input }
+    }
+
+    fn evidence(&self, group: [Option<u8>; 2]) -> Evidence<'_> {
+        let committed = (0..).zip(group);
+        let committed = committed.filter_map(|(at, next)| Some((at, next?.into())));
+        Evidence::new(&self.input, committed.collect())
+    }
+
+    /// Whether seeds that have no position yet may be stored.
+    fn allows_first(
+        &self,
+        seeds: &[(usize, u8)],
+        group: [Option<u8>; 2],
+        stored: [Option<u8>; 2],
+    ) -> bool {
+        let lacks = seeds.iter().filter(|(at, _)| stored[*at].is_none());
+        let lacks: Vec<Stored> = lacks.map(|(at, next)| position(*at, *next)).collect();
+        self.evidence(group).allows_first(&lacks).is_ok()
+    }
+
+    /// Whether a claim may go on from where it stands.
+    fn allows(&self, group: [Option<u8>; 2], at: usize, next: u8) -> bool {
+        let claim = Claim {
+            partition: i32::try_from(at).unwrap(),
+            epoch: Epoch {
+                number: 1,
+                id: uuid::Uuid::nil(),
+            },
+            next: next.into(),
+            reserved: next.into(),
+            hlc: 0,
+            ledger: Ledger::default(),
+            cuts: Vec::new(),
+            topic_id: None,
+        };
+        self.rules.witness == Witness::None || self.evidence(group).allows(&[claim]).is_ok()
+    }
+
     /// What the product stores; `None` for a data-loss stop.
     fn resolve(&self, state: &State) -> Option<Vec<(usize, u8)>> {
         let partitions = state.log.iter().flatten();
@@ -86,26 +167,18 @@ impl Starting {
             id: None,
             watermarks: partitions.map(|high| (0, (*high).into())).collect(),
         };
-        let number = |at: usize| i32::try_from(at).unwrap();
         let stored = state.stored.iter().enumerate();
         let stored: Vec<Stored> = stored
-            .filter_map(|(at, next)| {
-                Some(Stored {
-                    partition: number(at),
-                    next: (*next)?.into(),
-                    cuts: Vec::new(),
-                    topic_id: None,
-                })
-            })
+            .filter_map(|(at, next)| Some(position(at, (*next)?)))
             .collect();
-        let fresh = |at: usize| match self.0.start {
+        let fresh = |at: usize| match self.rules.start {
             Start::Earliest => 0,
             Start::Latest => state.log[at].unwrap_or_default(),
         };
         let cut = |_, at| Cut::new(at, "r1");
-        let seeds = match start::seeds("t", &stored, &info, self.0.start, cut) {
+        let seeds = match start::seeds("t", &stored, &info, self.rules.start, cut) {
             Ok(seeds) => seeds,
-            Err(_) if self.0.stops => return None,
+            Err(_) if self.rules.stops => return None,
             Err(_) => {
                 let missing = (0..2).filter(|at| state.log[*at].is_some());
                 let missing = missing.filter(|at| state.stored[*at].is_none());
@@ -114,7 +187,7 @@ impl Starting {
         };
         let at = |seed: &Stored| {
             let partition = usize::try_from(seed.partition).unwrap();
-            let added = !stored.is_empty() && !self.0.added_at_zero;
+            let added = !stored.is_empty() && !self.rules.added_at_zero;
             let next = u8::try_from(seed.next).unwrap();
             (partition, if added { fresh(partition) } else { next })
         };
@@ -131,14 +204,37 @@ impl Starting {
         }
         match host {
             Host::Stopped => {}
-            Host::Resolved(seeds, first) => {
+            Host::Resolved(seeds, first)
+                if self.rules.witness != Witness::None && !seeds.is_empty() =>
+            {
+                let half = match self.rules.witness {
+                    Witness::AskedLate => state.stored,
+                    _ => state.group,
+                };
+                let mut next = state.clone();
+                next.hosts[who] = Some(Host::Compares(seeds.clone(), *first, half));
+                to.push((label("asks one"), next, Kind::Normal));
+            }
+            Host::Compares(seeds, first, half) => {
+                let (group, stored) = match self.rules.witness {
+                    Witness::AskedLate => (state.group, *half),
+                    _ => (*half, state.stored),
+                };
+                let mut next = state.clone();
+                next.hosts[who] = Some(match self.allows_first(seeds, group, stored) {
+                    true => Host::Cleared(seeds.clone(), *first),
+                    false => Host::Stopped,
+                });
+                to.push((label("asks the other"), next, Kind::Normal));
+            }
+            Host::Resolved(seeds, first) | Host::Cleared(seeds, first) => {
                 let mut next = state.clone();
                 let mut reads = state.stored;
                 for (at, seed) in seeds {
                     // Who is first decides; a partition that was added since has never been skipped.
                     next.owed[*at].get_or_insert(if *first { *seed } else { 0 });
                     reads[*at].get_or_insert(*seed);
-                    if self.0.stores_first {
+                    if self.rules.stores_first {
                         next.stored[*at].get_or_insert(*seed);
                     }
                 }
@@ -157,7 +253,13 @@ impl Starting {
                         continue;
                     };
                     // The claim finds no position although one was stored.
-                    if self.0.stops && self.0.stores_first && state.stored[at].is_none() {
+                    if self.rules.stops && self.rules.stores_first && state.stored[at].is_none() {
+                        let mut next = state.clone();
+                        next.hosts[who] = Some(Host::Stopped);
+                        to.push((label("DATA LOSS"), next, Kind::Normal));
+                        continue;
+                    }
+                    if state.stored[at].is_some() && !self.allows(state.group, at, from) {
                         let mut next = state.clone();
                         next.hosts[who] = Some(Host::Stopped);
                         to.push((label("DATA LOSS"), next, Kind::Normal));
@@ -181,7 +283,7 @@ impl Model for Starting {
     type Goal = Goal;
 
     fn start(&self) -> State {
-        let two = !matches!(self.0.missing, Missing::Nothing | Missing::All);
+        let two = matches!(self.rules.missing, Missing::First | Missing::Last);
         State {
             log: [Some(1), two.then_some(1)],
             stored: [None; 2],
@@ -190,6 +292,7 @@ impl Model for Starting {
             hosts: [None, None],
             deaths: 0,
             lost: false,
+            group: [None; 2],
         }
     }
 
@@ -218,8 +321,19 @@ impl Model for Starting {
             }
             to.push((label("grows"), next, Kind::Input));
         }
-        let gone = match self.0.missing {
+        for at in 0..2 {
+            let older = state.lost && state.group[at] > state.stored[at];
+            let known = self.rules.witness == Witness::None || state.group[at] == state.stored[at];
+            if !known && !older {
+                let mut next = state.clone();
+                next.group[at] = state.stored[at];
+                let label = ("the group hears", 2, i8::try_from(at).unwrap(), 0);
+                to.push((label, next, Kind::Input));
+            }
+        }
+        let gone = match self.rules.missing {
             Missing::Nothing => [false, false],
+            Missing::Back => [state.stored[0] > Some(0), false],
             Missing::First => [true, false],
             Missing::Last => [false, true],
             Missing::All => [true, true],
@@ -231,18 +345,31 @@ impl Model for Starting {
             .hosts
             .iter()
             .flatten()
-            .any(|host| matches!(host, Host::Resolved(..)));
-        if gone != [false; 2] && !state.lost && there && settled && state.stored != [None; 2] {
+            .any(|host| !matches!(host, Host::Runs(_) | Host::Stopped));
+        let wanted = |at: usize| match self.rules.missing {
+            Missing::Back => state.group[at] == state.stored[at],
+            _ => state.group[at].is_some(),
+        };
+        let heard = self.rules.witness != Witness::Heard
+            || (0..2).all(|at| !gone[at] || state.log[at].is_none() || wanted(at));
+        let possible = there && settled && heard && state.stored != [None; 2];
+        if gone != [false; 2] && !state.lost && possible {
             let mut next = state.clone();
             next.lost = true;
             for (stored, gone) in next.stored.iter_mut().zip(gone) {
-                *stored = stored.filter(|_| !gone);
+                *stored = match self.rules.missing {
+                    Missing::Back if gone => stored.map(|next| next - 1),
+                    _ => stored.filter(|_| !gone),
+                };
             }
             to.push((("positions are gone", 2, 0, 0), next, Kind::Fault));
         }
     }
 
     fn bad(&self, state: &State) -> Option<Bad> {
+        if !state.lost && state.hosts.contains(&Some(Host::Stopped)) {
+            return Some(Bad::Alarm);
+        }
         for at in 0..2 {
             for record in 0..RECORDS {
                 let done = state.done[at][usize::from(record)];
@@ -265,7 +392,7 @@ impl Model for Starting {
 }
 
 fn explored(name: &str, rules: Rules) -> Verdict<Bad, Goal> {
-    explore(name, &Starting(rules), &[Goal::Through]).0
+    explore(name, &Starting::new(rules), &[Goal::Through]).0
 }
 
 #[test]
@@ -286,6 +413,7 @@ fn every_rule_kept() {
 fn positions_are_stored_before_the_first_fetch() {
     let late = Rules {
         stores_first: false,
+        witness: Witness::None,
         ..RULES
     };
     assert_eq!(explored("S1", late), Verdict::Violated(Bad::Lost));
@@ -314,20 +442,48 @@ fn a_position_that_is_gone_is_no_first_start() {
     assert_eq!(latest, Verdict::Violated(Bad::Doubled));
 }
 
-/// What the anchor alone cannot tell: nothing says that there were positions at all, or one more partition.
-#[test]
-fn all_positions_gone_or_the_last_one_look_like_a_first_start() {
-    for missing in [Missing::All, Missing::Last] {
-        let start = Start::Earliest;
-        let gone = Rules {
-            start,
-            missing,
-            ..RULES
-        };
-        assert_eq!(
-            explored("S4", gone),
-            Verdict::Violated(Bad::Doubled),
-            "{missing:?}"
-        );
+/// What becomes of what the anchor alone cannot tell: nothing says that there were positions at all, or one more
+/// partition, or more in one.
+fn unseen(name: &str, witness: Witness, holds: impl Fn(&Verdict<Bad, Goal>) -> bool) {
+    for missing in [Missing::All, Missing::Last, Missing::Back] {
+        for start in [Start::Earliest, Start::Latest] {
+            let rules = Rules {
+                start,
+                witness,
+                missing,
+                ..RULES
+            };
+            let verdict = explored(name, rules);
+            assert!(holds(&verdict), "{missing:?}, {start:?}: {verdict:?}");
+        }
     }
+}
+
+fn lost_or_doubled(verdict: &Verdict<Bad, Goal>) -> bool {
+    matches!(verdict, Verdict::Violated(Bad::Lost | Bad::Doubled))
+}
+
+#[test]
+fn all_positions_gone_or_the_last_one_or_an_earlier_one_is_seen_by_the_group() {
+    unseen("S4", Witness::Heard, |verdict| *verdict == Verdict::Safe);
+}
+
+#[test]
+fn without_the_group_they_look_like_a_first_start() {
+    unseen("S4b", Witness::None, lost_or_doubled);
+}
+
+/// What nobody can tell: the group had not heard of it, its offsets expired, or somebody reset them.
+#[test]
+fn what_the_group_has_not_heard_of_proves_nothing() {
+    unseen("S4c", Witness::Asked, lost_or_doubled);
+}
+
+#[test]
+fn the_group_is_asked_before_the_anchor() {
+    let late = Rules {
+        witness: Witness::AskedLate,
+        ..RULES
+    };
+    assert_eq!(explored("S5", late), Verdict::Violated(Bad::Alarm));
 }

@@ -1,5 +1,6 @@
 //! What is around a host, watched: each step of the delivery protocol has a name, and a turn of the host ends at it.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -195,6 +196,10 @@ impl Surroundings for Watched<Arc<Scene>> {
 
     fn topic(&self) -> Result<TopicInfo, Error> {
         self.inner.topic()
+    }
+
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error> {
+        self.inner.committed()
     }
 
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {

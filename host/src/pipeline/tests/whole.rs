@@ -1,5 +1,6 @@
 //! A whole pipeline: the supervisor on real shards with a scripted source.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +21,12 @@ use crate::pipeline::{
 use crate::sink::AheadSink;
 use crate::source::{Source, TopicInfo};
 
+/// What the group answers each time it is asked.
+type Group = Box<dyn Fn() -> Result<BTreeMap<i32, i64>, Error> + Send + Sync>;
+
 struct Around {
     anchor: FakeAnchor,
+    group: Group,
     script: Mutex<Option<Script>>,
 }
 
@@ -57,6 +62,10 @@ impl Surroundings for Around {
         })
     }
 
+    fn committed(&self) -> Result<BTreeMap<i32, i64>, Error> {
+        (self.group)()
+    }
+
     fn release<'a>(&'a self, id: &'a str) -> LocalBoxFuture<'a, Result<Arc<Release>, Error>> {
         async move {
             let detail = format!("{id} is not known");
@@ -88,6 +97,28 @@ pub(super) fn play_desired(
     segments: mpsc::UnboundedSender<SegmentStart>,
     script: impl FnOnce(&Stage) + Send + 'static,
 ) -> Result<(), Error> {
+    let nothing: Group = Box::new(|| Ok(BTreeMap::new()));
+    play_with(world, desired, segments, nothing, script)
+}
+
+/// As [`play`], with what the group has committed.
+pub(super) fn play_beside(
+    world: &World,
+    group: impl Fn() -> Result<BTreeMap<i32, i64>, Error> + Send + Sync + 'static,
+    script: impl FnOnce(&Stage) + Send + 'static,
+) -> Result<(), Error> {
+    let desired = watch::channel(Desired::only(world.release())).1;
+    let segments = mpsc::unbounded_channel().0;
+    play_with(world, desired, segments, Box::new(group), script)
+}
+
+fn play_with(
+    world: &World,
+    desired: watch::Receiver<Desired>,
+    segments: mpsc::UnboundedSender<SegmentStart>,
+    group: Group,
+    script: impl FnOnce(&Stage) + Send + 'static,
+) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
     let script = move |stage: &Stage| {
         script(stage);
@@ -103,6 +134,7 @@ pub(super) fn play_desired(
     };
     let around = Arc::new(Around {
         anchor: world.anchor.clone(),
+        group,
         script: Mutex::new(Some(Box::new(script))),
     });
     on_a_shard(async {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::fakes::{FakeAnchor, FakeSink, Shared};
+use super::group::{Group, judge};
 use super::guest::{Act, FakePlugin};
 use crate::anchor::{Anchor as _, Cut, Ledger, Stored};
 use crate::decode::Decoder;
@@ -199,7 +200,8 @@ pub(super) struct World {
     /// What is wanted, where that is more than the release under test; lanes run what partition 0 should.
     pub(super) wanted: Option<Desired>,
     commands: blocking::Sender<SourceCommand>,
-    _commanded: blocking::Receiver<SourceCommand>,
+    /// Hears what the lanes advise.
+    group: Group,
 }
 
 impl World {
@@ -232,7 +234,7 @@ impl World {
             deaths: Deaths::default(),
             wanted: None,
             commands,
-            _commanded: commanded,
+            group: Group::new(commanded),
         }
     }
 
@@ -267,7 +269,9 @@ impl World {
 
     /// Claims partition 0 and makes its lane.
     pub(super) async fn lane(&self) -> (OneLane, Inlet, Outlet, i64) {
+        let said = self.group.ask();
         let claim = self.anchor.claim(&[0]).await.unwrap().remove(0);
+        judge(said, &claim, &mut self.store.lock());
         let next = claim.next;
         let mark = self.deaths.of("p", &claim);
         let shadow = self.deaths.of_shadow("p", &claim);

@@ -52,6 +52,8 @@ pub(in super::super) enum Broken {
     /// A claim does not tell the reservation it found: cuts at the position, and lowering, although an earlier owner
     /// may have sent what lies above.
     Found,
+    /// What the group says is compared with the position alone.
+    Reservation,
     /// After an unknown pin the position is read again, not claimed.
     ReadNotClaim,
     /// Lowering leaves the cuts that wait.
