@@ -13,11 +13,15 @@ pub fn denied(pipeline: &str, capability: &str, key: &str) {
     tracing::warn!(target: DENIED, pipeline, capability, key, "capability denied");
 }
 
+/// How much libraries say unless a filter names them. librdkafka's chatter is kept to warnings. The driver of
+/// Cassandra says several times a second, as an error, that a node is away: that is told once, by us, and again when
+/// it is back.
+const LIBRARIES: &str = "librdkafka=warn,scylla=off";
+
 /// Logs to standard error: text for people, or one JSON object a line. A filter that is not understood falls
-/// back to `info`. librdkafka's own chatter is kept to warnings.
+/// back to `info`; what it says of a library goes before [`LIBRARIES`].
 pub fn log_to_stderr(filter: &str, json: bool) {
-    let filter = EnvFilter::try_new(format!("{filter},librdkafka=warn"))
-        .unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn"));
+    let filter = understood(filter);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -28,6 +32,12 @@ pub fn log_to_stderr(filter: &str, json: bool) {
         let colour = look_of_stderr() == Look::Colour;
         builder.with_ansi(colour).with_target(false).try_init().ok();
     }
+}
+
+/// Of two directives for one target the last counts.
+fn understood(filter: &str) -> EnvFilter {
+    EnvFilter::try_new(format!("{LIBRARIES},{filter}"))
+        .unwrap_or_else(|_| EnvFilter::new(format!("{LIBRARIES},info")))
 }
 
 /// Every metric's name and help text. Counters get `_total` when they are written.
@@ -114,4 +124,60 @@ pub mod metric {
         "wasmill_flight_latency_seconds",
         "Time from the start of a flight to its commit",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Which of the lines of a host and of its libraries are written.
+    fn written(filter: &str) -> Vec<&'static str> {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(understood(filter))
+            .with_writer(move || to.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "wasmill::cassandra", "ours");
+            tracing::error!(target: "scylla::network::connection_pool", "driver");
+            tracing::info!(target: "librdkafka", "chatter");
+            tracing::warn!(target: "librdkafka", "warning");
+        });
+        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+        let all = ["ours", "driver", "chatter", "warning"];
+        all.into_iter().filter(|word| text.contains(word)).collect()
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_the_filter_names_them() {
+        assert_eq!(written("info"), ["ours", "warning"]);
+        assert_eq!(written("warn"), ["warning"]);
+        assert_eq!(written("info,scylla=error"), ["ours", "driver", "warning"]);
+        assert_eq!(written("scylla::network=warn"), ["driver", "warning"]);
+        assert_eq!(
+            written("info,librdkafka=info"),
+            ["ours", "chatter", "warning"]
+        );
+        assert_eq!(written("what is=this=filter"), ["ours", "warning"]);
+    }
 }

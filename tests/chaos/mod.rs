@@ -7,6 +7,7 @@ mod data_loss;
 mod kill;
 mod late_write;
 mod links;
+mod permissions;
 mod restart;
 mod ring;
 mod same_host_id;

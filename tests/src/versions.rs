@@ -88,6 +88,15 @@ pub fn wasteful() -> Version {
     }
 }
 
+/// The guest `spins-sometimes`: version 5.0.0 of the same plugin.
+pub fn spinning() -> Version {
+    Version {
+        name: NAME,
+        number: "5.0.0".to_owned(),
+        file: artifact::plugin("tests/guests/spins-sometimes"),
+    }
+}
+
 /// A built version of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {

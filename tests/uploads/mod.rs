@@ -7,6 +7,7 @@ mod canary;
 mod command_line;
 mod control_topic;
 mod dead_letters;
+mod deadly;
 mod dev;
 mod gitops;
 mod parked;

@@ -1,7 +1,7 @@
 //! A real Apache Cassandra on this machine: a ring of one node, or of several.
 //!
 //! Owns its jars, its configuration and its command line. The CQL port is of 127.0.0.1 (127.0.0.2 and
-//! so on for further nodes: Linux answers there, macOS only after `ifconfig lo0 alias`), without a password; JMX is off. Never creates keyspaces.
+//! so on for further nodes: Linux answers there, macOS only after `ifconfig lo0 alias`), without a password unless there are roles; JMX is off. Never creates keyspaces.
 
 use std::{
     fs, io,
@@ -57,6 +57,17 @@ pub enum CommitLogSync {
     Periodic(Duration),
 }
 
+/// Who may do what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody anything, without a login.
+    #[default]
+    Open,
+    /// Roles with passwords, and what they were granted; a change counts at once. At first there is only the superuser
+    /// `cassandra` with the password `cassandra`, some moments after the start.
+    Roles,
+}
+
 /// What a Cassandra should be like.
 #[derive(Debug, Clone)]
 pub struct CassandraOptions {
@@ -66,6 +77,8 @@ pub struct CassandraOptions {
     pub heap_mb: u32,
     /// When writes are acknowledged.
     pub commit_log: CommitLogSync,
+    /// Whether there are roles.
+    pub access: Access,
     /// Where its data are.
     pub folder: Folder,
     /// Told what takes long.
@@ -78,6 +91,7 @@ impl Default for CassandraOptions {
             version: CASSANDRA_VERSION.to_owned(),
             heap_mb: 512,
             commit_log: CommitLogSync::default(),
+            access: Access::default(),
             folder: Folder::default(),
             progress: Progress::default(),
         }
@@ -213,7 +227,7 @@ impl Cassandra {
         write(&folder.path().join("logback.xml"), LOGBACK)?;
         write(
             &folder.path().join("cassandra.yaml"),
-            &yaml(&place, options.commit_log),
+            &yaml(&place, options.commit_log, options.access),
         )?;
         let scratch = folder.path().join("tmp");
         fs::create_dir_all(&scratch).map_err(StartError::io("creating", &scratch))?;
@@ -362,7 +376,7 @@ fn command(java: &Java, heap_mb: u32, class_path: &str, home: &Path, token: i64)
     command
 }
 
-fn yaml(place: &Place, sync: CommitLogSync) -> String {
+fn yaml(place: &Place, sync: CommitLogSync, access: Access) -> String {
     let sync = match sync {
         CommitLogSync::Batch => "commitlog_sync: batch".to_owned(),
         CommitLogSync::Group => {
@@ -373,10 +387,18 @@ fn yaml(place: &Place, sync: CommitLogSync) -> String {
             format!("commitlog_sync: periodic\ncommitlog_sync_period: {ms}ms")
         }
     };
+    let access = match access {
+        Access::Open => "authenticator: AllowAllAuthenticator\nauthorizer: AllowAllAuthorizer",
+        Access::Roles => {
+            "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\n\
+             permissions_validity: 0ms\nroles_validity: 0ms\ncredentials_validity: 0ms"
+        }
+    };
     YAML.replace("@STORAGE_PORT@", &place.storage.number().to_string())
         .replace("@PORT@", &place.port.number().to_string())
         .replace("@ADDRESS@", &place.ip().to_string())
         .replace("@SYNC@", &sync)
+        .replace("@ACCESS@", access)
 }
 
 #[cfg(test)]
@@ -413,7 +435,8 @@ mod tests {
     #[test]
     fn the_configuration_is_filled_in() {
         let (_root, place) = place(1, 3);
-        let text = yaml(&place, CommitLogSync::Periodic(Duration::from_secs(1)));
+        let periodic = CommitLogSync::Periodic(Duration::from_secs(1));
+        let text = yaml(&place, periodic, Access::Roles);
         assert!(
             !text
                 .lines()
@@ -425,6 +448,9 @@ mod tests {
         );
         assert!(text.contains("rpc_address: 127.0.0.2\n"));
         assert!(text.contains("commitlog_sync_period: 1000ms\n"));
-        assert!(yaml(&place, CommitLogSync::Batch).contains("\ncommitlog_sync: batch\n"));
+        assert!(text.contains("\nauthenticator: PasswordAuthenticator\n"));
+        let usual = yaml(&place, CommitLogSync::Batch, Access::Open);
+        assert!(usual.contains("\ncommitlog_sync: batch\n"));
+        assert!(usual.contains("\nauthorizer: AllowAllAuthorizer\n"));
     }
 }

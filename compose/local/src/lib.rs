@@ -51,7 +51,7 @@ mod run_folder;
 mod server;
 mod user;
 
-pub use cassandra::{CASSANDRA_VERSION, Cassandra, CassandraOptions, CommitLogSync};
+pub use cassandra::{Access, CASSANDRA_VERSION, Cassandra, CassandraOptions, CommitLogSync};
 pub use error::{Missing, StartError};
 pub use kafka::{KAFKA_VERSION, Kafka, KafkaOptions};
 pub use postgres::{Listen, Postgres, PostgresOptions};

@@ -134,35 +134,39 @@ impl CassandraAnchor {
     }
 
     async fn claim_one(&self, partition: i32) -> Result<Claim> {
-        retry::until(self.session.deadline(), async || {
-            let old = self.existing(partition).await?.epoch;
-            // an id of its own, so that nobody takes another's claim for theirs after a lost reply
-            let epoch = Epoch {
-                number: old.number + 1,
-                id: uuid::Uuid::new_v4(),
-            };
-            self.positions
-                .claim(partition, &old, &epoch, &self.settings.plugin)
-                .await?;
-            // never act on a row read before the claim: its owner may have moved it since
-            let position = self.existing(partition).await?;
-            if position.epoch != epoch {
-                return Err(Error::outside(
-                    self.positions.what("claim", partition),
-                    "another host claimed it at the same moment, or no answer came",
-                ));
-            }
-            Ok(Claim {
-                partition,
-                epoch,
-                next: position.mark.next,
-                reserved: position.mark.reserved,
-                hlc: position.mark.hlc,
-                ledger: position.mark.ledger,
-                cuts: position.cuts,
-                topic_id: position.topic_id,
-            })
-        })
+        retry::until(
+            self.session.presence(),
+            self.session.deadline(),
+            async || {
+                let old = self.existing(partition).await?.epoch;
+                // an id of its own, so that nobody takes another's claim for theirs after a lost reply
+                let epoch = Epoch {
+                    number: old.number + 1,
+                    id: uuid::Uuid::new_v4(),
+                };
+                self.positions
+                    .claim(partition, &old, &epoch, &self.settings.plugin)
+                    .await?;
+                // never act on a row read before the claim: its owner may have moved it since
+                let position = self.existing(partition).await?;
+                if position.epoch != epoch {
+                    return Err(Error::outside(
+                        self.positions.what("claim", partition),
+                        "another host claimed it at the same moment, or no answer came",
+                    ));
+                }
+                Ok(Claim {
+                    partition,
+                    epoch,
+                    next: position.mark.next,
+                    reserved: position.mark.reserved,
+                    hlc: position.mark.hlc,
+                    ledger: position.mark.ledger,
+                    cuts: position.cuts,
+                    topic_id: position.topic_id,
+                })
+            },
+        )
         .await
     }
 

@@ -251,7 +251,7 @@ impl DeadLetters {
             for _ in &rows {
                 batch.append_statement(statement.clone());
             }
-            retry::until(deadline, async || {
+            retry::until(self.session.presence(), deadline, async || {
                 let sent = Box::pin(self.session.driver().batch(&batch, &rows)).await;
                 sent.map(drop)
                     .map_err(|error| failure::explain(what, &error))

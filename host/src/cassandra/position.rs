@@ -228,11 +228,15 @@ impl Positions {
             batch.append_statement(self.enlist.clone());
             values.push((&self.pipeline, &self.topic, *partition));
         }
-        retry::until(self.session.deadline(), async || {
-            let sent = Box::pin(self.session.driver().batch(&batch, &values)).await;
-            sent.map(drop)
-                .map_err(|error| failure::explain(&what, &error))
-        })
+        retry::until(
+            self.session.presence(),
+            self.session.deadline(),
+            async || {
+                let sent = Box::pin(self.session.driver().batch(&batch, &values)).await;
+                sent.map(drop)
+                    .map_err(|error| failure::explain(&what, &error))
+            },
+        )
         .await
     }
 

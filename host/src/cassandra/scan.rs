@@ -40,7 +40,7 @@ pub async fn scan(
     statement.set_page_size(PAGE);
     let mut state = PagingState::start();
     loop {
-        let page = retry::until(session.deadline(), async || {
+        let page = retry::until(session.presence(), session.deadline(), async || {
             let driver = session.driver();
             let page = Box::pin(driver.execute_single_page(&statement, &[], state.clone())).await;
             page.map_err(|error| failure::explain(&what, &error))

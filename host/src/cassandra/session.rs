@@ -19,7 +19,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 
 use super::failure;
-use super::retry;
+use super::retry::{self, Presence};
 use crate::config::CassandraConnection;
 use crate::error::{Error, Result};
 
@@ -55,6 +55,7 @@ pub struct CassandraSession {
     driver: Arc<Session>,
     keyspace: String,
     patience: Patience,
+    presence: Arc<Presence>,
 }
 
 impl std::fmt::Debug for CassandraSession {
@@ -97,6 +98,7 @@ impl CassandraSession {
             driver: Arc::new(driver),
             keyspace: connection.keyspace.clone(),
             patience,
+            presence: Arc::default(),
         })
     }
 
@@ -108,6 +110,10 @@ impl CassandraSession {
 
     pub(super) fn driver(&self) -> &Session {
         &self.driver
+    }
+
+    pub(super) fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// When a call that begins now gives up.
@@ -127,7 +133,7 @@ impl CassandraSession {
             true if Instant::now() < made => Error::outside(&what, error),
             _ => failure::explain_prepare(&what, &error),
         };
-        let mut prepared = retry::until(self.deadline(), async || {
+        let mut prepared = retry::until(&self.presence, self.deadline(), async || {
             let prepared = Box::pin(self.driver.prepare(text)).await;
             prepared.map_err(judge)
         })
@@ -144,7 +150,7 @@ impl CassandraSession {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<Option<QueryRowsResult>> {
-        retry::until(self.deadline(), async || {
+        retry::until(&self.presence, self.deadline(), async || {
             self.once(what, statement, &values).await
         })
         .await
@@ -169,7 +175,7 @@ impl CassandraSession {
     /// Runs DDL, or a read of the system tables, until it is answered; the driver waits until all nodes
     /// agree on the schema.
     pub(super) async fn query(&self, what: &str, text: &str) -> Result<Option<QueryRowsResult>> {
-        retry::until(self.deadline(), async || {
+        retry::until(&self.presence, self.deadline(), async || {
             let result = Box::pin(self.driver.query_unpaged(text, &[])).await;
             let result = result.map_err(|error| failure::explain(what, &error))?;
             if !result.is_rows() {

@@ -144,7 +144,7 @@ impl CassandraSink {
 
     async fn send_one(&self, row: &Bound<'_>, deadline: Instant) -> Result<()> {
         let statement = self.statement(row.op);
-        retry::until(deadline, async || {
+        retry::until(self.session.presence(), deadline, async || {
             let sent = self.session.driver().execute_unpaged(statement, row).await;
             sent.map(drop).map_err(|error| {
                 let error = failure::explain(&self.what, &error);
@@ -156,7 +156,7 @@ impl CassandraSink {
 
     async fn send_batch(&self, rows: &[Bound<'_>], deadline: Instant) -> Result<()> {
         let batch = self.batch(rows);
-        retry::until(deadline, async || {
+        retry::until(self.session.presence(), deadline, async || {
             let sent = self.session.driver().batch(&batch, rows).await;
             sent.map(drop)
                 .map_err(|error| failure::explain(&self.what, &error))
