@@ -4,22 +4,28 @@
 //! whether a row was lost, doubled or written by two versions. `history` has to say the same, and the order of
 //! versions in every partition has to follow the order of deployments. Another pipeline runs beside all the time.
 
-use std::collections::BTreeMap;
+mod ahead;
+mod eye;
+mod history;
+mod running;
+
+pub use history::against_history;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use tokio_postgres::{Client, NoTls, Statement};
+use serde_json::json;
 
+use self::ahead::Ahead;
+use self::eye::Eye;
+use self::running::Running;
 use crate::dice::{Dice, seed_of_the_clock};
-use crate::host::{Host, Usage};
+use crate::host::Usage;
 use crate::latency::{self, Delays};
-use crate::records::Feed;
 use crate::site::{Plot, Site};
 use crate::stage::Stage;
 use crate::steady;
-use crate::versioned::{self, Run, Written};
+use crate::versioned::{self, Written};
 use crate::versions::{self, Version};
 
 /// Name of the pipeline that is swapped, and of its topic.
@@ -30,10 +36,6 @@ pub const BESIDE: &str = "beside";
 pub const PARTITIONS: i32 = 4;
 /// Records a second of the topic beside.
 const BESIDE_RATE: u32 = 100;
-/// How long nothing may move before a run is given up.
-const STALL: Duration = Duration::from_secs(120);
-/// How often the table is looked at.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// What a run shall do.
 #[derive(Clone, Debug, clap::Args)]
@@ -97,307 +99,6 @@ pub struct Outcome {
     pub faults: Vec<String>,
     /// What was written.
     pub written: Written,
-}
-
-/// Keeps records waiting: makes more whenever fewer than `ahead` are left.
-struct Ahead {
-    stop: Arc<AtomicBool>,
-    behind: Arc<AtomicI64>,
-    thread: std::thread::JoinHandle<BTreeMap<i32, i64>>,
-}
-
-impl Ahead {
-    /// Makes `backlog` records first, then what is needed.
-    fn start(bootstrap: &str, backlog: i64, ahead: i64) -> Self {
-        let (stop, behind) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicI64::new(0)),
-        );
-        let (told, position) = (Arc::clone(&stop), Arc::clone(&behind));
-        let bootstrap = bootstrap.to_owned();
-        let thread = std::thread::spawn(move || {
-            let feed = Feed::new(&bootstrap);
-            let each = backlog / i64::from(PARTITIONS);
-            let mut made = 0;
-            let mut more = |to: i64| {
-                for n in made..to {
-                    for partition in 0..PARTITIONS {
-                        feed.enqueue(PIPELINE, &versioned::record(partition, n), 0);
-                    }
-                }
-                made = made.max(to);
-                made
-            };
-            let mut count = more(each);
-            feed.settle();
-            while !told.load(Ordering::Relaxed) {
-                let left = count * i64::from(PARTITIONS) - position.load(Ordering::Relaxed);
-                if left < ahead {
-                    count = more(count + ahead / 8);
-                    feed.settle();
-                } else {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-            (0..PARTITIONS)
-                .map(|partition| (partition, count))
-                .collect()
-        });
-        Self {
-            stop,
-            behind,
-            thread,
-        }
-    }
-
-    fn finish(self) -> BTreeMap<i32, i64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .expect("the producing thread does not panic")
-    }
-}
-
-/// Looks at the table through one connection.
-struct Eye {
-    client: Client,
-    seen: Statement,
-    position: Statement,
-    behind: Arc<AtomicI64>,
-}
-
-impl Eye {
-    async fn open(stage: &Stage, behind: Arc<AtomicI64>) -> Self {
-        let (client, connection) = tokio_postgres::connect(&stage.postgres.url(), NoTls)
-            .await
-            .unwrap();
-        tokio::spawn(async move {
-            connection.await.ok();
-        });
-        let seen = format!(
-            "SELECT count(*) FROM generate_series(0, {}) AS p WHERE EXISTS \
-             (SELECT 1 FROM {} AS t WHERE t.version = $1 AND t.partition = p)",
-            PARTITIONS - 1,
-            versioned::TABLE
-        );
-        let seen = client.prepare(&seen).await.unwrap();
-        let position = format!(
-            "SELECT coalesce(sum(next), 0)::int8 FROM wasmill.position WHERE pipeline = '{PIPELINE}'"
-        );
-        // The table is the host's: it may come later.
-        let start = Instant::now();
-        let position = loop {
-            match client.prepare(&position).await {
-                Ok(statement) => break statement,
-                Err(error) => assert!(start.elapsed() < STALL, "{error}"),
-            }
-            tokio::time::sleep(LOOK).await;
-        };
-        Self {
-            client,
-            seen,
-            position,
-            behind,
-        }
-    }
-
-    /// Records behind the positions.
-    async fn position(&self) -> i64 {
-        let at: i64 = self
-            .client
-            .query_one(&self.position, &[])
-            .await
-            .unwrap()
-            .get(0);
-        self.behind.store(at, Ordering::Relaxed);
-        at
-    }
-
-    /// Partitions that show a row of the version.
-    async fn partitions_of(&self, version: &str) -> i64 {
-        self.client
-            .query_one(&self.seen, &[&version])
-            .await
-            .unwrap()
-            .get(0)
-    }
-
-    /// Highest offset of a version, by partition; −1 where it has none.
-    async fn reached(&self, version: &str) -> BTreeMap<i32, i64> {
-        let sql = format!(
-            "SELECT p, (SELECT coalesce(max(\"offset\"), -1) FROM {} AS t WHERE t.version = $1 AND t.partition = p) \
-             FROM generate_series(0, {}) AS p",
-            versioned::TABLE,
-            PARTITIONS - 1
-        );
-        let rows = self.client.query(&sql, &[&version]).await.unwrap();
-        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
-    }
-
-    /// Waits until every partition shows a row of the version beyond `after`.
-    async fn effective(&self, host: &mut Host, version: &str, after: &BTreeMap<i32, i64>) {
-        let start = Instant::now();
-        let fresh = after.values().all(|offset| *offset < 0);
-        loop {
-            let all = if fresh {
-                self.partitions_of(version).await == i64::from(PARTITIONS)
-            } else {
-                let now = self.reached(version).await;
-                now.iter()
-                    .all(|(partition, offset)| *offset > after[partition])
-            };
-            if all {
-                return;
-            }
-            let at = self.position().await;
-            host.alive().unwrap_or_else(|ended| panic!("{ended}"));
-            assert!(
-                start.elapsed() < STALL,
-                "{version} is not seen in every partition; positions add up to {at}"
-            );
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Waits until the positions add up to `wanted`.
-    async fn passes(&self, host: &mut Host, wanted: i64) {
-        let (mut last, mut moved) = (-1, Instant::now());
-        loop {
-            let at = self.position().await;
-            if at >= wanted {
-                return;
-            }
-            host.alive().unwrap_or_else(|ended| panic!("{ended}"));
-            if at != last {
-                (last, moved) = (at, Instant::now());
-            }
-            assert!(
-                moved.elapsed() < STALL,
-                "nothing moved for {STALL:?} at {at}, {wanted} wanted"
-            );
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-}
-
-/// A run under way.
-struct Running<'s> {
-    site: Site,
-    host: Option<Host>,
-    eye: Eye,
-    options: &'s Options,
-    used: Usage,
-    deployed: Vec<String>,
-}
-
-impl Running<'_> {
-    fn host(&mut self) -> &mut Host {
-        self.host
-            .as_mut()
-            .expect("a host runs but between kill and restart")
-    }
-
-    fn tell(&self, text: impl std::fmt::Display) {
-        if self.options.tell {
-            eprintln!("swap run: {text}");
-        }
-    }
-
-    /// Asks for a version; panics unless it was done.
-    fn deploy(&mut self, version: &Version) {
-        let answer = self.site.api.deploy(PIPELINE, &version.plugin(), json!({}));
-        answer.unwrap_or_else(|error| panic!("{error}")).ok();
-        self.deployed.push(version.number.clone());
-    }
-
-    /// Uploads and deploys a version nobody has seen; the time until every partition shows it.
-    async fn upload_and_deploy(&mut self, version: &Version) -> Duration {
-        let bytes = std::fs::read(&version.file).unwrap();
-        let start = Instant::now();
-        let api = self.site.api.clone();
-        api.upload(&bytes)
-            .unwrap_or_else(|error| panic!("{error}"))
-            .ok();
-        let uploaded = start.elapsed();
-        self.deploy(version);
-        let asked = start.elapsed();
-        self.wait_effective(version, &steady_before()).await;
-        let seen = start.elapsed();
-        self.tell(format!(
-            "{}: uploaded after {uploaded:.0?}, deployed after {asked:.0?}, everywhere after {seen:.0?}",
-            version.number
-        ));
-        seen
-    }
-
-    async fn wait_effective(&mut self, version: &Version, after: &BTreeMap<i32, i64>) {
-        let host = self
-            .host
-            .as_mut()
-            .expect("a host runs but between kill and restart");
-        self.eye.effective(host, &version.number, after).await;
-    }
-
-    /// Kills the host while a version is being deployed, starts it again and sees to it that the version gets in;
-    /// says how long that took, and whether the deployment had survived.
-    async fn kill_during_deploy(
-        &mut self,
-        version: &Version,
-        after: Duration,
-        before: &BTreeMap<i32, i64>,
-    ) -> (Duration, bool) {
-        let (api, plugin) = (self.site.api.clone(), version.plugin());
-        let revisions = self.revisions();
-        let asked = std::thread::spawn(move || api.deploy(PIPELINE, &plugin, json!({})));
-        tokio::time::sleep(after).await;
-        let killed = Instant::now();
-        let usage = self.host.take().expect("it runs").kill();
-        self.add(usage);
-        let answered = asked.join().expect("the asking thread does not panic");
-        let (host, ready) = self.site.up();
-        self.host = Some(host);
-        let survived = self.revisions() > revisions;
-        if let Ok(answer) = &answered
-            && answer.status < 300
-        {
-            assert!(
-                survived,
-                "the host said that {} is deployed, and it is not: {answer:?}",
-                version.number
-            );
-        }
-        // Again, as whoever got no answer would ask.
-        self.deploy(version);
-        self.wait_effective(version, before).await;
-        let seen = killed.elapsed();
-        self.tell(format!(
-            "killed {after:.0?} into the deployment of {}: ready again after {ready:.0?}, everywhere after {seen:.0?}{}",
-            version.number,
-            if survived { "; it had survived" } else { "" }
-        ));
-        (seen, survived)
-    }
-
-    fn revisions(&self) -> u64 {
-        let status = self
-            .site
-            .api
-            .status(PIPELINE)
-            .unwrap_or_else(|error| panic!("{error}"));
-        status["revision"]
-            .as_u64()
-            .expect("a status has a revision")
-    }
-
-    fn add(&mut self, usage: Usage) {
-        self.used.cpu += usage.cpu;
-        self.used.peak_memory = self.used.peak_memory.max(usage.peak_memory);
-    }
-}
-
-/// Offsets of a version that has none.
-fn steady_before() -> BTreeMap<i32, i64> {
-    (0..PARTITIONS).map(|partition| (partition, -1)).collect()
 }
 
 /// Runs it; faults of the product are in the outcome, panics are for what cannot go on.
@@ -586,135 +287,9 @@ fn stage_ends(stage: &Stage) -> i64 {
     stage.feed.ends(PIPELINE).values().sum()
 }
 
-/// What `history` says otherwise than the rows: each run of rows lies in one segment of its version, segments leave
-/// no gap, and the order of versions is the order of revisions.
-pub fn against_history(runs: &BTreeMap<i32, Vec<Run>>, history: &Value) -> Vec<String> {
-    let mut faults = Vec::new();
-    let revisions: Vec<&str> = history["revisions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .rev()
-        .filter_map(|revision| revision["plugin"].as_str()?.split_once('@'))
-        .map(|(_, version)| version)
-        .collect();
-    if revisions.is_empty() {
-        faults.push("history has no revisions".to_owned());
-    }
-    for (partition, runs) in runs {
-        let segments = segments(history, *partition);
-        for pair in segments.windows(2) {
-            if pair[0].1 != Some(pair[1].0) {
-                faults.push(format!(
-                    "history of partition {partition}: {:?} is followed by {:?}",
-                    pair[0], pair[1]
-                ));
-            }
-        }
-        let mut revisions = revisions.iter();
-        for run in runs {
-            let covers = |segment: &&(i64, Option<i64>, String)| {
-                segment.0 <= run.first && segment.1.is_none_or(|to| run.last < to)
-            };
-            match segments.iter().find(covers) {
-                Some(segment) if segment.2 == run.version => {}
-                Some(segment) => faults.push(format!(
-                    "partition {partition}: {run:?} was written, history says {segment:?}"
-                )),
-                None => faults.push(format!(
-                    "partition {partition}: no segment of history holds {run:?}"
-                )),
-            }
-            if !revisions.any(|version| *version == run.version) {
-                faults.push(format!(
-                    "partition {partition}: {run:?} does not follow the order of revisions"
-                ));
-                break;
-            }
-        }
-    }
-    faults
-}
-
-/// `(from, to, version)` of a partition, in order.
-fn segments(history: &Value, partition: i32) -> Vec<(i64, Option<i64>, String)> {
-    let all = history["segments"].as_array().into_iter().flatten();
-    let mut of: Vec<_> = all
-        .filter(|segment| segment["partition"] == partition)
-        .filter_map(|segment| {
-            let version = segment["plugin"].as_str()?.split_once('@')?.1.to_owned();
-            Some((segment["from"].as_i64()?, segment["to"].as_i64(), version))
-        })
-        .collect();
-    of.sort_by_key(|segment| segment.0);
-    // A host that claims a partition anew says again who processes it.
-    of.dedup_by(|next, before| {
-        let same = before.2 == next.2 && before.1 == Some(next.0);
-        if same {
-            before.1 = next.1;
-        }
-        same
-    });
-    of
-}
-
 /// Half are below, and the greatest.
 pub fn median_and_max(times: &[Duration]) -> Option<(Duration, Duration)> {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     Some((*sorted.get(sorted.len() / 2)?, *sorted.last()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(version: &str, first: i64, last: i64) -> Run {
-        Run {
-            version: version.to_owned(),
-            first,
-            last,
-        }
-    }
-
-    fn history(segments: &[(i64, Option<i64>, &str)], revisions: &[&str]) -> Value {
-        let segments: Vec<Value> = segments
-            .iter()
-            .map(|(from, to, version)| {
-                json!({ "partition": 0, "from": from, "to": to, "plugin": format!("p@{version}") })
-            })
-            .collect();
-        let revisions: Vec<Value> = revisions
-            .iter()
-            .rev()
-            .map(|version| json!({ "plugin": format!("p@{version}") }))
-            .collect();
-        json!({ "segments": segments, "revisions": revisions })
-    }
-
-    #[test]
-    fn rows_that_agree_with_history_pass() {
-        let runs = BTreeMap::from([(0, vec![run("a", 0, 10), run("b", 15, 20), run("a", 25, 30)])]);
-        let good = history(
-            &[
-                (0, Some(8), "a"),
-                (8, Some(12), "a"),
-                (12, Some(22), "b"),
-                (22, None, "a"),
-            ],
-            &["a", "c", "b", "a"],
-        );
-        assert_eq!(against_history(&runs, &good), Vec::<String>::new());
-    }
-
-    #[test]
-    fn rows_that_history_does_not_know_are_faults() {
-        let runs = BTreeMap::from([(0, vec![run("a", 0, 10), run("b", 15, 20)])]);
-        let late = history(&[(0, Some(16), "a"), (16, None, "b")], &["a", "b"]);
-        assert_eq!(against_history(&runs, &late).len(), 1);
-        let gap = history(&[(0, Some(12), "a"), (13, None, "b")], &["a", "b"]);
-        assert_eq!(against_history(&runs, &gap).len(), 1);
-        let other = history(&[(0, Some(12), "a"), (12, None, "b")], &["b", "a"]);
-        assert_eq!(against_history(&runs, &other).len(), 1);
-    }
 }
