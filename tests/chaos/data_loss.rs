@@ -5,19 +5,23 @@ use std::time::Duration;
 use wasmill_tests::Stage;
 use wasmill_tests::records::Made;
 
-use super::kill::{passes, stage_with_flights};
+use super::flights::{TOPIC, more, passes, total};
 use crate::scenario::flights::flights_in_postgres;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A stage whose host has read a part and was stopped in good order; and where it stands.
-async fn stopped_on_the_way() -> (Stage, i64) {
-    let (stage, ..) = stage_with_flights(1).await;
+/// A stage whose host has read a part and was stopped in good order; where it stands, and where the records end.
+async fn stopped_on_the_way() -> (Stage, i64, i64) {
+    let stage = Stage::new();
+    stage.feed.topic(TOPIC, 1).await;
+    let mut places = Vec::new();
+    more(&stage, 4_000, &mut places);
     let host = stage.host(&flights_in_postgres());
     passes(&stage, 1_000).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
     let position = stage.position("flights").await;
-    (stage, position)
+    more(&stage, 1_000, &mut places);
+    (stage, position, total(&places))
 }
 
 /// Starts the host again, which has to stop by itself, say `words`, and move nothing.
@@ -47,7 +51,7 @@ async fn refuses_to_guess(stage: &Stage, position: i64, words: &[&str]) {
 
 #[tokio::test]
 async fn retention_that_passed_the_position_is_a_data_loss() {
-    let (stage, position) = stopped_on_the_way().await;
+    let (stage, position, _) = stopped_on_the_way().await;
     stage
         .broker
         .as_ref()
@@ -59,7 +63,7 @@ async fn retention_that_passed_the_position_is_a_data_loss() {
 
 #[tokio::test]
 async fn retention_up_to_the_position_is_none() {
-    let (stage, position) = stopped_on_the_way().await;
+    let (stage, position, total) = stopped_on_the_way().await;
     stage
         .broker
         .as_ref()
@@ -67,17 +71,14 @@ async fn retention_up_to_the_position_is_none() {
         .set_log_start("flights", 0, position)
         .unwrap();
     let host = stage.again();
-    passes(&stage, 40_000).await;
+    passes(&stage, total).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
-    assert_eq!(
-        stage.number("SELECT count(*) FROM flight_log").await,
-        40_000
-    );
+    assert_eq!(stage.number("SELECT count(*) FROM flight_log").await, total);
 }
 
 #[tokio::test]
 async fn a_recreated_topic_is_a_data_loss_even_if_it_is_longer() {
-    let (stage, position) = stopped_on_the_way().await;
+    let (stage, position, _) = stopped_on_the_way().await;
     stage
         .broker
         .as_ref()
