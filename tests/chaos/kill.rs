@@ -52,11 +52,13 @@ async fn a_zombie_that_wakes_up_after_its_successor_changes_nothing() {
     let mut successor = stage.again();
     let at = stage.position("flights").await;
     passes(&stage, at + 4_000).await;
+    assert!(!zombie.stderr().contains("fenced"), "nobody is yet");
     zombie.signal("CONT");
-    eventually(LONG, "the zombie meets its fence", async || {
-        match zombie.stderr().contains("enced") {
+    eventually(LONG, "the zombie is fenced", async || {
+        let log = zombie.stderr();
+        match log.contains("fenced") {
             true => Ok(()),
-            false => Err(zombie.stderr()),
+            false => Err(log),
         }
     })
     .await;
