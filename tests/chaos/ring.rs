@@ -13,11 +13,6 @@ use super::flights::{LONG, TOPIC, all_exact, more, passes};
 use super::servers_killed::{flights_everywhere, goes_on, real_servers};
 use super::two_hosts::second;
 
-/// Slow: servers have to die and come back while they flow.
-const PACE: Pace = Pace {
-    backlog: 10_000,
-    rate: 1_000,
-};
 const KEYSPACE: &str = "ring";
 const THREE: u8 = 3;
 
@@ -42,7 +37,7 @@ async fn a_broker_a_node_and_a_host_die_and_the_tables_end_exact() {
     let hosts: Vec<String> = ring.iter().map(Cassandra::contact_point).collect();
     let stage = Stage::on(&bootstrap.join(","));
     stage.feed.topic_of(TOPIC, 6, i32::from(THREE)).await;
-    let flow = Flow::flights(stage.bootstrap(), TOPIC, PACE);
+    let flow = Flow::flights(stage.bootstrap(), TOPIC, Pace::GENTLE);
     let first = stage.host(&flights_everywhere(&connection(&hosts, KEYSPACE, THREE)));
     passes(&stage, 500).await;
     let mut other = second(&stage);

@@ -45,10 +45,10 @@ pub struct Flow {
 }
 
 impl Pace {
-    /// Where Cassandra is written too.
+    /// Where Cassandra is written too, or servers have to come back meanwhile.
     pub const GENTLE: Self = Self {
         backlog: 10_000,
-        rate: 2_500,
+        rate: 1_000,
     };
 }
 

@@ -23,13 +23,12 @@ const TOPIC: &str = "written-ahead";
 const KEYSPACE: &str = "written_ahead";
 const PIPELINE: &str = "ahead";
 const PARTITIONS: i32 = 4;
-/// More than a host that swaps and restarts keeps up with.
 const PACE: Pace = Pace {
     backlog: 20_000,
-    rate: 15_000,
+    rate: 4_000,
 };
 /// Records from one swap to the next.
-const SHARE: i64 = 15_000;
+const SHARE: i64 = 6_000;
 
 /// `(offset, version)` of every row in Cassandra, by partition, in order.
 async fn copies(session: &Session) -> BTreeMap<i32, Vec<(i64, String)>> {
