@@ -7,7 +7,7 @@ use wasmill_tests::Stage;
 use wasmill_tests::records::Place;
 use wasmill_tests::wait::eventually;
 
-use super::flights::{TOPIC, balanced, ends_exact, more, passes, total};
+use super::flights::{balanced, ends_exact, more, passes, staged, total};
 use crate::scenario::flights::flights_in_postgres;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -33,18 +33,9 @@ async fn all_done(stage: &Stage, places: &[Place]) -> i64 {
     total
 }
 
-/// A stage with a few thousand flights.
-async fn staged() -> (Stage, Vec<Place>) {
-    let stage = Stage::new();
-    stage.feed.topic(TOPIC, 4).await;
-    let mut places = Vec::new();
-    more(&stage, MORE, &mut places);
-    (stage, places)
-}
-
 #[tokio::test]
 async fn a_config_fault_exits_3_a_bug_exits_70_an_outside_fault_is_waited_for() {
-    let (stage, mut places) = staged().await;
+    let (stage, mut places) = staged(4, MORE).await;
     let mut host = stage.host(&flights_in_postgres());
     let mut done = all_done(&stage, &places).await;
     stage.execute(TRIGGER).await;
@@ -90,7 +81,7 @@ async fn a_config_fault_exits_3_a_bug_exits_70_an_outside_fault_is_waited_for() 
 
 #[tokio::test]
 async fn a_second_signal_ends_the_host_at_once_and_nothing_is_lost() {
-    let (stage, mut places) = staged().await;
+    let (stage, mut places) = staged(4, MORE).await;
     let host = stage.host(&flights_in_postgres());
     let done = all_done(&stage, &places).await;
     // A commit that does not end keeps the drain from ending.

@@ -3,25 +3,22 @@
 use std::time::Duration;
 
 use wasmill_tests::Stage;
-use wasmill_tests::records::Made;
+use wasmill_tests::records::{Made, Place};
 
-use super::flights::{TOPIC, more, passes, total};
+use super::flights::{more, passes, staged, total};
 use crate::scenario::flights::flights_in_postgres;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A stage whose host has read a part and was stopped in good order; where it stands, and where the records end.
-async fn stopped_on_the_way() -> (Stage, i64, i64) {
-    let stage = Stage::new();
-    stage.feed.topic(TOPIC, 1).await;
-    let mut places = Vec::new();
-    more(&stage, 4_000, &mut places);
+/// A stage whose host has read a part and was stopped in good order; where it stands, and where all records are.
+async fn stopped_on_the_way() -> (Stage, i64, Vec<Place>) {
+    let (stage, mut places) = staged(1, 4_000).await;
     let host = stage.host(&flights_in_postgres());
     passes(&stage, 1_000).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
     let position = stage.position("flights").await;
     more(&stage, 1_000, &mut places);
-    (stage, position, total(&places))
+    (stage, position, places)
 }
 
 /// Starts the host again, which has to stop by itself, say `words`, and move nothing.
@@ -63,13 +60,14 @@ async fn retention_that_passed_the_position_is_a_data_loss() {
 
 #[tokio::test]
 async fn retention_up_to_the_position_is_none() {
-    let (stage, position, total) = stopped_on_the_way().await;
+    let (stage, position, places) = stopped_on_the_way().await;
     stage
         .broker
         .as_ref()
         .unwrap()
         .set_log_start("flights", 0, position)
         .unwrap();
+    let total = total(&places);
     let host = stage.again();
     passes(&stage, total).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));

@@ -24,6 +24,15 @@ pub(super) async fn flowing(stage: &Stage, partitions: i32) -> Flow {
     Flow::flights(stage.bootstrap(), TOPIC, Pace::default())
 }
 
+/// A stage with that many flights, and where they are.
+pub(super) async fn staged(partitions: i32, count: usize) -> (Stage, Vec<Place>) {
+    let stage = Stage::new();
+    stage.feed.topic(TOPIC, partitions).await;
+    let mut places = Vec::new();
+    more(&stage, count, &mut places);
+    (stage, places)
+}
+
 /// Produces the flights that follow those at `places`, and adds where they are.
 pub(super) fn more(stage: &Stage, count: usize, places: &mut Vec<Place>) {
     let flights = (places.len()..places.len() + count).map(shipped_flight);
