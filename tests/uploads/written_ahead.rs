@@ -25,7 +25,7 @@ const PIPELINE: &str = "ahead";
 const PARTITIONS: i32 = 4;
 const PACE: Pace = Pace {
     backlog: 20_000,
-    rate: 4_000,
+    rate: 2_000,
 };
 /// Records from one swap to the next.
 const SHARE: i64 = 6_000;
