@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use wasmill_tests::Stage;
+use wasmill_tests::records::Place;
 use wasmill_tests::wait::eventually;
 
-use super::kill::{balanced, ends_exact, passes, stage_with_flights};
-use super::two_hosts::more;
+use super::flights::{balanced, ends_exact, more, passes, staged, total};
 use crate::scenario::flights::flights_in_postgres;
 
 const SOON: Duration = Duration::from_secs(60);
+
+/// Records a fault.
+const MORE: usize = 4_000;
 
 const TRIGGER: &str = "CREATE TABLE fault (code text); \
     CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE wanted text; BEGIN \
@@ -24,17 +27,17 @@ async fn raise(stage: &Stage, code: &str) {
 }
 
 /// Where it stands, with what was produced until now done.
-async fn all_done(stage: &Stage, input: &[(String, String)]) -> i64 {
-    let total = i64::try_from(input.len()).unwrap();
+async fn all_done(stage: &Stage, places: &[Place]) -> i64 {
+    let total = total(places);
     passes(stage, total).await;
     total
 }
 
 #[tokio::test]
 async fn a_config_fault_exits_3_a_bug_exits_70_an_outside_fault_is_waited_for() {
-    let (stage, mut input, mut places) = stage_with_flights(4).await;
+    let (stage, mut places) = staged(4, MORE).await;
     let mut host = stage.host(&flights_in_postgres());
-    let mut done = all_done(&stage, &input).await;
+    let mut done = all_done(&stage, &places).await;
     stage.execute(TRIGGER).await;
     // Code, exit code, what the person is told.
     let stops = [
@@ -44,7 +47,7 @@ async fn a_config_fault_exits_3_a_bug_exits_70_an_outside_fault_is_waited_for() 
     ];
     for (code, exit_code, told) in stops {
         raise(&stage, code).await;
-        more(&stage, code, &mut input, &mut places);
+        more(&stage, MORE, &mut places);
         let exit = host.wait(SOON);
         assert_eq!(exit.code, Some(exit_code), "{code}: {}", exit.stderr);
         assert!(exit.stderr.contains(told), "{code}: {}", exit.stderr);
@@ -52,12 +55,12 @@ async fn a_config_fault_exits_3_a_bug_exits_70_an_outside_fault_is_waited_for() 
         balanced(&stage).await;
         stage.execute("DELETE FROM fault").await;
         host = stage.again();
-        done = all_done(&stage, &input).await;
+        done = all_done(&stage, &places).await;
     }
     // Serialization failure, deadlock, full disk, too many connections: the world comes back.
     for code in ["40001", "40P01", "53100", "53300"] {
         raise(&stage, code).await;
-        more(&stage, code, &mut input, &mut places);
+        more(&stage, MORE, &mut places);
         eventually(SOON, "the fault is met", async || {
             let log = host.stderr();
             match log.contains(&format!("({code})")) {
@@ -70,17 +73,17 @@ async fn a_config_fault_exits_3_a_bug_exits_70_an_outside_fault_is_waited_for() 
         assert_eq!(stage.position("flights").await, done, "{code}");
         balanced(&stage).await;
         stage.execute("DELETE FROM fault").await;
-        done = all_done(&stage, &input).await;
+        done = all_done(&stage, &places).await;
     }
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &places).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_the_host_at_once_and_nothing_is_lost() {
-    let (stage, mut input, mut places) = stage_with_flights(4).await;
+    let (stage, mut places) = staged(4, MORE).await;
     let host = stage.host(&flights_in_postgres());
-    let done = all_done(&stage, &input).await;
+    let done = all_done(&stage, &places).await;
     // A commit that does not end keeps the drain from ending.
     stage
         .execute(
@@ -89,7 +92,7 @@ async fn a_second_signal_ends_the_host_at_once_and_nothing_is_lost() {
              CREATE TRIGGER wait BEFORE INSERT ON flight_log FOR EACH STATEMENT EXECUTE FUNCTION wait()",
         )
         .await;
-    more(&stage, "more", &mut input, &mut places);
+    more(&stage, MORE, &mut places);
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     eventually(SOON, "a flight hangs", async || {
         match stage.try_rows(sleeping).await?[0].get::<_, i64>(0) {
@@ -113,6 +116,6 @@ async fn a_second_signal_ends_the_host_at_once_and_nothing_is_lost() {
     balanced(&stage).await;
     stage.execute("DROP TRIGGER wait ON flight_log").await;
     let host = stage.again();
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &places).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
 }

@@ -7,22 +7,23 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use wasmill_tests::Stage;
-use wasmill_tests::records::Made;
+use wasmill_tests::records::{Made, Place};
 use wasmill_tests::wait::eventually;
 
-use super::kill::{balanced, ends_exact, passes, stage_with_flights};
+use super::flights::{balanced, ends_exact, more, passes, staged, total};
 use crate::scenario::flights::flights_in_postgres;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A stage whose host has read a part and was stopped in good order; and where it stands.
-async fn stopped_on_the_way() -> (Stage, i64) {
-    let (stage, ..) = stage_with_flights(1).await;
+/// A stage whose host has read a part and was stopped in good order; where it stands, and where all records are.
+async fn stopped_on_the_way() -> (Stage, i64, Vec<Place>) {
+    let (stage, mut places) = staged(1, 4_000).await;
     let host = stage.host(&flights_in_postgres());
     passes(&stage, 1_000).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
     let position = stage.position("flights").await;
-    (stage, position)
+    more(&stage, 1_000, &mut places);
+    (stage, position, places)
 }
 
 /// Starts the host again, which has to stop by itself, say `words`, and move nothing.
@@ -52,7 +53,7 @@ async fn refuses_to_guess(stage: &Stage, position: i64, words: &[&str]) {
 
 #[tokio::test]
 async fn retention_that_passed_the_position_is_a_data_loss() {
-    let (stage, position) = stopped_on_the_way().await;
+    let (stage, position, _) = stopped_on_the_way().await;
     stage
         .broker
         .as_ref()
@@ -64,25 +65,23 @@ async fn retention_that_passed_the_position_is_a_data_loss() {
 
 #[tokio::test]
 async fn retention_up_to_the_position_is_none() {
-    let (stage, position) = stopped_on_the_way().await;
+    let (stage, position, places) = stopped_on_the_way().await;
     stage
         .broker
         .as_ref()
         .unwrap()
         .set_log_start("flights", 0, position)
         .unwrap();
+    let total = total(&places);
     let host = stage.again();
-    passes(&stage, 40_000).await;
+    passes(&stage, total).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
-    assert_eq!(
-        stage.number("SELECT count(*) FROM flight_log").await,
-        40_000
-    );
+    assert_eq!(stage.number("SELECT count(*) FROM flight_log").await, total);
 }
 
 #[tokio::test]
 async fn a_recreated_topic_is_a_data_loss_even_if_it_is_longer() {
-    let (stage, position) = stopped_on_the_way().await;
+    let (stage, position, _) = stopped_on_the_way().await;
     stage
         .broker
         .as_ref()
@@ -115,7 +114,7 @@ async fn forget_group(stage: &Stage) {
 
 #[tokio::test]
 async fn positions_that_are_gone_are_a_data_loss_and_no_first_start() {
-    let (stage, position) = stopped_on_the_way().await;
+    let (stage, position, places) = stopped_on_the_way().await;
     stage.execute("DELETE FROM wasmill.position").await;
     let at = format!("at least {position}");
     let words = ["data loss", &at, "--delete --group wasmill.flights"];
@@ -126,14 +125,14 @@ async fn positions_that_are_gone_are_a_data_loss_and_no_first_start() {
     stage.execute("TRUNCATE flight_log, flights").await;
     forget_group(&stage).await;
     let host = stage.again();
-    passes(&stage, 40_000).await;
+    passes(&stage, total(&places)).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
     balanced(&stage).await;
 }
 
 #[tokio::test]
 async fn the_last_partition_without_a_position_is_no_new_one() {
-    let (stage, ..) = stage_with_flights(2).await;
+    let (stage, _) = staged(2, 4_000).await;
     let host = stage.host(&flights_in_postgres());
     eventually(SOON, "both partitions move", async || {
         let sql = "SELECT count(*) FROM wasmill.position WHERE next > 0";
@@ -150,7 +149,7 @@ async fn the_last_partition_without_a_position_is_no_new_one() {
 
 #[tokio::test]
 async fn a_database_that_went_back_is_a_data_loss_until_an_operator_says_otherwise() {
-    let (stage, input, places) = stage_with_flights(1).await;
+    let (stage, mut places) = staged(1, 4_000).await;
     let host = stage.host(&flights_in_postgres());
     passes(&stage, 1_000).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
@@ -162,6 +161,7 @@ async fn a_database_that_went_back_is_a_data_loss_until_an_operator_says_otherwi
         stage.execute(&save).await;
     }
     let saved = stage.position("flights").await;
+    more(&stage, 4_000, &mut places);
     let host = stage.again();
     passes(&stage, saved + 1_000).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
@@ -181,7 +181,7 @@ async fn a_database_that_went_back_is_a_data_loss_until_an_operator_says_otherwi
     refuses_to_guess(&stage, saved, &words).await;
     forget_group(&stage).await;
     let host = stage.again();
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &places).await;
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
     balanced(&stage).await;
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
+use wasmill_tests::flow::Pace;
 use wasmill_tests::proxy::{Outcome, Protocol, Proxy};
 use wasmill_tests::records::Made;
 use wasmill_tests::ring::{RealServers, connection};
 use wasmill_tests::site::Plot;
-use wasmill_tests::versioned::{self, KEPT};
+use wasmill_tests::steady::{self, Steady};
+use wasmill_tests::versioned;
 use wasmill_tests::wait::eventually;
 use wasmill_tests::{Site, Stage, versions};
 
@@ -18,7 +20,6 @@ const SOON: Duration = Duration::from_secs(30);
 const NAME: &str = "late-write";
 const KEYSPACE: &str = "late_write";
 const PARTITIONS: i32 = 2;
-const EACH: i64 = 20_000;
 /// Keys of a partition: each comes many times, so that every row is written by both versions.
 const KEYS: i64 = 1_000;
 
@@ -30,6 +31,13 @@ fn key(partition: i32, n: i64) -> String {
     format!("{partition}-{}", n % KEYS)
 }
 
+fn made(partition: i32, n: i64) -> Made {
+    Made {
+        key: Some(key(partition, n).into_bytes()),
+        ..versioned::record(partition, n)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_arrives_after_the_next_version_wrote_changes_nothing() {
     let Some(servers) = RealServers::get() else {
@@ -39,14 +47,8 @@ async fn a_write_that_arrives_after_the_next_version_wrote_changes_nothing() {
     let stage = Stage::new();
     stage.feed.topic(NAME, PARTITIONS).await;
     versioned::create_table(&stage).await;
-    let of = |partition| {
-        (0..EACH).map(move |n| Made {
-            key: Some(key(partition, n).into_bytes()),
-            ..versioned::record(partition, n)
-        })
-    };
-    let all: Vec<Made> = (0..PARTITIONS).flat_map(of).collect();
-    stage.feed.send(NAME, &all);
+    let empty = steady::empty(PARTITIONS);
+    let steady = Steady::at(stage.bootstrap(), NAME, Pace::GENTLE, empty, made);
     let plot = Plot {
         more: connection(&[link.address().to_string()], KEYSPACE, 1),
         ..Plot::new(NAME)
@@ -75,9 +77,6 @@ async fn a_write_that_arrives_after_the_next_version_wrote_changes_nothing() {
         matches!(request.opcode(), Some(EXECUTE | BATCH)) && request.contains(number.as_bytes())
     });
     hold.caught(SOON).await;
-    let total = EACH * i64::from(PARTITIONS);
-    let at = stage.position(NAME).await;
-    assert!(at < total / 2, "caught at {at}: nothing was proven");
     host.kill();
     hold.orphaned(SOON).await;
     host = site.up().0;
@@ -85,6 +84,20 @@ async fn a_write_that_arrives_after_the_next_version_wrote_changes_nothing() {
         .deploy(NAME, &new.plugin(), json!({}))
         .unwrap()
         .ok();
+    // Each key comes once in so many offsets.
+    let partitions = format!(
+        "SELECT count(*) FROM (SELECT partition FROM {} WHERE version = '{}' GROUP BY partition \
+         HAVING max(\"offset\") - min(\"offset\") >= {KEYS}) AS partitions",
+        versioned::TABLE,
+        new.number
+    );
+    eventually(LONG, "the new version writes every key", async || {
+        host.alive()?;
+        stage.reaches(&partitions, i64::from(PARTITIONS)).await
+    })
+    .await;
+    let records = steady.stop();
+    let total = records.values().sum();
     eventually(LONG, "all records are processed", async || {
         host.alive()?;
         stage.positioned(NAME, total).await
@@ -111,7 +124,7 @@ async fn a_write_that_arrives_after_the_next_version_wrote_changes_nothing() {
             *newest = (offset, version);
         }
     }
-    assert_eq!(rows, total / KEPT, "rows lost or doubled");
+    assert_eq!(rows, versioned::rows_of(&records), "rows lost or doubled");
     assert!(
         wanted.values().all(|(_, version)| *version == new.number),
         "the new version wrote every key last"

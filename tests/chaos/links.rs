@@ -3,26 +3,23 @@
 use std::time::Duration;
 
 use wasmill_tests::Stage;
+use wasmill_tests::flow::Flow;
 use wasmill_tests::host::Host;
 use wasmill_tests::proxy::{Hold, Link, Outcome, Proxy, Request};
-use wasmill_tests::records::Place;
 use wasmill_tests::wait::eventually;
 
-use super::kill::{balanced, ends_exact, passes, with_flights};
+use super::flights::{balanced, ends_exact, flowing, passes};
 use crate::scenario::flights::flights_in_postgres;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Records of a test here: enough to be flowing still when its last fault comes.
-const RECORDS: usize = 40_000;
-
 /// What the host logs when a COMMIT was sent and its reply never came.
 const IN_DOUBT: &str = "outcome of a commit unknown";
 
-type Flights = (Stage, Vec<(String, String)>, Vec<Place>);
-
-async fn linked_flights() -> Flights {
-    with_flights(Stage::linked(), 2, RECORDS).await
+async fn linked_flights() -> (Stage, Flow) {
+    let stage = Stage::linked();
+    let flow = flowing(&stage, 2).await;
+    (stage, flow)
 }
 
 fn to_postgres(stage: &Stage) -> &Proxy {
@@ -32,6 +29,11 @@ fn to_postgres(stage: &Stage) -> &Proxy {
 /// The commit of whatever is open.
 fn is_commit(request: &Request<'_>) -> bool {
     request.bytes[0] == b'Q' && request.contains(b"COMMIT\0")
+}
+
+/// What begins a flight.
+fn is_flight(request: &Request<'_>) -> bool {
+    request.contains(b"BEGIN; SET LOCAL wasmill.flight")
 }
 
 /// Waits until every partition has moved on from where it was: nobody is claiming.
@@ -47,13 +49,12 @@ async fn all_move(stage: &Stage) {
     .await;
 }
 
-/// Records are left: the fault came while they flowed.
-async fn flows(stage: &Stage) {
-    let at = stage.position("flights").await;
-    assert!(
-        at < i64::try_from(RECORDS).unwrap(),
-        "it came after the end: nothing was proven"
-    );
+/// The next request of which `wanted` is true, on its way; nobody is claiming.
+async fn caught(stage: &Stage, wanted: fn(&Request<'_>) -> bool) -> Hold {
+    all_move(stage).await;
+    let hold = to_postgres(stage).hold(wanted);
+    hold.caught(SOON).await;
+    hold
 }
 
 async fn says(host: &Host, text: &str, times: usize) {
@@ -80,14 +81,11 @@ async fn arrived(hold: &Hold) {
 
 #[tokio::test]
 async fn a_commit_whose_reply_is_lost_is_found_done() {
-    let (stage, input, places) = linked_flights().await;
+    let (stage, flow) = linked_flights().await;
     let mut host = stage.host(&flights_in_postgres());
     let link = to_postgres(&stage);
     for round in 1..=3 {
-        all_move(&stage).await;
-        let hold = link.hold(is_commit);
-        hold.caught(SOON).await;
-        flows(&stage).await;
+        let hold = caught(&stage, is_commit).await;
         let before = stage.position("flights").await;
         link.set(Link::half_open());
         hold.let_go();
@@ -98,38 +96,32 @@ async fn a_commit_whose_reply_is_lost_is_found_done() {
         balanced(&stage).await;
     }
     assert!(link.counts().replies_swallowed > 0);
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &flow.stop()).await;
     host.alive().unwrap();
 }
 
 #[tokio::test]
 async fn a_commit_that_never_arrives_is_found_undone() {
-    let (stage, input, places) = linked_flights().await;
+    let (stage, flow) = linked_flights().await;
     let mut host = stage.host(&flights_in_postgres());
     let link = to_postgres(&stage);
     for round in 1..=3 {
-        all_move(&stage).await;
-        let hold = link.hold(is_commit);
-        hold.caught(SOON).await;
-        flows(&stage).await;
+        let hold = caught(&stage, is_commit).await;
         link.close_all();
         assert_eq!(hold.outcome(SOON).await, Outcome::Closed);
         says(&host, IN_DOUBT, round).await;
         balanced(&stage).await;
     }
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &flow.stop()).await;
     host.alive().unwrap();
 }
 
 #[tokio::test]
 async fn a_commit_that_arrives_after_its_sender_died_is_waited_for_by_the_next_claim() {
-    let (stage, input, places) = linked_flights().await;
+    let (stage, flow) = linked_flights().await;
     let host = stage.host(&flights_in_postgres());
     let link = to_postgres(&stage);
-    all_move(&stage).await;
-    let hold = link.hold(is_commit);
-    hold.caught(SOON).await;
-    flows(&stage).await;
+    let hold = caught(&stage, is_commit).await;
     host.kill();
     hold.orphaned(SOON).await;
     let mut successor = stage.again();
@@ -151,7 +143,7 @@ async fn a_commit_that_arrives_after_its_sender_died_is_waited_for_by_the_next_c
     if open > 0 {
         passes(&stage, before + 1).await;
     }
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &flow.stop()).await;
     balanced(&stage).await;
     assert_eq!(link.counts().let_go_orphaned, 1);
     successor.alive().unwrap();
@@ -159,19 +151,15 @@ async fn a_commit_that_arrives_after_its_sender_died_is_waited_for_by_the_next_c
 
 #[tokio::test]
 async fn a_flight_that_arrives_after_its_sender_died_is_fenced() {
-    let (stage, input, places) = linked_flights().await;
+    let (stage, flow) = linked_flights().await;
     let host = stage.host(&flights_in_postgres());
     let link = to_postgres(&stage);
-    all_move(&stage).await;
     // With it waits all that was sent in the same breath: the advance, the rows.
-    let hold = link.hold(|request| request.contains(b"BEGIN; SET LOCAL wasmill.flight"));
-    hold.caught(SOON).await;
-    flows(&stage).await;
+    let hold = caught(&stage, is_flight).await;
     host.kill();
     hold.orphaned(SOON).await;
     let mut successor = stage.again();
     all_move(&stage).await;
-    flows(&stage).await;
     hold.let_go();
     assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
     eventually(SOON, "Postgres refuses the late flight", async || {
@@ -183,7 +171,7 @@ async fn a_flight_that_arrives_after_its_sender_died_is_fenced() {
         }
     })
     .await;
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &flow.stop()).await;
     balanced(&stage).await;
     assert_eq!(link.counts().let_go_orphaned, 1);
     successor.alive().unwrap();
@@ -191,7 +179,7 @@ async fn a_flight_that_arrives_after_its_sender_died_is_fenced() {
 
 #[tokio::test]
 async fn a_claim_that_arrives_after_its_sender_died_takes_nothing_from_its_successor() {
-    let (stage, input, places) = linked_flights().await;
+    let (stage, flow) = linked_flights().await;
     let link = to_postgres(&stage);
     let hold = link.hold(|request| {
         request.bytes[0] == b'B' && request.contains(b"UPDATE wasmill.position AS held")
@@ -202,10 +190,9 @@ async fn a_claim_that_arrives_after_its_sender_died_takes_nothing_from_its_succe
     hold.orphaned(SOON).await;
     let mut successor = stage.again();
     passes(&stage, 1).await;
-    flows(&stage).await;
     hold.let_go();
     arrived(&hold).await;
-    ends_exact(&stage, &input, &places).await;
+    ends_exact(&stage, &flow.stop()).await;
     balanced(&stage).await;
     assert_eq!(link.counts().let_go_orphaned, 1);
     successor.alive().unwrap();

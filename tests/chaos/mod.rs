@@ -4,6 +4,7 @@ mod absent;
 mod careful;
 mod classes;
 mod data_loss;
+mod flights;
 mod kill;
 mod late_write;
 mod links;

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use wasmill_local::{Kafka, KafkaOptions};
 use wasmill_tests::Stage;
-use wasmill_tests::expected::shipped_flights;
 use wasmill_tests::host::Host;
-use wasmill_tests::records::{Feed, Made, Place};
 use wasmill_tests::skip::skip;
 use wasmill_tests::wait::eventually;
 
-use super::kill::{balanced, ends_exact, passes};
+use super::flights::{balanced, ends_exact, flowing, passes};
 use super::two_hosts::second;
 use crate::scenario::flights::flights_in_postgres;
 
@@ -21,118 +19,74 @@ const RESTARTED: Duration = Duration::from_secs(3);
 const TAKEN_OVER: Duration = Duration::from_secs(6 + 3);
 /// Kills of the host that comes back.
 const KILLS: usize = 5;
-/// Records a round: more than flow in the time until the kill.
-const ROUND: usize = 20_000;
 const PARTITIONS: i32 = 4;
 
-/// Records being produced: what they are, and where each went.
-type Round = std::thread::JoinHandle<(Vec<(String, String)>, Vec<Place>)>;
-
-/// A stage on real Kafka with everything produced so far.
-struct Flow {
-    stage: Stage,
-    flights: Vec<(String, String)>,
-    input: Vec<(String, String)>,
-    places: Vec<Place>,
-    rounds: usize,
-    _kafka: Option<Kafka>,
+/// A stage on real Kafka; `None` where there is none.
+fn on_kafka() -> Option<(Kafka, Stage)> {
+    if let Err(missing) = Kafka::available() {
+        skip(format_args!("{missing}; {}", missing.hint));
+        return None;
+    }
+    let kafka = Kafka::start(&KafkaOptions::default()).unwrap();
+    let stage = Stage::on(&kafka.bootstrap());
+    Some((kafka, stage))
 }
 
-impl Flow {
-    async fn on_kafka() -> Option<Self> {
-        if let Err(missing) = Kafka::available() {
-            skip(format_args!("{missing}; {}", missing.hint));
-            return None;
+/// Where each partition stands.
+async fn positions(stage: &Stage) -> Vec<i64> {
+    let sql = "SELECT next FROM wasmill.position ORDER BY partition";
+    let rows = stage.rows(sql).await;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Where each partition stands once these do not move: a commit that was on its way when the host died may still be done.
+async fn at_rest(stage: &Stage, partitions: &[usize]) -> Vec<i64> {
+    let mut before = positions(stage).await;
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = positions(stage).await;
+        if partitions.iter().all(|at| now[*at] == before[*at]) {
+            return now;
         }
-        let kafka = Kafka::start(&KafkaOptions::default()).unwrap();
-        let stage = Stage::on(&kafka.bootstrap());
-        Some(Self::on(stage, Some(kafka)).await)
+        before = now;
     }
+}
 
-    async fn on(stage: Stage, kafka: Option<Kafka>) -> Self {
-        stage.feed.topic("flights", PARTITIONS).await;
-        Self {
-            stage,
-            flights: shipped_flights(ROUND),
-            input: Vec::new(),
-            places: Vec::new(),
-            rounds: 0,
-            _kafka: kafka,
+/// How long after `since` one of `partitions` stands elsewhere than in `before`: a row and the position are one
+/// commit.
+async fn first_row(
+    stage: &Stage,
+    since: Instant,
+    before: &[i64],
+    partitions: &[usize],
+) -> Duration {
+    loop {
+        let now = positions(stage).await;
+        let took = since.elapsed();
+        if partitions.iter().any(|at| now[*at] > before[*at]) {
+            return took;
         }
+        assert!(took < Duration::from_secs(60), "no row within {took:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
 
-    /// Begins to produce another round of records, under ids of their own.
-    fn more(&mut self) -> Round {
-        let round = self.rounds;
-        self.rounds += 1;
-        let flights = self.flights.iter();
-        let flights: Vec<(String, String)> = flights
-            .map(|(id, text)| (format!("{round}-{id}"), text.clone()))
-            .collect();
-        let feed = Feed::new(self.stage.bootstrap());
-        std::thread::spawn(move || {
-            let made = flights
-                .iter()
-                .map(|(id, text)| Made::new(id.as_bytes(), text.as_bytes()));
-            let places = feed.send("flights", &made.collect::<Vec<_>>());
-            (flights, places)
-        })
+/// The host is killed while records flow and started again at once; how long until each first row.
+async fn restarts(stage: &Stage) -> (Host, Vec<Duration>) {
+    let mut host = stage.host(&flights_in_postgres());
+    let all: Vec<usize> = (0..PARTITIONS as usize).collect();
+    let mut took = Vec::new();
+    for _ in 0..KILLS {
+        let done = stage.position("flights").await;
+        passes(stage, done + 300).await;
+        host.kill();
+        let before = at_rest(stage, &all).await;
+        balanced(stage).await;
+        let since = Instant::now();
+        host = stage.again();
+        took.push(first_row(stage, since, &before, &all).await);
     }
-
-    /// Waits until a round is produced.
-    fn produced(&mut self, round: Round) {
-        let (flights, places) = round.join().unwrap();
-        self.input.extend(flights);
-        self.places.extend(places);
-    }
-
-    fn total(&self) -> i64 {
-        i64::try_from(self.input.len()).unwrap()
-    }
-
-    /// Where each partition stands.
-    async fn positions(&self) -> Vec<i64> {
-        let sql = "SELECT next FROM wasmill.position ORDER BY partition";
-        let rows = self.stage.rows(sql).await;
-        rows.iter().map(|row| row.get(0)).collect()
-    }
-
-    /// How long after `since` one of `partitions` stands elsewhere than in `before`: a row and the position are one
-    /// commit.
-    async fn first_row(&self, since: Instant, before: &[i64], partitions: &[usize]) -> Duration {
-        loop {
-            let now = self.positions().await;
-            let took = since.elapsed();
-            if partitions.iter().any(|at| now[*at] > before[*at]) {
-                return took;
-            }
-            assert!(took < Duration::from_secs(60), "no row within {took:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// The host is killed while records flow and started again at once; how long until each first row.
-    async fn restarts(&mut self, mut host: Host) -> (Host, Vec<Duration>) {
-        let all: Vec<usize> = (0..PARTITIONS as usize).collect();
-        let mut took = Vec::new();
-        for kill in 0..KILLS {
-            let done = self.stage.position("flights").await;
-            let round = self.more();
-            passes(&self.stage, done + 300).await;
-            host.kill();
-            let before = self.positions().await;
-            self.produced(round);
-            assert!(
-                before.iter().sum::<i64>() < self.total(),
-                "kill {kill} came after the end: nothing was proven"
-            );
-            balanced(&self.stage).await;
-            let since = Instant::now();
-            host = self.stage.again();
-            took.push(self.first_row(since, &before, &all).await);
-        }
-        (host, took)
-    }
+    (host, took)
 }
 
 fn median(took: &[Duration]) -> Duration {
@@ -151,40 +105,38 @@ fn say(what: &str, took: &[Duration]) {
 
 #[tokio::test]
 async fn a_killed_host_that_starts_again_writes_rows_within_three_seconds() {
-    let Some(mut flow) = Flow::on_kafka().await else {
+    let Some((_kafka, stage)) = on_kafka() else {
         return;
     };
-    let host = flow.stage.host(&flights_in_postgres());
-    let (host, took) = flow.restarts(host).await;
+    let flow = flowing(&stage, PARTITIONS).await;
+    let (host, took) = restarts(&stage).await;
     say("kill -9, started again, real Kafka", &took);
-    ends_exact(&flow.stage, &flow.input, &flow.places).await;
-    balanced(&flow.stage).await;
+    ends_exact(&stage, &flow.stop()).await;
+    balanced(&stage).await;
     assert!(took.iter().all(|took| *took <= RESTARTED), "{took:?}");
     assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
 }
 
 #[tokio::test]
 async fn the_same_on_the_development_broker() {
-    let mut flow = Flow::on(Stage::new(), None).await;
-    let host = flow.stage.host(&flights_in_postgres());
-    let (_host, took) = flow.restarts(host).await;
+    let stage = Stage::new();
+    let flow = flowing(&stage, PARTITIONS).await;
+    let (_host, took) = restarts(&stage).await;
     say("kill -9, started again, development broker", &took);
-    ends_exact(&flow.stage, &flow.input, &flow.places).await;
-    balanced(&flow.stage).await;
+    ends_exact(&stage, &flow.stop()).await;
+    balanced(&stage).await;
     assert!(took.iter().all(|took| *took <= RESTARTED), "{took:?}");
 }
 
 #[tokio::test]
 async fn another_host_takes_over_within_session_timeout_and_three_seconds() {
-    let Some(mut flow) = Flow::on_kafka().await else {
+    let Some((_kafka, stage)) = on_kafka() else {
         return;
     };
-    let first = flow.stage.host(&flights_in_postgres());
-    let round = flow.more();
-    passes(&flow.stage, 300).await;
-    flow.produced(round);
-    let other = second(&flow.stage);
-    let stage = &flow.stage;
+    let flow = flowing(&stage, PARTITIONS).await;
+    let first = stage.host(&flights_in_postgres());
+    passes(&stage, 300).await;
+    let other = second(&stage);
     // Whoever owns a partition has claimed it: a second claim says that the partition moved.
     let what = "the second host claims a partition and leaves one to the first";
     let kept: Vec<usize> = eventually(Duration::from_secs(60), what, async || {
@@ -201,25 +153,18 @@ async fn another_host_takes_over_within_session_timeout_and_three_seconds() {
         }
     })
     .await;
-    let done = flow.total();
-    passes(&flow.stage, done).await;
-    let round = flow.more();
-    passes(&flow.stage, done + 300).await;
+    let done = stage.position("flights").await;
+    passes(&stage, done + 300).await;
     let since = Instant::now();
     first.kill();
-    let before = flow.positions().await;
-    flow.produced(round);
+    let before = at_rest(&stage, &kept).await;
     let mut took = Vec::new();
     for partition in &kept {
-        took.push(flow.first_row(since, &before, &[*partition]).await);
+        took.push(first_row(&stage, since, &before, &[*partition]).await);
     }
-    assert!(
-        before.iter().sum::<i64>() < flow.total(),
-        "the kill came after the end: nothing was proven"
-    );
     say("kill -9, taken over by another host, real Kafka", &took);
-    ends_exact(&flow.stage, &flow.input, &flow.places).await;
-    balanced(&flow.stage).await;
+    ends_exact(&stage, &flow.stop()).await;
+    balanced(&stage).await;
     assert!(took.iter().all(|took| *took <= TAKEN_OVER), "{took:?}");
     // Before the dead one's session can have ended nobody else may have its partitions: it was alive at the last beat,
     // at most three seconds before.

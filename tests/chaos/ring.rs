@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use wasmill_local::{Cassandra, CassandraOptions, Kafka, KafkaOptions};
 use wasmill_tests::Stage;
+use wasmill_tests::flow::{Flow, Pace};
 use wasmill_tests::ring::connection;
 use wasmill_tests::wait::eventually;
 
-use super::servers_killed::{
-    LONG, Sent, TOPIC, all_exact, flights_everywhere, passes, real_servers, send,
-};
+use super::flights::{LONG, TOPIC, all_exact, more, passes};
+use super::servers_killed::{flights_everywhere, goes_on, real_servers};
 use super::two_hosts::second;
 
-const RECORDS: usize = 20_000;
 const KEYSPACE: &str = "ring";
 const THREE: u8 = 3;
 
@@ -38,8 +37,7 @@ async fn a_broker_a_node_and_a_host_die_and_the_tables_end_exact() {
     let hosts: Vec<String> = ring.iter().map(Cassandra::contact_point).collect();
     let stage = Stage::on(&bootstrap.join(","));
     stage.feed.topic_of(TOPIC, 6, i32::from(THREE)).await;
-    let mut sent = Sent::default();
-    send(&stage, "first", RECORDS, &mut sent);
+    let flow = Flow::flights(stage.bootstrap(), TOPIC, Pace::GENTLE);
     let first = stage.host(&flights_everywhere(&connection(&hosts, KEYSPACE, THREE)));
     passes(&stage, 500).await;
     let mut other = second(&stage);
@@ -55,43 +53,29 @@ async fn a_broker_a_node_and_a_host_die_and_the_tables_end_exact() {
     .await;
 
     // The broker that leads a partition.
-    send(&stage, "broker", RECORDS, &mut sent);
-    let at = stage.position("flights").await;
     let leader = stage.feed.leader(TOPIC, 0);
-    let leader = usize::try_from(leader - 1).unwrap();
-    brokers[leader].kill().unwrap();
-    assert!(
-        at < sent.total(),
-        "it came after the end: nothing was proven"
-    );
-    send(&stage, "without", RECORDS, &mut sent);
-    assert_ne!(
-        stage.feed.leader(TOPIC, 0),
-        i32::try_from(leader + 1).unwrap()
-    );
-    passes(&stage, sent.total()).await;
-    brokers[leader].restart().unwrap();
+    let broker = &mut brokers[usize::try_from(leader - 1).unwrap()];
+    broker.kill().unwrap();
+    eventually(LONG, "another broker leads", async || {
+        match stage.feed.leader(TOPIC, 0) {
+            now if now >= 0 && now != leader => Ok(()),
+            now => Err(format!("{now}")),
+        }
+    })
+    .await;
+    goes_on(&stage).await;
+    broker.restart().unwrap();
 
     // A node: the two others are a quorum. Not the first, which all were told of as the seed.
-    send(&stage, "node", RECORDS, &mut sent);
     ring[1].kill().unwrap();
-    let at = stage.position("flights").await;
-    assert!(
-        at < sent.total(),
-        "it came after the end: nothing was proven"
-    );
-    passes(&stage, sent.total()).await;
+    goes_on(&stage).await;
     ring[1].restart().unwrap();
 
-    // A host.
-    send(&stage, "host", RECORDS, &mut sent);
+    // A host, and what comes after.
     first.kill();
-    let at = stage.position("flights").await;
-    assert!(
-        at < sent.total(),
-        "it came after the end: nothing was proven"
-    );
-    all_exact(&stage, &hosts, KEYSPACE, &sent).await;
+    let mut places = flow.stop();
+    more(&stage, 1_000, &mut places);
+    all_exact(&stage, &hosts, KEYSPACE, &places).await;
     other.alive().unwrap();
     let log = other.stderr();
     assert!(!log.contains("pipeline stopped"), "{log}");

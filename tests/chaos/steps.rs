@@ -12,7 +12,7 @@ use wasmill_tests::host::Host;
 use wasmill_tests::records::{Made, Place};
 use wasmill_tests::wait::eventually;
 
-use super::kill::passes;
+use super::flights::passes;
 use crate::scenario::flights::{flights_in_postgres, table_hash};
 
 const SOON: Duration = Duration::from_secs(30);

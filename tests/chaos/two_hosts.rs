@@ -4,14 +4,10 @@ use std::time::Duration;
 
 use wasmill_tests::Stage;
 use wasmill_tests::host::Host;
-use wasmill_tests::records::{Made, Place};
 use wasmill_tests::wait::eventually;
 
-use super::kill::{balanced, ends_exact, passes, stage_with_flights};
+use super::flights::{balanced, ends_exact, flowing, more, passes};
 use crate::scenario::flights::flights_in_postgres;
-
-/// Records produced in each round.
-const MORE: usize = 4_000;
 
 /// A second host of the same pipelines.
 pub(super) fn second(stage: &Stage) -> Host {
@@ -27,31 +23,13 @@ pub(super) fn second(stage: &Stage) -> Host {
     Host::start(&config)
 }
 
-/// Produces the first flights again under other ids.
-pub(super) fn more(
-    stage: &Stage,
-    round: &str,
-    input: &mut Vec<(String, String)>,
-    places: &mut Vec<Place>,
-) {
-    let flights = input[..MORE].iter();
-    let flights: Vec<(String, String)> = flights
-        .map(|(id, text)| (format!("{round}-{id}"), text.clone()))
-        .collect();
-    let made = flights
-        .iter()
-        .map(|(id, text)| Made::new(id.as_bytes(), text.as_bytes()));
-    places.extend(stage.feed.send("flights", &made.collect::<Vec<_>>()));
-    input.extend(flights);
-}
-
 #[tokio::test]
 async fn a_second_host_joins_and_the_first_dies() {
-    let (stage, mut input, mut places) = stage_with_flights(4).await;
+    let stage = Stage::new();
+    let flow = flowing(&stage, 4).await;
     let first = stage.host(&flights_in_postgres());
     passes(&stage, 500).await;
     let mut other = second(&stage);
-    more(&stage, "joining", &mut input, &mut places);
     // Whoever owns a partition has claimed it: a second claim says that the partition moved.
     let what = "the second host claims a partition and leaves one to the first";
     eventually(Duration::from_secs(60), what, async || {
@@ -65,11 +43,11 @@ async fn a_second_host_joins_and_the_first_dies() {
         }
     })
     .await;
-    more(&stage, "both", &mut input, &mut places);
-    ends_exact(&stage, &input, &places).await;
     first.kill();
-    more(&stage, "dead", &mut input, &mut places);
-    ends_exact(&stage, &input, &places).await;
+    // Those of the dead one's partitions among them.
+    let mut places = flow.stop();
+    more(&stage, 1_000, &mut places);
+    ends_exact(&stage, &places).await;
     balanced(&stage).await;
     assert_eq!(other.stop(Duration::from_secs(25)).code, Some(0));
 }

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 
 use wasmill_tests::artifact::repository;
 use wasmill_tests::dice::Dice;
@@ -81,9 +82,18 @@ fn cut_delay(line: &str) -> (&str, i64, &str) {
     )
 }
 
+/// Records that are held back until the sender of `until` is dropped.
+pub(crate) struct Rest {
+    pub(crate) from: usize,
+    pub(crate) until: Receiver<()>,
+}
+
 /// Produces the file's lines; returns how many were stored.
-pub(crate) fn produce(file: &Path, feed: &Feed, topic: &str) -> anyhow::Result<usize> {
+pub(crate) fn produce(file: &Path, feed: &Feed, topic: &str, rest: Rest) -> anyhow::Result<usize> {
     for (index, line) in BufReader::new(File::open(file)?).lines().enumerate() {
+        if index == rest.from {
+            rest.until.recv().ok(); // nothing is ever sent
+        }
         let line = line?;
         let mut parts = line.splitn(3, '\t');
         let mut part = || parts.next().expect("three parts a line");

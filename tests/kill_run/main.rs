@@ -14,11 +14,12 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
-use generate::PARTITIONS;
+use generate::{PARTITIONS, Rest};
 use report::{Kill, Report};
 use wasmill_tests::Stage;
 use wasmill_tests::artifact::{must, plugin, repository};
@@ -84,10 +85,21 @@ async fn main() -> anyhow::Result<()> {
     let (stage, records) = (&stage, options.records);
     let mut report = Report::new(options.records, options.seed);
     let start = Instant::now();
+    let (held, until) = mpsc::channel();
+    let rest = Rest {
+        from: usize::try_from(held_from(records))?,
+        until,
+    };
     std::thread::scope(|threads| -> anyhow::Result<()> {
-        let produced = threads.spawn(|| generate::produce(&input, &stage.feed, TOPIC));
+        let produced = threads.spawn(|| generate::produce(&input, &stage.feed, TOPIC, rest));
         let ran = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(run(stage, &options, &mut dice, &mut report))
+            tokio::runtime::Handle::current().block_on(run(
+                stage,
+                &options,
+                &mut dice,
+                &mut report,
+                held,
+            ))
         });
         let stored = produced
             .join()
@@ -119,30 +131,36 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs hosts until every record is behind the position, killing them at random moments on the way.
+/// The last of the records, from this one on, come after the last kill: no kill can come after the end.
+fn held_from(records: u64) -> u64 {
+    records - records.div_ceil(50)
+}
+
+/// Runs hosts until every record is behind the position, killing them at random moments on the way. With the last kill
+/// it drops what holds the rest of the records.
 async fn run(
     stage: &Stage,
     options: &Options,
     dice: &mut Dice,
     report: &mut Report,
+    held: Sender<()>,
 ) -> anyhow::Result<()> {
+    let mut held = (options.kills > 0).then_some(held);
     let total = i64::try_from(options.records)?;
     let mut host = stage.again();
     for kill in 0..options.kills {
-        // Somewhere in the kill's share of the records, so that the last one comes well before the end.
+        // Somewhere in the kill's share of the records.
         let share = options.records / (options.kills + 1);
-        let moment =
-            i64::try_from(share * kill + share / 4 + dice.below(share))?.min(total - total / 50);
-        reach(stage, &mut host, moment).await?;
+        let moment = share * kill + share / 4 + dice.below(share);
+        let moment = moment.min(held_from(options.records));
+        reach(stage, &mut host, i64::try_from(moment)?).await?;
         tokio::time::sleep(Duration::from_millis(dice.below(250))).await;
         report.used(host.kill());
         let killed = Instant::now();
+        if kill + 1 == options.kills {
+            held = None;
+        }
         let at = stage.position(PIPELINE).await;
-        ensure!(
-            at < total,
-            "kill {} came after the end: nothing was proven",
-            kill + 1
-        );
         let balanced = look::balance(stage).await;
         host = stage.again();
         let resumed = resumed(stage, &mut host, at, killed).await?;
@@ -156,6 +174,7 @@ async fn run(
             resumed,
         });
     }
+    drop(held);
     reach(stage, &mut host, total).await?;
     let used: Usage = host.usage();
     let exit = host.stop(Duration::from_secs(25));

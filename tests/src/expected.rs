@@ -2,6 +2,7 @@
 //! own rules, no code of the program, its SDK or its plugins.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -144,14 +145,25 @@ pub mod sql {
     pub const FLIGHT_LOG: &str = "concat_ws('|', topic, partition, \"offset\", version, id, (extract(epoch from departure) * 1000000)::int8, delay)";
 }
 
-/// The first `count` shipped flights with keys of their own: `f-0`, `f-1`, …
+/// Key and value of the n-th flight: the shipped ones, over and over, under keys of their own: `f-0`, `f-1`, …
+pub fn shipped_flight(n: usize) -> (String, String) {
+    static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let file = repository().join("plugins/flights/data/flights.ndjson");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().map(str::to_owned).collect()
+    });
+    (format!("f-{n}"), LINES[n % LINES.len()].clone())
+}
+
+/// The first `count` of them.
 pub fn shipped_flights(count: usize) -> Vec<(String, String)> {
-    let text =
-        std::fs::read_to_string(repository().join("plugins/flights/data/flights.ndjson")).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    (0..count)
-        .map(|index| (format!("f-{index}"), lines[index % lines.len()].to_owned()))
-        .collect()
+    (0..count).map(shipped_flight).collect()
+}
+
+/// The same as the tables should show them.
+pub fn flights(count: usize) -> impl Iterator<Item = Flight> {
+    let flights = (0..count).map(shipped_flight);
+    flights.map(|(id, text)| Flight::read(&id, text.as_bytes()).expect("a shipped flight is good"))
 }
 
 /// The last line an id should show, folded in the order of the records.

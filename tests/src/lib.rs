@@ -3,6 +3,7 @@
 //! ```text
 //! Stage = a folder + a Kafka (embedded broker, or the real one) + a Postgres of its own
 //!   │ records::Feed          produces records and knows which offset each got
+//!   │ flow::Flow             records until the test says stop, so that no fault comes after the end
 //!   │ Stage::config          writes wasmill.toml
 //!   │ host::Host             `wasmill run` as a process: killed, stopped, waited for
 //!   │ Site                   a host that can be talked to: its config, its port, `api::Api`, run after run
@@ -26,6 +27,7 @@ pub mod artifact;
 pub mod checker;
 pub mod dice;
 pub mod expected;
+pub mod flow;
 pub mod hash;
 pub mod host;
 pub mod latency;

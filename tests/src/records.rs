@@ -173,19 +173,18 @@ impl Feed {
 
     /// Produces all and waits until each is stored; the places are in the order of `records`.
     pub fn send(&self, topic: &str, records: &[Made]) -> Vec<Place> {
-        let context = self.producer.context();
-        context.places.lock().unwrap().clear();
         for (index, made) in records.iter().enumerate() {
             self.enqueue(topic, made, index);
         }
-        self.producer.flush(Duration::from_secs(120)).unwrap();
-        assert_eq!(
-            context.failed.load(Ordering::Relaxed),
-            0,
-            "records were not stored"
-        );
-        let mut places = std::mem::take(&mut *context.places.lock().unwrap());
+        let places = self.places();
         assert_eq!(places.len(), records.len(), "records without an answer");
+        places
+    }
+
+    /// Waits until all that was enqueued is stored, and says where, in the order of the indexes; each place once.
+    pub fn places(&self) -> Vec<Place> {
+        self.settle();
+        let mut places = std::mem::take(&mut *self.producer.context().places.lock().unwrap());
         places.sort_unstable_by_key(|(index, _)| *index);
         places.into_iter().map(|(_, place)| place).collect()
     }

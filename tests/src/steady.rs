@@ -1,23 +1,18 @@
-//! Records that come all the time: one thread, a rate, until it is told to stop; it knows what it made.
+//! A flow of records whose partitions and offsets are known: round and round, each partition with numbers of its own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use crate::flow::{Flow, Pace};
 use crate::latency;
-use crate::records::{Feed, Made};
+use crate::records::Made;
 use crate::versioned;
-
-/// How often a few records are made.
-const BEAT: Duration = Duration::from_millis(10);
 
 /// See the module. Dropping it stops it.
 #[derive(Debug)]
 pub struct Steady {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<BTreeMap<i32, i64>>>,
+    flow: Flow,
+    /// Records that each partition held before.
+    first: BTreeMap<i32, i64>,
 }
 
 /// What is made: partition and number within the partition.
@@ -41,31 +36,26 @@ impl Steady {
         first: BTreeMap<i32, i64>,
         make: Make,
     ) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, topic, bootstrap) = (Arc::clone(&stop), topic.to_owned(), bootstrap.to_owned());
-        let thread = std::thread::spawn(move || {
-            let feed = Feed::new(&bootstrap);
-            let mut counts = first;
-            let start = Instant::now();
-            let mut made = 0_u64;
-            while !told.load(Ordering::Relaxed) {
-                let due = start.elapsed().as_millis() * u128::from(rate) / 1000;
-                while u128::from(made) < due {
-                    for (partition, n) in &mut counts {
-                        feed.enqueue(&topic, &make(*partition, *n), 0);
-                        *n += 1;
-                        made += 1;
-                    }
-                }
-                std::thread::sleep(BEAT);
-            }
-            feed.settle();
-            counts
+        Self::at(bootstrap, topic, Pace { backlog: 0, rate }, first, make)
+    }
+
+    /// The same with a backlog.
+    pub fn at(
+        bootstrap: &str,
+        topic: &str,
+        pace: Pace,
+        first: BTreeMap<i32, i64>,
+        make: Make,
+    ) -> Self {
+        let each: Vec<(i32, i64)> = first.clone().into_iter().collect();
+        let flow = Flow::start(bootstrap, topic, pace, move |n| {
+            let (partition, first) = each[n % each.len()];
+            make(
+                partition,
+                first + i64::try_from(n / each.len()).expect("a test ends before"),
+            )
         });
-        Self {
-            stop,
-            thread: Some(thread),
-        }
+        Self { flow, first }
     }
 
     /// Of [`versioned::record`]s in partitions that hold `first` already.
@@ -74,19 +64,14 @@ impl Steady {
     }
 
     /// Stops, waits until all is stored, and says how many records each partition holds.
-    pub fn stop(mut self) -> BTreeMap<i32, i64> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("only stop and drop take it");
-        thread.join().expect("the producing thread does not panic")
-    }
-}
-
-impl Drop for Steady {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
+    pub fn stop(self) -> BTreeMap<i32, i64> {
+        let mut counts = self.first;
+        for place in self.flow.stop() {
+            *counts
+                .get_mut(&place.partition)
+                .expect("made for one of them") += 1;
         }
+        counts
     }
 }
 
