@@ -239,10 +239,10 @@ impl KafkaLetters {
                 client
                     .send(&flight, outgoing)
                     .await
-                    .map_err(|error| messages::refused(&what, &error, ""))?;
+                    .map_err(|error| messages::refused(&what, &flight.topics(), &error, ""))?;
             }
             let landed = flight.landed().await;
-            landed.map_err(|(error, at)| messages::refused(&what, &error, &at))
+            landed.map_err(|(error, at)| messages::refused(&what, &flight.topics(), &error, &at))
         };
         let outcome = match tokio::time::timeout(PATIENCE, sent).await {
             Ok(outcome) => outcome,

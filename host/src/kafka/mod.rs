@@ -101,12 +101,14 @@ fn client_error(what: &str, error: &KafkaError) -> Error {
             Error::config(what, error)
                 .hint("create the topic first, or bind the input to the right one")
         }
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed,
-        ) => Error::config(what, error)
-            .hint("grant Read and Describe on the topic and Read on the group"),
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Error::config(what, error)
+            .hint("grant Read and Describe on the topic to the host's principal"),
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            Error::config(what, error).hint("grant Read on the group to the host's principal")
+        }
+        Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+            Error::config(what, error).hint("grant Describe on the cluster to the host's principal")
+        }
         Some(RDKafkaErrorCode::FencedInstanceId) => Error::config(what, error)
             .hint("another host joined under the same host.id: give each host its own"),
         Some(
