@@ -108,9 +108,9 @@ fn client_error(what: &str, error: &KafkaError) -> Error {
         Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
             Error::config(what, error).hint("grant Read on the group to the host's principal")
         }
-        Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            Error::config(what, error).hint("grant Describe on the cluster to the host's principal")
-        }
+        Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => Error::config(what, error).hint(
+            "grant Describe on the cluster, and Create to make topics, to the host's principal",
+        ),
         Some(RDKafkaErrorCode::FencedInstanceId) => Error::config(what, error)
             .hint("another host joined under the same host.id: give each host its own"),
         Some(
