@@ -454,4 +454,13 @@ impl Anchor for KafkaAnchor {
         // Every commit stores it.
         std::future::ready(Ok(())).boxed_local()
     }
+
+    fn release(&self, partitions: &[i32]) {
+        let lanes = |all: &mut BTreeMap<i32, Arc<Lane>>| {
+            let left = partitions.iter().filter_map(|left| all.remove(left));
+            left.collect::<Vec<_>>()
+        };
+        // Their clients end with them, on threads of their own.
+        drop(lanes(&mut self.transactions.lanes.lock()));
+    }
 }

@@ -110,6 +110,8 @@ pub(super) struct Store {
     pub(super) ahead: BTreeMap<i64, (i64, i64)>,
     /// Stamps a row of an offset was sent with.
     pub(super) stamps: BTreeMap<i64, BTreeSet<i64>>,
+    /// Partitions let go of.
+    pub(super) released: Vec<i32>,
     /// Committed ranges.
     pub(super) ranges: Vec<(i64, i64)>,
     /// The same with the release each was committed by: (from, to, release).
@@ -688,6 +690,10 @@ pub(super) fn numbers(cells: &[u8]) -> Vec<i64> {
 }
 
 impl Anchor for FakeAnchor {
+    fn release(&self, partitions: &[i32]) {
+        self.store.lock().released.extend(partitions);
+    }
+
     fn stored(&self) -> LocalBoxFuture<'_, Result<Vec<Stored>, Error>> {
         self.inner.stored()
     }
