@@ -1,6 +1,7 @@
 //! Things that are taken away while a pipeline runs.
 
 mod absent;
+mod acl;
 mod careful;
 mod classes;
 mod data_loss;

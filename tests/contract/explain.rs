@@ -60,11 +60,13 @@ fn every_example_is_told_what_holds_and_why() {
     let folder = TempDir::new().unwrap();
     let flights = plugin("plugins/flights");
     let template = template(&folder);
-    let examples: [(&str, &Path, &str); 5] = [
+    let alone = "bind.route.log = \"discard\"";
+    let examples: [(&str, &Path, &str); 6] = [
         ("flights", &flights, ""),
         ("flights-cassandra-only", &flights, NO_POSTGRES),
         ("earthquakes", &plugin("plugins/earthquakes"), ""),
         ("topic-beside-a-table", &plugin("tests/guests/alerts"), ""),
+        ("topics-alone", &plugin("tests/guests/alerts"), alone),
         ("template", &template, ""),
     ];
     for (name, file, bound) in examples {

@@ -290,4 +290,8 @@ pub trait Anchor: std::fmt::Debug {
     /// Stores a position that a lazy anchor still holds back; called when a lane is idle and before it
     /// ends. Nothing to do for an anchor that stores at every commit.
     fn settle<'a>(&'a self, claim: &'a Claim) -> LocalBoxFuture<'a, Result<(), CommitError>>;
+
+    /// These partitions are no longer this host's: lets go of what an anchor holds open for their claims. Does not
+    /// wait, and changes nothing that is stored; whoever claims them next, here or elsewhere, does so as ever.
+    fn release(&self, _partitions: &[i32]) {}
 }

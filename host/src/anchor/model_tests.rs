@@ -8,6 +8,7 @@ mod letters;
 mod lightweight;
 mod mixed;
 mod mutation;
+mod owned;
 mod pinning;
 mod state;
 mod transaction;

@@ -10,6 +10,7 @@
 //! complete: brokers may say too early that a partition ends.
 //!
 //! After any failure past a transaction's begin the client is thrown away. Whether it committed is told by a new claim.
+//! All of it is explored in `anchor::model_tests::owned`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::letters;
 use super::messages::{Author, KafkaRoute, Messages};
 use super::positions::{self, MARK, POSITION, Position};
 use super::producer::{Flight as Sent, Outgoing};
-use super::transaction::Transactional;
+use super::transaction::{Pause, Transactional};
 use crate::anchor::{Ahead, Anchor, Claim, CommitError, Epoch, Flight, Pin, Stored};
 use crate::error::{Error, Result};
 use crate::task;
@@ -51,6 +52,7 @@ pub struct KafkaAnchorSettings {
 pub struct Transactions {
     // Taken for a lookup, an insert or a removal.
     lanes: Arc<Mutex<BTreeMap<i32, Arc<Lane>>>>,
+    pause: Pause,
 }
 
 /// A partition under one claim.
@@ -126,6 +128,11 @@ impl KafkaAnchor {
         format!("wasmill/{pipeline}/{input}/{part}")
     }
 
+    async fn producer(&self, part: &dyn std::fmt::Display, what: String) -> Result<Transactional> {
+        let (kafka, pause) = (&self.settings.kafka, &self.transactions.pause);
+        Transactional::take(kafka, &self.id(part), what, pause).await
+    }
+
     async fn last(
         &self,
         wanted: Vec<(i32, Option<String>)>,
@@ -156,7 +163,7 @@ impl KafkaAnchor {
             return Ok(());
         }
         let what = self.what("store the first positions of");
-        let producer = Transactional::take(&self.settings.kafka, &self.id(&"seed"), what).await?;
+        let producer = self.producer(&"seed", what).await?;
         let partitions: Vec<i32> = seeds.iter().map(|seed| seed.partition).collect();
         let mark = self
             .mark(&producer, &partitions)
@@ -244,8 +251,7 @@ impl KafkaAnchor {
         let before = self.transactions.lanes.lock().remove(&partition);
         drop(before);
         let what = self.what(&format!("own partition {partition} of"));
-        let kafka = &self.settings.kafka;
-        let producer = Transactional::take(kafka, &self.id(&partition), what).await?;
+        let producer = self.producer(&partition, what).await?;
         let mark = self
             .mark(&producer, &[partition])
             .await
@@ -360,9 +366,9 @@ impl KafkaAnchor {
                 return Err(CommitError::Stop(Error::bug(self.what("write"), detail)));
             };
             let queued = messages.send(producer.client(), &sent, here.rows, flight.batch);
-            queued
-                .await
-                .map_err(|(error, coordinates)| producer.failed(&error, &coordinates))?;
+            queued.await.map_err(|(error, coordinates)| {
+                producer.failed(&sent.topics(), error, &coordinates)
+            })?;
         }
         for letter in letters::encode(flight, &self.settings) {
             let outgoing = Outgoing {
@@ -445,5 +451,14 @@ impl Anchor for KafkaAnchor {
     fn settle<'a>(&'a self, _claim: &'a Claim) -> LocalBoxFuture<'a, Result<(), CommitError>> {
         // Every commit stores it.
         std::future::ready(Ok(())).boxed_local()
+    }
+
+    fn release(&self, partitions: &[i32]) {
+        let lanes = |all: &mut BTreeMap<i32, Arc<Lane>>| {
+            let left = partitions.iter().filter_map(|left| all.remove(left));
+            left.collect::<Vec<_>>()
+        };
+        // Their clients end with them, on threads of their own.
+        drop(lanes(&mut self.transactions.lanes.lock()));
     }
 }

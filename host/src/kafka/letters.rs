@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::anchor::KafkaAnchorSettings;
 use super::anchor_topics::AnchorTopics;
+use super::logs::Logs;
 use super::producer::{Flight as Sent, Outgoing, Producers};
 use super::{KafkaSettings, client_error, messages, positions};
 use crate::anchor::{
@@ -37,6 +38,8 @@ const MAX_KEPT: usize = 640 << 10;
 const MAX_REASON: usize = 4096;
 /// How long reading may take without a record.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Partitions read at a time.
+const AT_ONCE: usize = 8;
 /// Longest wait for one record.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -139,7 +142,8 @@ fn coordinates(key: &[u8]) -> Option<Coordinates> {
 }
 
 /// The letter a record says, with `most` bytes of each part at most.
-fn decode(at: Coordinates, value: &[u8], most: usize) -> Result<Letter> {
+fn decode(at: Coordinates, value: &[u8], most: u32) -> Result<Letter> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
     let what = || {
         format!(
             "read dead letter {}:{}:{}",
@@ -239,10 +243,10 @@ impl KafkaLetters {
                 client
                     .send(&flight, outgoing)
                     .await
-                    .map_err(|error| messages::refused(&what, &error, ""))?;
+                    .map_err(|error| messages::refused(&what, &flight.topics(), &error, ""))?;
             }
             let landed = flight.landed().await;
-            landed.map_err(|(error, at)| messages::refused(&what, &error, &at))
+            landed.map_err(|(error, at)| messages::refused(&what, &flight.topics(), &error, &at))
         };
         let outcome = match tokio::time::timeout(PATIENCE, sent).await {
             Ok(outcome) => outcome,
@@ -256,7 +260,8 @@ impl KafkaLetters {
     }
 }
 
-/// Reads the topic from its beginning to its end: letters are few, and compaction leaves one record of each.
+/// Reads partitions of the topic from their beginning to their end, until enough is found: letters are few, and
+/// compaction leaves one record of each.
 fn find(
     settings: &KafkaSettings,
     topic: &str,
@@ -264,21 +269,50 @@ fn find(
     page: LetterPage,
 ) -> Result<Vec<Letter>> {
     let what = format!("read dead letters from topic {topic:?}");
-    let failed = |error: KafkaError| client_error(&what, &error);
     let consumer = positions::committed_reader(settings, &what)?;
     let count = positions::partitions(&consumer, &what, topic)?;
     let first = page.after.map_or(0, |after| after.partition);
-    let mut open: Vec<i32> = (first..count)
+    let wanted: Vec<i32> = (first..count)
         .filter(|partition| filter.partition.is_none_or(|wanted| wanted == *partition))
         .collect();
+    let most = usize::try_from(page.most.max(1)).unwrap_or(usize::MAX);
+    let mut found: BTreeMap<Coordinates, Letter> = BTreeMap::new();
+    for some in wanted.chunks(AT_ONCE) {
+        read(&consumer, &what, topic, some, |at, value| {
+            let letter = match value {
+                Some(value) if is_asked(filter, page, at) => Some(decode(at, value, page.bytes)?),
+                _ => None,
+            };
+            match letter.filter(|letter| fits(filter, letter)) {
+                Some(letter) => found.insert(at, letter),
+                None => found.remove(&at),
+            };
+            Ok(())
+        })?;
+        // They come in the order of their partitions.
+        if found.len() >= most {
+            break;
+        }
+    }
+    Ok(found.into_values().take(most).collect())
+}
+
+/// Reads some partitions whole; tells each letter, and `None` where it was removed.
+fn read(
+    consumer: &BaseConsumer<Logs>,
+    what: &str,
+    topic: &str,
+    partitions: &[i32],
+    mut tell: impl FnMut(Coordinates, Option<&[u8]>) -> Result<()>,
+) -> Result<()> {
+    let failed = |error: KafkaError| client_error(what, &error);
     let mut list = TopicPartitionList::new();
-    for partition in &open {
+    for partition in partitions {
         list.add_partition_offset(topic, *partition, Offset::Beginning)
             .map_err(failed)?;
     }
     consumer.assign(&list).map_err(failed)?;
-    let most = usize::try_from(page.bytes).unwrap_or(usize::MAX);
-    let mut found: BTreeMap<Coordinates, Letter> = BTreeMap::new();
+    let mut open = partitions.to_vec();
     let mut heard = Instant::now();
     while !open.is_empty() {
         if heard.elapsed() > PATIENCE {
@@ -297,23 +331,11 @@ fn find(
             Some(Err(error)) => return Err(failed(error)),
         };
         heard = Instant::now();
-        let Some(at) = message.key().and_then(coordinates) else {
-            continue;
-        };
-        match message.payload() {
-            Some(value) if is_asked(filter, page, at) => {
-                let letter = decode(at, value, most)?;
-                if fits(filter, &letter) {
-                    found.insert(at, letter);
-                } else {
-                    found.remove(&at);
-                }
-            }
-            _ => drop(found.remove(&at)),
+        if let Some(at) = message.key().and_then(coordinates) {
+            tell(at, message.payload())?;
         }
     }
-    let most = usize::try_from(page.most.max(1)).unwrap_or(usize::MAX);
-    Ok(found.into_values().take(most).collect())
+    Ok(())
 }
 
 /// What the coordinates alone tell.

@@ -155,10 +155,28 @@ impl Messages {
     }
 }
 
-/// What a failed message means; `what` says what it was for.
-pub(super) fn refused(what: &str, error: &KafkaError, coordinates: &str) -> Error {
+/// One thing or several, by name.
+fn named(kind: &str, names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    match quoted.len() {
+        0 => format!("the {kind}"),
+        1 => format!("{kind} {}", quoted[0]),
+        _ => format!("{kind}s {}", quoted.join(", ")),
+    }
+}
+
+/// What a failed message means; `what` says what it was for, `topics` where its flight went.
+pub(super) fn refused(
+    what: &str,
+    topics: &[String],
+    error: &KafkaError,
+    coordinates: &str,
+) -> Error {
     use RDKafkaErrorCode as Code;
-    let detail = format!("record {coordinates}: {error}");
+    let detail = match coordinates {
+        "" => error.to_string(),
+        _ => format!("record {coordinates}: {error}"),
+    };
     let config = |hint: &str| Error::config(what, &detail).hint(hint);
     match error.rdkafka_error_code() {
         Some(
@@ -167,9 +185,14 @@ pub(super) fn refused(what: &str, error: &KafkaError, coordinates: &str) -> Erro
             | Code::UnknownPartition
             | Code::InvalidTopic,
         ) => config("the topic was deleted: create it again, then restart the pipeline"),
-        Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => config(
-            "grant Write and Describe on the topic, and IdempotentWrite on the cluster, to the host's principal",
-        ),
+        Some(Code::TopicAuthorizationFailed) => config(&format!(
+            "grant Write and Describe on {} to the host's principal",
+            named("topic", topics)
+        )),
+        // Brokers before 2.8 ask for more than Write on the topic.
+        Some(Code::ClusterAuthorizationFailed) => {
+            config("grant IdempotentWrite on the cluster to the host's principal")
+        }
         Some(Code::MessageSizeTooLarge) => config(
             "set max.message.bytes of the topic to 1048588 or more: the host sets aside what is larger by itself",
         ),

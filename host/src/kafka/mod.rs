@@ -6,6 +6,7 @@ mod anchor_topics;
 mod catalog;
 mod control_log;
 mod control_reader;
+mod durability;
 mod feed;
 mod fetching;
 mod identity;
@@ -33,6 +34,7 @@ pub use anchor::{KafkaAnchor, KafkaAnchorSettings, Transactions};
 pub use anchor_topics::AnchorTopics;
 pub use catalog::Catalog;
 pub use control_log::{ControlLogSettings, KafkaControlLog};
+pub use durability::{Content, NEEDED, TopicAsked, TopicKeeps, keeps};
 pub use feed::Feed;
 pub use letters::KafkaLetters;
 pub use messages::{Author, KafkaRoute, WRITER};
@@ -102,12 +104,14 @@ fn client_error(what: &str, error: &KafkaError) -> Error {
             Error::config(what, error)
                 .hint("create the topic first, or bind the input to the right one")
         }
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed,
-        ) => Error::config(what, error)
-            .hint("grant Read and Describe on the topic and Read on the group"),
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Error::config(what, error)
+            .hint("grant Read and Describe on the topic to the host's principal"),
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            Error::config(what, error).hint("grant Read on the group to the host's principal")
+        }
+        Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => Error::config(what, error).hint(
+            "grant Describe on the cluster, and Create to make topics, to the host's principal",
+        ),
         Some(RDKafkaErrorCode::FencedInstanceId) => Error::config(what, error)
             .hint("another host joined under the same host.id: give each host its own"),
         Some(

@@ -191,17 +191,22 @@ impl Client {
         Self::of(config)
     }
 
-    /// One whose messages are in transactions. `limit`: how long one may be open before the brokers abort it.
+    /// One whose messages are in transactions. `limit`: how long one may be open before the brokers abort it. `pause`:
+    /// how long it waits, a fifth more or less, before it sends a request again.
     pub(super) fn transactional(
         settings: &KafkaSettings,
         id: &str,
         limit: Duration,
+        pause: Duration,
     ) -> Result<Self> {
         let mut config = settings.client_config();
+        let pause = pause.as_millis().to_string();
         // A message that expires fails its transaction, and with it all that would overtake it.
         config
             .set("transactional.id", id)
-            .set("transaction.timeout.ms", limit.as_millis().to_string());
+            .set("transaction.timeout.ms", limit.as_millis().to_string())
+            .set("retry.backoff.ms", &pause)
+            .set("retry.backoff.max.ms", &pause);
         Self::of(config)
     }
 
@@ -224,6 +229,34 @@ impl Client {
         Ok(Self { producer })
     }
 
+    /// Why a call or a message failed. Once the client or its transaction is at its end, all that is under way fails as
+    /// purged, and every call as out of place: the reason is asked for.
+    pub(super) fn cause(&self, error: KafkaError) -> KafkaError {
+        use RDKafkaErrorCode as Code;
+        if let Some((code, _)) = self.producer.client().fatal_error() {
+            return KafkaError::MessageProduction(code);
+        }
+        let code = error.rdkafka_error_code();
+        if !matches!(
+            code,
+            Some(Code::PurgeQueue | Code::PurgeInflight | Code::State)
+        ) {
+            return error;
+        }
+        // One that cannot begin a transaction, since it is in one, says what has befallen that.
+        match self.producer.begin_transaction() {
+            Err(why)
+                if !matches!(
+                    why.rdkafka_error_code(),
+                    None | Some(Code::State | Code::NotConfigured)
+                ) =>
+            {
+                why
+            }
+            _ => error,
+        }
+    }
+
     /// Queues a message of a flight; waits while the client is full.
     ///
     /// # Errors
@@ -233,7 +266,7 @@ impl Client {
         flight: &Arc<Flight>,
         message: Outgoing<'_>,
     ) -> std::result::Result<(), KafkaError> {
-        flight.begin();
+        flight.begin(message.topic);
         let mut record = BaseRecord::<[u8], [u8], Arc<Flight>>::with_opaque_to(
             message.topic,
             Arc::clone(flight),
@@ -279,6 +312,9 @@ pub(super) struct Flight {
     /// The first that failed, and the coordinates of its record.
     // Taken at a failure and at the end.
     failed: Mutex<Option<(KafkaError, String)>>,
+    /// Where its messages go: for people.
+    // Taken for each message, uncontended.
+    topics: Mutex<Vec<String>>,
     /// Whether there is one: looked at for each message.
     has_failed: AtomicBool,
     changed: Notify,
@@ -289,13 +325,23 @@ impl Flight {
         Arc::new(Self {
             left: AtomicUsize::new(1),
             failed: Mutex::new(None),
+            topics: Mutex::default(),
             has_failed: AtomicBool::new(false),
             changed: Notify::new(),
         })
     }
 
-    fn begin(&self) {
+    fn begin(&self, topic: &str) {
         self.left.fetch_add(1, Ordering::Relaxed);
+        let mut topics = self.topics.lock();
+        if !topics.iter().any(|known| known == topic) {
+            topics.push(topic.to_owned());
+        }
+    }
+
+    /// Topics that messages were sent to, in their order.
+    pub(super) fn topics(&self) -> Vec<String> {
+        self.topics.lock().clone()
     }
 
     fn end(&self) {
@@ -374,20 +420,20 @@ mod tests {
     #[test]
     fn a_flight_lands_with_its_last_message_and_fails_with_its_first() {
         let flight = Flight::new();
-        flight.begin();
-        flight.begin();
+        flight.begin("t");
+        flight.begin("t");
         {
             let mut landed = Box::pin(flight.landed());
             assert!(landed.as_mut().now_or_never().is_none());
         }
         let flight = Flight::new();
-        flight.begin();
+        flight.begin("t");
         flight.end();
         assert_eq!(flight.landed().now_or_never(), Some(Ok(())));
 
         let flight = Flight::new();
-        flight.begin();
-        flight.begin();
+        flight.begin("t");
+        flight.begin("t");
         flight.fail(KafkaError::Canceled, "t/0/7/0".to_owned());
         flight.end();
         flight.fail(KafkaError::Seek("later".to_owned()), "t/0/8/0".to_owned());

@@ -78,8 +78,10 @@ impl KafkaSink {
                 Ok(()) => flight.landed().await,
                 failed => failed,
             };
-            landed
-                .map_err(|(error, coordinates)| refused(&self.messages.what, &error, &coordinates))
+            landed.map_err(|(error, coordinates)| {
+                let error = client.cause(error);
+                refused(&self.messages.what, &flight.topics(), &error, &coordinates)
+            })
         };
         let outcome = match tokio::time::timeout(self.patience, sent).await {
             Ok(outcome) => outcome,

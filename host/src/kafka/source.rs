@@ -133,7 +133,8 @@ impl Source for KafkaSource {
         events: mpsc::UnboundedSender<SourceEvent>,
         commands: blocking::Receiver<SourceCommand>,
     ) -> Result<(), Error> {
-        let what = format!("consume topic {:?}", self.settings.topic);
+        let KafkaSourceSettings { topic, group, .. } = &self.settings;
+        let what = format!("consume topic {topic:?} as group {group:?}");
         let failed = |error: KafkaError| client_error(&what, &error);
         let mode = self.settings.membership;
         let membership = self.membership(events.clone(), mode).map_err(failed)?;

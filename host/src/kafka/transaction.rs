@@ -5,8 +5,13 @@
 //! partition rests on. After any failure the client is thrown away, never mended: librdkafka ends transactions with
 //! EndTxn of at most version 1, so that a late request of one could end the next (KIP-890), and only a newer epoch
 //! keeps it out. It knows no positions.
+//!
+//! The client has failures of its own that it tells nobody: when a connection breaks under an EndTxn, it sends another.
+//! The first may still arrive. It pauses before that ([`Pause`]), so that an end with a sooner answer was sent once; a
+//! client that had to wait longer begins no other transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -25,11 +30,55 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// Between two looks at whether the client has told of every message.
 const TOLD: Duration = Duration::from_millis(1);
 
+/// First [`Pause`]: far above what an end takes, and below what anyone notices while a partition changes its leader.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// How long clients pause before they send a request again. Where brokers take longer than that to answer it grows, so
+/// that some end is soon enough. Cheap to clone: clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Pause(Arc<AtomicU64>);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(millis(FIRST))))
+    }
+}
+
+impl Pause {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether a request that was answered after `took` may have been sent twice, by a client of this pause: the real
+    /// one is a fifth longer or shorter (`RD_KAFKA_RETRY_JITTER_PERCENT` of librdkafka).
+    fn is_over(pause: Duration, took: Duration) -> bool {
+        took >= pause * 4 / 5
+    }
+
+    /// It was too short; nobody waits for an answer longer than `patience`.
+    fn grow(&self, from: Duration, patience: Duration) {
+        let enough = patience * 5 / 4 + FIRST;
+        let next = (from * 2).min(enough);
+        self.0.fetch_max(millis(next), Ordering::Relaxed);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A producer that has its id. Dropped, it sends nothing more; what is open ends with the next owner, or times out.
 pub(super) struct Transactional {
     what: String,
+    id: String,
     /// How long a transaction's messages, and then its end, may take.
     patience: Duration,
+    /// Shared with the producers that come after it.
+    pause: Pause,
+    /// That of its client.
+    pauses: Duration,
+    /// The end of its last transaction may have been sent twice.
+    ended_twice: AtomicBool,
     /// `None` only while it is dropped.
     client: Option<Arc<Client>>,
 }
@@ -45,12 +94,15 @@ impl Drop for Transactional {
         let Some(client) = self.client.take() else {
             return;
         };
-        client
-            .producer
-            .purge(PurgeConfig::default().queue().inflight());
         // It must not abort what is open: a message that is still under way could follow the mark of that under the same
         // epoch, and readers would wait behind it for ever. A new owner's epoch keeps it out, or that of the time-out.
-        task::aside("producer-release", move || release(client));
+        task::aside("producer-release", move || {
+            // It waits for the client's threads.
+            client
+                .producer
+                .purge(PurgeConfig::default().queue().inflight());
+            release(client);
+        });
     }
 }
 
@@ -61,15 +113,22 @@ impl Transactional {
     /// # Errors
     /// `Outside` when the brokers do not answer in time, or somebody took the id at the same moment; `Config` when
     /// they refuse.
-    pub(super) async fn take(settings: &KafkaSettings, id: &str, what: String) -> Result<Self> {
-        let client = Arc::new(Client::transactional(
-            settings,
-            id,
-            settings.session_timeout,
-        )?);
+    pub(super) async fn take(
+        settings: &KafkaSettings,
+        id: &str,
+        what: String,
+        pause: &Pause,
+    ) -> Result<Self> {
+        let pauses = pause.now();
+        let client = Client::transactional(settings, id, settings.session_timeout, pauses)?;
+        let client = Arc::new(client);
         let taken = Self {
             what,
+            id: id.to_owned(),
             patience: (settings.session_timeout / 2).min(LONGEST),
+            pause: pause.clone(),
+            pauses,
+            ended_twice: AtomicBool::new(false),
             client: Some(Arc::clone(&client)),
         };
         let outcome = task::blocking(move || client.producer.init_transactions(INIT)).await?;
@@ -87,10 +146,15 @@ impl Transactional {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// See [`Transactional::failed`].
+    /// See [`Transactional::failed`]; `Unknown` too when what ended the last one could still end this one.
     pub(super) fn begin(&self) -> std::result::Result<(), CommitError> {
+        if self.ended_twice.load(Ordering::Relaxed) {
+            let detail = "brokers took long to end the transaction before: it may have been asked for twice, and the \
+                          second could end the next one";
+            return Err(CommitError::Unknown(Error::outside(&self.what, detail)));
+        }
         let begun = self.client().producer.begin_transaction();
-        begun.map_err(|error| self.failed(&error, ""))
+        begun.map_err(|error| self.failed(&[], error, ""))
     }
 
     /// Queues a message of the open transaction.
@@ -103,7 +167,7 @@ impl Transactional {
         message: Outgoing<'_>,
     ) -> std::result::Result<(), CommitError> {
         let sent = self.client().send(flight, message).await;
-        sent.map_err(|error| self.failed(&error, ""))
+        sent.map_err(|error| self.failed(&flight.topics(), error, ""))
     }
 
     /// Commits the open transaction once all its messages are acknowledged.
@@ -113,7 +177,9 @@ impl Transactional {
     pub(super) async fn commit(&self, flight: &Flight) -> std::result::Result<(), CommitError> {
         match tokio::time::timeout(self.patience, flight.landed()).await {
             Ok(Ok(())) => {}
-            Ok(Err((error, coordinates))) => return Err(self.failed(&error, &coordinates)),
+            Ok(Err((error, coordinates))) => {
+                return Err(self.failed(&flight.topics(), error, &coordinates));
+            }
             Err(_) => {
                 return Err(CommitError::Unknown(
                     Error::outside(
@@ -131,43 +197,59 @@ impl Transactional {
             while client.producer.in_flight_count() > 0 && begun.elapsed() < patience {
                 std::thread::sleep(TOLD);
             }
-            client.producer.commit_transaction(patience)
+            let begun = Instant::now();
+            let committed = client.producer.commit_transaction(patience);
+            (committed, begun.elapsed())
         });
-        let committed = committed.await.map_err(CommitError::Unknown)?;
-        committed.map_err(|error| self.failed(&error, ""))
+        let (committed, took) = committed.await.map_err(CommitError::Unknown)?;
+        committed.map_err(|error| self.failed(&flight.topics(), error, ""))?;
+        if Pause::is_over(self.pauses, took) {
+            self.ended_twice.store(true, Ordering::Relaxed);
+            self.pause.grow(self.pauses, self.patience);
+        }
+        Ok(())
     }
 
     /// What a failure since the transaction's begin means: another owner, an operator's matter, or that whether it was
-    /// committed is not known. The producer is of no use any more.
-    pub(super) fn failed(&self, error: &KafkaError, coordinates: &str) -> CommitError {
+    /// committed is not known. `topics`: where its messages go. The producer is of no use any more.
+    pub(super) fn failed(
+        &self,
+        topics: &[String],
+        error: KafkaError,
+        coordinates: &str,
+    ) -> CommitError {
         use RDKafkaErrorCode as Code;
-        let fatal = self.client().producer.client().fatal_error();
-        let code = fatal.as_ref().map(|(code, _)| *code);
-        let code = code.or_else(|| error.rdkafka_error_code());
-        let outside = |detail: &dyn std::fmt::Display| Error::outside(&self.what, detail);
-        if let Some(code @ (Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)) =
-            code
-        {
-            let detail = format!("another owner has its transactional id now ({code})");
-            return CommitError::Fenced(outside(&detail));
-        }
-        if code == Some(Code::TransactionalIdAuthorizationFailed) {
-            return CommitError::Stop(denied(&self.what, error));
-        }
-        let refused = super::messages::refused(&self.what, error, coordinates);
-        match refused.blame() {
-            Blame::Outside => {
-                let detail = fatal.map_or_else(|| error.to_string(), |(_, reason)| reason);
-                CommitError::Unknown(outside(&detail))
+        let error = self.client().cause(error);
+        match error.rdkafka_error_code() {
+            Some(code @ (Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)) => {
+                let detail = format!("another owner has its transactional id now ({code})");
+                CommitError::Fenced(Error::outside(&self.what, detail))
             }
-            _ => CommitError::Stop(refused),
+            Some(Code::TransactionalIdAuthorizationFailed) => {
+                CommitError::Stop(self.denied(&error))
+            }
+            _ => {
+                let refused = super::messages::refused(&self.what, topics, &error, coordinates);
+                match refused.blame() {
+                    Blame::Outside => CommitError::Unknown(refused),
+                    _ => CommitError::Stop(refused),
+                }
+            }
         }
+    }
+
+    fn denied(&self, error: &KafkaError) -> Error {
+        Error::config(&self.what, error).hint(format!(
+            "grant Write and Describe on transactional id {:?}, or on all that begin with \"wasmill/\", to the host's \
+             principal",
+            self.id
+        ))
     }
 
     fn not_taken(&self, error: &KafkaError) -> Error {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
-            Some(Code::TransactionalIdAuthorizationFailed) => denied(&self.what, error),
+            Some(Code::TransactionalIdAuthorizationFailed) => self.denied(error),
             Some(Code::UnsupportedFeature | Code::UnsupportedVersion) => {
                 Error::config(&self.what, error).hint(
                     "its brokers know no transactions: write a table of Postgres or Cassandra too, then the position \
@@ -184,8 +266,27 @@ impl Transactional {
     }
 }
 
-fn denied(what: &str, error: &KafkaError) -> Error {
-    Error::config(what, error).hint(
-        "grant Write and Describe on transactional ids that begin with \"wasmill/\" to the host's principal",
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_until_no_end_that_is_waited_for_is_sent_twice() {
+        let patience = Duration::from_secs(20);
+        let pause = Pause::default();
+        assert!(!Pause::is_over(FIRST, Duration::from_millis(799)));
+        assert!(Pause::is_over(FIRST, Duration::from_millis(800)));
+        let mut times = 0;
+        while Pause::is_over(pause.now(), patience) {
+            pause.grow(pause.now(), patience);
+            times += 1;
+        }
+        assert_eq!(times, 5);
+        // A client that was made with a shorter one does not shorten it.
+        let grown = pause.now();
+        pause.grow(FIRST, patience);
+        assert_eq!(pause.now(), grown);
+        pause.grow(grown, patience);
+        assert_eq!(pause.now(), Duration::from_secs(26));
+    }
 }

@@ -150,7 +150,7 @@ impl Supervisor {
                 }
                 event = events.recv() => match event {
                     None => return Err(Error::bug("run the source", "its thread ended without being asked")),
-                    Some(event) => self.source_event(event).await?,
+                    Some(event) => self.source_event(anchor, event).await?,
                 },
                 claims = claimed => {
                     claiming = None;
@@ -165,8 +165,11 @@ impl Supervisor {
                 let wanted = |partition| self.unclaimed.contains(partition);
                 !claiming.partitions.iter().all(wanted)
             };
-            if claiming.as_ref().is_some_and(outdated) {
-                claiming = None;
+            if let Some(given_up) = claiming.take_if(|claiming| outdated(claiming)) {
+                let Claiming { partitions, claims } = given_up;
+                drop(claims);
+                let left = |partition: &i32| !self.assigned.contains_key(partition);
+                anchor.release(&partitions.into_iter().filter(left).collect::<Vec<_>>());
             }
         }
     }
@@ -191,7 +194,7 @@ impl Supervisor {
         }
     }
 
-    async fn source_event(&mut self, event: SourceEvent) -> Result<(), Error> {
+    async fn source_event(&mut self, anchor: &dyn Anchor, event: SourceEvent) -> Result<(), Error> {
         let pipeline = &*self.settings.pipeline;
         match event {
             SourceEvent::Assigned(partitions) => {
@@ -206,17 +209,21 @@ impl Supervisor {
                 tracing::info!(pipeline, ?partitions, "revoked");
                 self.forget(&partitions);
                 let drained = self.drain(&partitions, REVOKE).await;
+                anchor.release(&partitions);
                 done.try_send(()).ok();
                 drained
             }
             SourceEvent::Lost(partitions) => {
                 tracing::warn!(pipeline, ?partitions, "lost");
                 self.forget(&partitions);
-                for partition in partitions {
+                for partition in &partitions {
                     // Dropping the handle cuts the lane: nothing more is committed.
-                    self.lanes.remove(&partition);
-                    self.command(SourceCommand::Stop { partition });
+                    self.lanes.remove(partition);
+                    self.command(SourceCommand::Stop {
+                        partition: *partition,
+                    });
                 }
+                anchor.release(&partitions);
                 Ok(())
             }
             SourceEvent::Failed { partition, error } if error.blame() == Blame::Outside => {

@@ -316,6 +316,56 @@ fn position_messages_and_dead_letters_come_back_as_they_were_committed() {
 }
 
 #[test]
+fn letters_are_listed_in_the_order_of_their_partitions_page_by_page() {
+    each(|place| {
+        let anchor = place.seeded();
+        for claim in block_on(anchor.claim(&[1, 0])).unwrap() {
+            let work = Work::new(&claim, 40);
+            block_on(work.commit(&anchor, &claim, async { Ok(()) })).unwrap();
+        }
+        let letters = place.letters();
+        let list = |filter: &LetterFilter, page: LetterPage| {
+            let found = block_on(letters.list(filter, page)).unwrap();
+            let at = found.iter().map(|letter| letter.at);
+            at.map(|at| (at.partition, at.offset)).collect::<Vec<_>>()
+        };
+        let all = LetterFilter::default();
+        let three = LetterPage { most: 3, ..page() };
+        assert_eq!(list(&all, three), [(0, 9), (0, 19), (0, 29)]);
+        let last = block_on(letters.list(&all, three)).unwrap().pop();
+        let next = LetterPage {
+            after: last.map(|letter| letter.at),
+            ..three
+        };
+        assert_eq!(list(&all, next), [(0, 39), (1, 9), (1, 19)]);
+        let second = LetterFilter {
+            partition: Some(1),
+            ..LetterFilter::default()
+        };
+        assert_eq!(list(&second, three), [(1, 9), (1, 19), (1, 29)]);
+    });
+}
+
+#[test]
+fn a_partition_that_left_is_let_go_of_and_the_others_go_on() {
+    each(|place| {
+        let anchor = place.seeded();
+        let claims = block_on(anchor.claim(&[0, 1])).unwrap();
+        anchor.release(&[0]);
+        let commit = |claim: &Claim| {
+            let work = Work::new(claim, 10);
+            block_on(work.commit(&anchor, claim, async { Ok(()) }))
+        };
+        let gone = commit(&claims[0]).unwrap_err();
+        assert!(matches!(gone, CommitError::Unknown(_)), "{gone:?}");
+        commit(&claims[1]).unwrap();
+        let again = claim(&anchor, 0);
+        assert_eq!((again.next, again.epoch.number), (0, 2));
+        commit(&again).unwrap();
+    });
+}
+
+#[test]
 fn a_claim_fences_the_owner_before_and_nothing_of_its_open_transaction_is_seen() {
     each(|place| {
         // Two hosts: neither knows the other's claims.

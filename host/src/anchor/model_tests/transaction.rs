@@ -1,7 +1,7 @@
-//! The Kafka transaction anchor, explored exhaustively: rows and positions in one transaction, for readers of
-//! committed rows. Two hosts that may both think they own a partition; a second partition shares the first host's
-//! transaction. Sessions expire, partitions move, senders die or give up, replies get lost, what is on the wire
-//! arrives late or never.
+//! A Kafka transaction anchor that is not built, explored exhaustively: rows and positions in one transaction a host,
+//! fenced by the generations of a consumer group. What is built is in `owned`; this says what the other would need. Two
+//! hosts that may both think they own a partition; a second partition shares the first host's transaction. Sessions
+//! expire, partitions move, senders die or give up, replies get lost, what is on the wire arrives late or never.
 
 pub(super) mod protocol;
 

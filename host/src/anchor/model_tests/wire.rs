@@ -49,6 +49,12 @@ impl<M: Sent> Wire<M> {
         self.0.dedup();
     }
 
+    /// What a sender has on its way never arrives, where `of` says so.
+    pub(super) fn drop_of(&mut self, who: u8, of: impl Fn(&M) -> bool) {
+        self.0
+            .retain_mut(|message| *message.who() != who || !of(message));
+    }
+
     /// What a sender has on its way is nobody's any more, where `of` says so.
     pub(super) fn orphan(&mut self, who: u8, of: impl Fn(&M) -> bool) {
         self.rewrite(|message| {

@@ -29,11 +29,13 @@ fn a_revocation_waits_for_what_is_in_flight_and_the_next_owner_goes_on_there() {
         store.lock().held.clear();
         done.recv_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!(store.lock().ranges, [(0, 10)]);
+        assert_eq!(store.lock().released, [0]);
         stage.assign(&[0]);
         let (_, position, inlet) = stage.started();
         assert_eq!(position, 10);
         inlet.send(batch(0, 10..20)).unwrap();
         eventually(|| store.lock().ranges.len() == 2);
+        assert_eq!(store.lock().released, [0]);
     })
     .unwrap();
     assert_eq!(world.check(20), Vec::<String>::new());
@@ -52,6 +54,7 @@ fn a_lost_partition_commits_nothing_more() {
         eventually(|| store.lock().attempts == 1);
         stage.events.send(SourceEvent::Lost(vec![0])).unwrap();
         eventually(|| inlet.send(batch(0, 10..11)).is_err());
+        eventually(|| store.lock().released == [0]);
         store.lock().held.clear();
         assert!(!stage.starts_within(Duration::from_millis(200)));
     })

@@ -350,6 +350,10 @@ impl FakeAnchor {
 }
 
 impl Anchor for FakeAnchor {
+    fn release(&self, partitions: &[i32]) {
+        self.store.lock().released.extend(partitions);
+    }
+
     fn stored(&self) -> LocalBoxFuture<'_, Result<Vec<Stored>, Error>> {
         self.inner.stored()
     }

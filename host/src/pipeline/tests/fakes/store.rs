@@ -20,6 +20,8 @@ pub(in super::super) struct Store {
     pub(in super::super) ahead: BTreeMap<i64, (i64, i64)>,
     /// Stamps a row of an offset was sent with.
     pub(in super::super) stamps: BTreeMap<i64, BTreeSet<i64>>,
+    /// Partitions let go of.
+    pub(in super::super) released: Vec<i32>,
     /// Committed ranges.
     pub(in super::super) ranges: Vec<(i64, i64)>,
     /// The same with the release each was committed by: (from, to, release).
