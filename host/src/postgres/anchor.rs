@@ -34,7 +34,7 @@ pub struct PostgresAnchor {
     pub(super) pool: Pool,
     /// Whether flights share transactions. Not where a key comes from several partitions (a guard says so): rows are
     /// sorted by key within a flight, so two flights wait for each other one way round; two lots of flights would not.
-    shares: bool,
+    pub(super) shares: bool,
     company: Company<Cargo>,
     /// By plan: statements as some connection prepared them last, to encode by before there is a connection.
     known: RefCell<Vec<Option<Rc<RouteStatements>>>>,

@@ -233,4 +233,6 @@ impl<C> Drop for Line<'_, C> {
 }
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod tests;
