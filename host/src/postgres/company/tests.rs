@@ -207,7 +207,11 @@ async fn lane(server: &Server, company: &Company<Parcel>, partition: i32) {
                     () = dropped => continue 'claims,
                 };
                 match outcome {
-                    Ok(()) => break,
+                    Ok(()) => {
+                        let (newest, next) = server.positions.borrow()[&partition];
+                        assert!(newest != epoch || next == flight.to, "told wrong");
+                        break;
+                    }
                     Err(CommitError::RolledBack(_)) => {}
                     Err(CommitError::Refused(_)) if flight.to > flight.from + 1 => {
                         flight.to = flight.from + 1;
@@ -245,7 +249,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 #[test]
 fn random_faults_lose_and_double_nothing() {
     let mut together = 0;
-    for seed in 0..3000 {
+    for seed in 0..1500 {
         let server = Server::new(seed);
         server.faults.set(u32::try_from(server.roll(7)).unwrap());
         let company = Company::default();
@@ -271,7 +275,7 @@ fn random_faults_lose_and_double_nothing() {
         assert!(carried.iter().all(|partitions| partitions.is_sorted()));
         together += carried.iter().filter(|flights| flights.len() > 1).count();
     }
-    assert!(together > 3000, "{together}");
+    assert!(together > 1500, "{together}");
 }
 
 fn parcel(partition: i32, bytes: usize) -> Parcel {
