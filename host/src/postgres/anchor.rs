@@ -6,7 +6,8 @@
 //! know.
 //!
 //! Several lanes of a shard fly at once, each on a connection of its own out of a small pool: one shared
-//! connection would make every lane wait for the written-ahead writes of the others.
+//! connection would make every lane wait for the written-ahead writes of the others. Where nothing is written ahead,
+//! those that wait for a connection share a transaction ([`Company`]).
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -2,6 +2,8 @@
 //! second one takes the first from it whenever it likes; the transaction is one message, which may be late, be lost or
 //! outlive its sender; its reply may be lost. The database refuses the row of one record.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use super::explore::{Kind, Label, Model, Verdict, explore};
 use super::wire::{NOBODY, Sent, Wire};
 
