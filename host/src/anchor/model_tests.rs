@@ -3,6 +3,7 @@
 //!
 //! [`explore`] searches; every other module is one protocol and what was found out about it.
 
+mod company;
 pub(crate) mod explore;
 mod letters;
 mod lightweight;

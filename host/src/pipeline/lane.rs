@@ -162,8 +162,8 @@ impl Lane {
         })
     }
 
-    /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: the anchor drops
-    /// the connection of a commit that was cut short.
+    /// Runs until drained, fenced, stopped or cut. Dropping the future is safe at every point: a commit that was cut short
+    /// ends with its connection, or arrives late, which the next claim waits for.
     pub(super) async fn run(mut self, outlet: &mut Outlet) -> LaneOutcome {
         let owned = &self.committer.owned;
         let quarantined = self.conduct.is_quarantined();

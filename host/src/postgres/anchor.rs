@@ -6,7 +6,11 @@
 //! know.
 //!
 //! Several lanes of a shard fly at once, each on a connection of its own out of a small pool: one shared
-//! connection would make every lane wait for the written-ahead writes of the others.
+//! connection would make every lane wait for the written-ahead writes of the others. Where nothing is written ahead,
+//! those that wait for a connection share a transaction ([`Company`]).
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use futures_util::future::LocalBoxFuture;
 
@@ -14,10 +18,11 @@ use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, HereRows, Pin, St
 use crate::error::{Blame, Error, Result};
 use crate::record::Batch;
 
-use super::connection::{self, Connection};
-use super::letters::Letters;
+use super::cargo::Cargo;
+use super::company::{Carrier, Company, Fate, MOST_BYTES};
+use super::connection::{self, Connection, RouteStatements};
 use super::plan::RoutePlan;
-use super::pool::Pool;
+use super::pool::{Lease, Pool};
 use super::rows::{self, RouteParams};
 use super::settings::Settings;
 use super::transaction::{self, Param, Request, Transaction};
@@ -28,6 +33,14 @@ pub struct PostgresAnchor {
     pub(super) settings: Settings,
     pub(super) plans: Vec<RoutePlan>,
     pub(super) pool: Pool,
+    /// Whether flights share transactions. Not where a key comes from several partitions (a guard says so): rows are
+    /// sorted by key within a flight, so two flights wait for each other one way round; two lots of flights would not.
+    pub(super) shares: bool,
+    company: Company<Cargo>,
+    /// By plan: statements as some connection prepared them last, to encode by before there is a connection.
+    known: RefCell<Vec<Option<Rc<RouteStatements>>>>,
+    /// Buffers of earlier flights, for reuse.
+    spare: RefCell<Vec<Vec<u8>>>,
 }
 
 impl PostgresAnchor {
@@ -41,14 +54,19 @@ impl PostgresAnchor {
         let plans = RoutePlan::all(&settings.routes)?;
         Ok(Self {
             pool: Pool::new(config, settings.connections),
+            shares: plans.iter().all(|plan| plan.route.guard.is_none()),
+            company: Company::default(),
+            known: RefCell::new(plans.iter().map(|_| None).collect()),
+            spare: RefCell::default(),
             plans,
             settings,
         })
     }
 
+    /// A flight in a transaction of its own.
     async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
         let mut lease = self.pool.lease(&self.settings).await.map_err(not_begun)?;
-        let mut spare = std::mem::take(&mut lease.spare);
+        let mut spare = self.spare.take();
         let encoded = self.encode(&mut lease, flight.rows, flight.batch, &mut spare);
         let encoded = match encoded.await {
             Ok(encoded) => encoded,
@@ -59,16 +77,47 @@ impl PostgresAnchor {
                 return Err(not_begun(error));
             }
         };
-        lease.flights += 1;
-        let (clean, outcome) = self.transact(&lease, &flight, &encoded, ahead).await;
-        if clean {
-            for (_, params) in encoded {
-                params.recycle(&mut spare);
-            }
-            lease.spare = spare;
-            lease.release();
-        }
+        let cargo = [Cargo::new(&flight, encoded)];
+        self.spare.borrow_mut().append(&mut spare);
+        let outcome = self.transact(lease, &cargo, ahead).await;
+        self.unload(cargo.into());
         outcome
+    }
+
+    /// A flight together with those of other lanes that wait; `None`: it has to fly alone.
+    async fn fly_together(&self, flight: &Flight<'_>) -> Option<Result<(), CommitError>> {
+        if !self.company.takes(flight.claim.partition) {
+            return None;
+        }
+        let fate = self.company.fly(&self, self.load(flight)?).await;
+        match fate {
+            Fate::Known(outcome) => Some(outcome),
+            Fate::Alone => None,
+        }
+    }
+
+    /// A flight made ready before there is a connection for it; `None` where it is not fit for company: it is large, or
+    /// something of it has to be looked at alone.
+    fn load(&self, flight: &Flight<'_>) -> Option<Cargo> {
+        let rows: usize = flight.rows.iter().map(|here| here.rows.bytes()).sum();
+        let dead = flight.dead.iter().map(|dead| {
+            let record = flight.batch.record(dead.source as usize);
+            record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+        });
+        if rows + dead.sum::<usize>() > MOST_BYTES {
+            return None;
+        }
+        let mut spare = self.spare.borrow_mut();
+        let known = self.known.borrow();
+        let mut encoded = Vec::with_capacity(flight.rows.len());
+        for here in flight.rows.iter().filter(|here| !here.rows.is_empty()) {
+            let at = self.plan_of(here.route).ok()?;
+            let statements = known.get(at)?.as_ref()?;
+            let plan = &self.plans[at];
+            let params = rows::encode(plan, statements, here.rows, flight.batch, &mut spare);
+            encoded.push((at, params.ok()?));
+        }
+        Some(Cargo::new(flight, encoded))
     }
 
     /// Rows as parameters of statements that the connection has prepared, by the index of their plan.
@@ -83,9 +132,8 @@ impl PostgresAnchor {
         for here in rows.iter().filter(|here| !here.rows.is_empty()) {
             let at = self.plan_of(here.route)?;
             let plan = &self.plans[at];
-            connection.prepare_route(at, plan).await?;
-            let statements = connection.routes[at].as_ref().expect("prepared above");
-            let params = rows::encode(plan, statements, here.rows, batch, spare)?;
+            let statements = self.prepare(connection, at).await?;
+            let params = rows::encode(plan, &statements, here.rows, batch, spare)?;
             encoded.push((at, params));
         }
         Ok(encoded)
@@ -101,25 +149,31 @@ impl PostgresAnchor {
         })
     }
 
-    /// Runs the transaction of a flight; whether its connection is fit for the next one, and the outcome.
+    /// The statements of a route on a connection.
+    async fn prepare(&self, connection: &mut Connection, at: usize) -> Result<Rc<RouteStatements>> {
+        let (statements, new) = connection.prepare_route(at, &self.plans[at]).await?;
+        if new {
+            self.known.borrow_mut()[at] = Some(Rc::clone(&statements));
+        }
+        Ok(statements)
+    }
+
+    /// Runs the transaction of flights whose statements are prepared, and its outcome.
     async fn transact(
         &self,
-        connection: &Connection,
-        flight: &Flight<'_>,
-        encoded: &[(usize, RouteParams)],
+        mut lease: Lease<'_>,
+        flights: &[Cargo],
         ahead: Ahead<'_>,
-    ) -> (bool, Result<(), CommitError>) {
-        let number = connection.flights.to_string();
+    ) -> Result<(), CommitError> {
+        lease.flights += 1;
+        let number = lease.flights.to_string();
         let begin = format!("BEGIN; SET LOCAL wasmill.flight = '{number}'");
-        let letters = (!flight.dead.is_empty())
-            .then(|| Letters::encode(flight.batch, flight.stamps, flight.dead));
-        let mut requests = vec![self.advance(connection, flight, &number)];
-        requests.extend(row_requests(connection, encoded, &number));
-        if let Some(letters) = &letters {
-            requests.push(self.set_aside(connection, flight, letters, &number));
+        let mut requests = Vec::with_capacity(flights.len() * 3);
+        for cargo in flights {
+            cargo.requests(&self.settings, &lease, &number, &mut requests);
         }
         let statement = self.settings.timeouts.statement;
-        let client = &connection.client;
+        let client = &lease.client;
         let (clean, outcome) = if ahead.is_nothing() {
             transaction::commit(client, &begin, requests, statement).await
         } else {
@@ -146,60 +200,33 @@ impl PostgresAnchor {
             outcome,
             Ok(()) | Err(CommitError::Fenced(_) | CommitError::Refused(_) | CommitError::Ahead(_))
         );
-        (clean && keep, outcome)
+        if clean && keep {
+            lease.release();
+        }
+        outcome
+    }
+}
+
+impl<'a> Carrier for &'a PostgresAnchor {
+    type Lease = Lease<'a>;
+    type Cargo = Cargo;
+
+    async fn lease(&self) -> Result<Lease<'a>, CommitError> {
+        self.pool.lease(&self.settings).await.map_err(not_begun)
     }
 
-    fn advance<'a>(
-        &'a self,
-        connection: &'a Connection,
-        flight: &Flight<'_>,
-        number: &'a str,
-    ) -> Request<'a> {
-        let [records, emitted, filtered, dead] = flight.ledger.counts();
-        Request {
-            what: "advance the position in postgres",
-            statement: &connection.advance,
-            params: vec![
-                Param::Text(number),
-                Param::Text(&self.settings.pipeline),
-                Param::Text(&self.settings.topic),
-                Param::Int4(flight.claim.partition),
-                Param::Int8(flight.claim.epoch.number),
-                Param::Uuid(flight.claim.epoch.id),
-                Param::Int8(flight.from),
-                Param::Int8(flight.to),
-                Param::Int8(flight.reserved),
-                Param::Int8(flight.hlc),
-                Param::Text(&self.settings.digest),
-                Param::Int8(records),
-                Param::Int8(emitted),
-                Param::Int8(filtered),
-                Param::Int8(dead),
-            ],
+    async fn carry(&self, mut lease: Lease<'a>, flights: &[Cargo]) -> Result<(), CommitError> {
+        for at in flights.iter().flat_map(Cargo::plans) {
+            self.prepare(&mut lease, at).await.map_err(not_begun)?;
         }
+        self.transact(lease, flights, Ahead::nothing()).await
     }
 
-    fn set_aside<'a>(
-        &'a self,
-        connection: &'a Connection,
-        flight: &Flight<'_>,
-        letters: &'a Letters,
-        number: &'a str,
-    ) -> Request<'a> {
-        let mut params = vec![
-            Param::Text(&self.settings.pipeline),
-            Param::Text(&self.settings.topic),
-            Param::Int4(flight.claim.partition),
-            Param::Text(&self.settings.plugin),
-            Param::Text(&self.settings.digest),
-        ];
-        params.extend(letters.params());
-        params.push(Param::Text(number));
-        Request {
-            what: "store dead letters in postgres",
-            statement: &connection.letters,
-            params,
-        }
+    fn unload(&self, flights: Vec<Cargo>) {
+        let mut spare = self.spare.borrow_mut();
+        flights
+            .into_iter()
+            .for_each(|cargo| cargo.recycle(&mut spare));
     }
 }
 
@@ -277,7 +304,19 @@ impl Anchor for PostgresAnchor {
         flight: Flight<'a>,
         ahead: Ahead<'a>,
     ) -> LocalBoxFuture<'a, Result<(), CommitError>> {
-        Box::pin(self.fly(flight, ahead))
+        Box::pin(async move {
+            if self.shares
+                && ahead.is_nothing()
+                && let Some(outcome) = self.fly_together(&flight).await
+            {
+                return outcome;
+            }
+            let outcome = self.fly(flight, ahead).await;
+            if outcome.is_err() {
+                self.company.set_apart(flight.claim.partition);
+            }
+            outcome
+        })
     }
 
     fn pin<'a>(

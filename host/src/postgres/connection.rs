@@ -3,6 +3,7 @@
 //! It owns the socket's task and the statements prepared through it: three of the host's own and at most two
 //! a route, each once. Dropping it closes the socket; the server then rolls back what was open.
 
+use std::rc::Rc;
 use std::str::FromStr;
 
 use tokio_postgres::config::{Host, SslMode};
@@ -47,11 +48,9 @@ pub(super) struct Connection {
     pub(super) advance: Statement,
     pub(super) pin: Statement,
     pub(super) letters: Statement,
-    pub(super) routes: Vec<Option<RouteStatements>>,
+    pub(super) routes: Vec<Option<Rc<RouteStatements>>>,
     /// Numbers the flights of this session.
     pub(super) flights: u64,
-    /// Buffers of earlier flights, for reuse.
-    pub(super) spare: Vec<Vec<u8>>,
     _driver: task::Driver,
 }
 
@@ -211,7 +210,6 @@ impl Session {
             letters,
             routes: std::iter::repeat_with(|| None).take(routes).collect(),
             flights: 0,
-            spare: Vec::new(),
             _driver: self.driver,
         })
     }
@@ -242,13 +240,17 @@ fn session_sql(settings: &Settings) -> String {
 }
 
 impl Connection {
-    /// Prepares what a route needs, once.
+    /// What a route needs, and whether it was prepared only now.
     ///
     /// # Errors
     /// `Config` where the table is missing or no longer fits.
-    pub(super) async fn prepare_route(&mut self, at: usize, plan: &RoutePlan) -> Result<()> {
-        if self.routes[at].is_some() {
-            return Ok(());
+    pub(super) async fn prepare_route(
+        &mut self,
+        at: usize,
+        plan: &RoutePlan,
+    ) -> Result<(Rc<RouteStatements>, bool)> {
+        if let Some(statements) = &self.routes[at] {
+            return Ok((Rc::clone(statements), false));
         }
         let what = || {
             format!(
@@ -269,12 +271,13 @@ impl Connection {
                     .hint("restart the host: it prints the DDL that repairs it")
             })?,
         };
-        self.routes[at] = Some(RouteStatements {
+        let statements = Rc::new(RouteStatements {
             write,
             delete,
             fields,
         });
-        Ok(())
+        self.routes[at] = Some(Rc::clone(&statements));
+        Ok((statements, true))
     }
 }
 

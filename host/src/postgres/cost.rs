@@ -73,13 +73,14 @@ struct AtLeastOnce {
     /// The anchor's statement without the filter that ties it to a flight.
     plain: RefCell<Option<Statement>>,
     noted: Cell<i64>,
+    spare: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Way for AtLeastOnce {
     async fn fly(&self, rows: &RowBatch, batch: &Batch) {
         let settings = &self.anchor.settings;
         let mut lease = self.anchor.pool.lease(settings).await.unwrap();
-        let mut spare = std::mem::take(&mut lease.spare);
+        let mut spare = self.spare.take();
         let here = [HereRows { route: 0, rows }];
         let encoded = self.anchor.encode(&mut lease, &here, batch, &mut spare);
         let encoded = encoded.await.unwrap();
@@ -99,7 +100,7 @@ impl Way for AtLeastOnce {
         for (_, params) in encoded {
             params.recycle(&mut spare);
         }
-        lease.spare = spare;
+        self.spare.replace(spare);
         lease.release();
         self.noted
             .set(self.noted.get() + i64::try_from(batch.len()).unwrap());
@@ -186,6 +187,7 @@ async fn at_least_once() -> AtLeastOnce {
         anchor: anchor("rows").await,
         plain: RefCell::default(),
         noted: Cell::new(0),
+        spare: RefCell::default(),
     }
 }
 

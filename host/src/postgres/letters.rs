@@ -86,6 +86,11 @@ impl Letters {
         Self { arrays }
     }
 
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.arrays.iter().map(Vec::len).sum()
+    }
+
     /// The arrays, as parameters.
     pub(super) fn params(&self) -> impl Iterator<Item = Param<'_>> {
         self.arrays.iter().map(|array| Param::Binary(array))

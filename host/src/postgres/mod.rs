@@ -14,15 +14,18 @@
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
 //! | `durability` | what a server keeps when it crashes, for `explain` |
 //! | `dead` | dead letters found, removed, retried |
+//! | `company`, `cargo` | flights of several lanes in one transaction; a flight as parameters |
 //! | `anchor`, `positions`, `raise` | [`PostgresAnchor`]: the flight; claims, seeds, grants; write times lifted |
 //! | `snapshot` | positions, dead letters and tables at one instant, for checks |
 //!
-//! Easily confused: a *flight* is one batch on its way and one transaction here; a [`Settings`] names one
+//! Easily confused: a *flight* is one batch on its way, alone in a transaction or with those of other lanes; a [`Settings`] names one
 //! pipeline and one topic; a `RoutePlan` is a route's SQL text, a `RouteStatements` what one connection
 //! prepared from it.
 
 mod anchor;
+mod cargo;
 mod catalog;
+mod company;
 mod connection;
 #[cfg(test)]
 mod cost;

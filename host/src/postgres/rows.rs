@@ -26,6 +26,11 @@ pub(super) struct RouteParams {
 }
 
 impl RouteParams {
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.write.iter().chain(&self.delete).map(Vec::len).sum()
+    }
+
     /// Gives the buffers back.
     pub(super) fn recycle(self, spare: &mut Vec<Vec<u8>>) {
         spare.extend(

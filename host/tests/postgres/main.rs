@@ -6,6 +6,7 @@
 )]
 
 mod catalog;
+mod company;
 mod contract;
 mod cost;
 mod deleted;

@@ -1,0 +1,130 @@
+//! [`Cargo`]: a flight in the form it is sent in, all its own: it may wait for a connection, and be carried by another
+//! lane's turn, whatever becomes of the batch it was made of.
+
+use crate::anchor::{Epoch, Flight};
+
+use super::anchor::row_requests;
+use super::company::Load;
+use super::connection::Connection;
+use super::letters::Letters;
+use super::rows::RouteParams;
+use super::settings::Settings;
+use super::transaction::{Param, Request};
+
+/// A flight as parameters of statements.
+#[derive(Debug)]
+pub(super) struct Cargo {
+    partition: i32,
+    epoch: Epoch,
+    /// Position, grant and write time: `from`, `to`, `reserved`, `hlc`.
+    moves: [i64; 4],
+    ledger: [i64; 4],
+    /// Rows by the index of their plan.
+    rows: Vec<(usize, RouteParams)>,
+    letters: Option<Letters>,
+    bytes: usize,
+}
+
+impl Cargo {
+    /// A flight whose rows are encoded already.
+    pub(super) fn new(flight: &Flight<'_>, rows: Vec<(usize, RouteParams)>) -> Self {
+        let letters = (!flight.dead.is_empty())
+            .then(|| Letters::encode(flight.batch, flight.stamps, flight.dead));
+        let bytes = rows.iter().map(|(_, params)| params.bytes()).sum::<usize>()
+            + letters.as_ref().map_or(0, Letters::bytes);
+        Self {
+            partition: flight.claim.partition,
+            epoch: flight.claim.epoch.clone(),
+            moves: [flight.from, flight.to, flight.reserved, flight.hlc],
+            ledger: flight.ledger.counts(),
+            rows,
+            letters,
+            bytes,
+        }
+    }
+
+    /// Which plans' statements it needs.
+    pub(super) fn plans(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|(at, _)| *at)
+    }
+
+    /// Gives the buffers back.
+    pub(super) fn recycle(self, spare: &mut Vec<Vec<u8>>) {
+        for (_, params) in self.rows {
+            params.recycle(spare);
+        }
+    }
+
+    /// Its advance, rows and dead letters, in the transaction of this number.
+    pub(super) fn requests<'a>(
+        &'a self,
+        settings: &'a Settings,
+        connection: &'a Connection,
+        number: &'a str,
+        into: &mut Vec<Request<'a>>,
+    ) {
+        into.push(self.advance(settings, connection, number));
+        into.extend(row_requests(connection, &self.rows, number));
+        if let Some(letters) = &self.letters {
+            into.push(self.set_aside(settings, connection, letters, number));
+        }
+    }
+
+    fn advance<'a>(
+        &'a self,
+        settings: &'a Settings,
+        connection: &'a Connection,
+        number: &'a str,
+    ) -> Request<'a> {
+        let mut params = Vec::with_capacity(15);
+        params.extend([
+            Param::Text(number),
+            Param::Text(&settings.pipeline),
+            Param::Text(&settings.topic),
+            Param::Int4(self.partition),
+            Param::Int8(self.epoch.number),
+            Param::Uuid(self.epoch.id),
+        ]);
+        params.extend(self.moves.map(Param::Int8));
+        params.push(Param::Text(&settings.digest));
+        params.extend(self.ledger.map(Param::Int8));
+        Request {
+            what: "advance the position in postgres",
+            statement: &connection.advance,
+            params,
+        }
+    }
+
+    fn set_aside<'a>(
+        &'a self,
+        settings: &'a Settings,
+        connection: &'a Connection,
+        letters: &'a Letters,
+        number: &'a str,
+    ) -> Request<'a> {
+        let mut params = vec![
+            Param::Text(&settings.pipeline),
+            Param::Text(&settings.topic),
+            Param::Int4(self.partition),
+            Param::Text(&settings.plugin),
+            Param::Text(&settings.digest),
+        ];
+        params.extend(letters.params());
+        params.push(Param::Text(number));
+        Request {
+            what: "store dead letters in postgres",
+            statement: &connection.letters,
+            params,
+        }
+    }
+}
+
+impl Load for Cargo {
+    fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
