@@ -8,11 +8,13 @@ use futures_util::TryStreamExt as _;
 use scylla::client::session::Session;
 use serde_json::json;
 use wasmill_tests::flow::Pace;
+use wasmill_tests::host::Host;
 use wasmill_tests::ring::RealServers;
 use wasmill_tests::site::Plot;
 use wasmill_tests::steady::{self, Steady};
 use wasmill_tests::swaps::against_history;
 use wasmill_tests::versioned::{KEPT, Run};
+use wasmill_tests::versions::Version;
 use wasmill_tests::wait::eventually;
 use wasmill_tests::{Site, Stage, versioned, versions};
 
@@ -27,8 +29,6 @@ const PACE: Pace = Pace {
     backlog: 20_000,
     rate: 2_000,
 };
-/// Records from one swap to the next.
-const SHARE: i64 = 6_000;
 
 /// `(offset, version)` of every row in Cassandra, by partition, in order.
 async fn copies(session: &Session) -> BTreeMap<i32, Vec<(i64, String)>> {
@@ -41,6 +41,20 @@ async fn copies(session: &Session) -> BTreeMap<i32, Vec<(i64, String)>> {
     }
     copies.values_mut().for_each(|rows| rows.sort());
     copies
+}
+
+/// Waits until a version has written a row of every partition.
+async fn writes_everywhere(stage: &Stage, host: &mut Host, version: &Version) {
+    let sql = format!(
+        "SELECT count(DISTINCT partition) FROM {} WHERE version = '{}'",
+        versioned::TABLE,
+        version.number
+    );
+    eventually(LONG, "the version writes everywhere", async || {
+        host.alive()?;
+        stage.reaches(&sql, i64::from(PARTITIONS)).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,18 +92,8 @@ async fn rows_in_both_databases_come_from_the_version_that_the_cuts_name() {
     let answer = site.api.deploy(PIPELINE, &all[0].plugin(), first);
     answer.unwrap().ok();
     let mut kills = 0;
-    let mut before = 0;
     for (index, version) in all.iter().enumerate().skip(1) {
-        let share = before + SHARE;
-        let what = format!("position {share} is passed");
-        before = eventually(LONG, &what, async || {
-            host.alive()?;
-            match stage.position(PIPELINE).await {
-                at if at >= share => Ok(at),
-                at => Err(format!("at {at}")),
-            }
-        })
-        .await;
+        writes_everywhere(&stage, &mut host, &all[index - 1]).await;
         let answer = site.api.deploy(PIPELINE, &version.plugin(), json!({}));
         answer.unwrap().ok();
         if index % 2 == 1 {
@@ -101,6 +105,7 @@ async fn rows_in_both_databases_come_from_the_version_that_the_cuts_name() {
         }
     }
     assert_eq!(kills, 3);
+    writes_everywhere(&stage, &mut host, &all[all.len() - 1]).await;
     let records = steady.stop();
     let total = records.values().sum();
     eventually(LONG, "all records are processed", async || {
@@ -116,7 +121,7 @@ async fn rows_in_both_databases_come_from_the_version_that_the_cuts_name() {
     let faults = against_history(&written.runs, &history);
     assert_eq!(faults, Vec::<String>::new(), "{history:#}");
     assert!(
-        written.runs.values().all(|runs| runs.len() >= 3),
+        written.runs.values().all(|runs| runs.len() == all.len()),
         "versions took turns: {:?}",
         written.runs
     );
