@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Surroundings;
-use super::plan::InputPlan;
+use super::plan::{AnchorPlan, InputPlan, Plan};
 use crate::anchor::{Claim, Stored};
 use crate::error::Error;
 use crate::task;
@@ -19,7 +19,7 @@ use crate::task;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
-    input: &'a InputPlan,
+    plan: &'a Plan,
     /// Next offset by partition.
     committed: BTreeMap<i32, i64>,
 }
@@ -30,18 +30,18 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// As [`Surroundings::committed`].
     pub(super) async fn ask(
-        input: &'a InputPlan,
+        plan: &'a Plan,
         surroundings: &Arc<dyn Surroundings>,
     ) -> Result<Self, Error> {
         let asked = Arc::clone(surroundings);
         let committed = task::blocking(move || asked.committed()).await??;
-        Ok(Self { input, committed })
+        Ok(Self { plan, committed })
     }
 
     /// What the group says, for tests without one.
     #[cfg(test)]
-    pub(super) fn new(input: &'a InputPlan, committed: BTreeMap<i32, i64>) -> Self {
-        Self { input, committed }
+    pub(super) fn new(plan: &'a Plan, committed: BTreeMap<i32, i64>) -> Self {
+        Self { plan, committed }
     }
 
     /// Whether partitions that the anchor holds no position for may get a first one.
@@ -62,25 +62,25 @@ impl<'a> Evidence<'a> {
         });
         let detail = format!(
             "the anchor holds no position for it, although the pipeline has run: by its group {:?}, {}",
-            self.input.group,
+            self.plan.input.group,
             told.collect::<Vec<_>>().join(", ")
         );
         Err(self.loss(*partition, detail))
     }
 
-    /// Whether the positions that a claim found may be gone on from. Offsets below the reservation may be processed
-    /// twice by the same release without harm, and an anchor that stores lazily may hold a position back that far.
+    /// Whether the positions that a claim found may be gone on from. Cassandra's anchor stores them a little later than it
+    /// confirms them: what was confirmed lies below the reservation then, and is written once more as it is.
     ///
     /// # Errors
     /// A data-loss stop: the group has committed an offset past one.
     pub(super) fn allows(&self, claims: &[Claim]) -> Result<(), Error> {
         let past = |claim: &Claim| {
             let committed = *self.committed.get(&claim.partition)?;
-            (committed > claim.next.max(claim.reserved)).then_some((
-                claim.partition,
-                claim.next,
-                committed,
-            ))
+            let confirmed = match self.plan.anchor {
+                AnchorPlan::Cassandra(_) => claim.next.max(claim.reserved),
+                _ => claim.next,
+            };
+            (committed > confirmed).then_some((claim.partition, claim.next, committed))
         };
         let back: Vec<(i32, i64, i64)> = claims.iter().filter_map(past).collect();
         let Some((partition, ..)) = back.first() else {
@@ -91,14 +91,14 @@ impl<'a> Evidence<'a> {
         });
         let detail = format!(
             "the anchor went back: by the pipeline's group {:?}, {}",
-            self.input.group,
+            self.plan.input.group,
             told.collect::<Vec<_>>().join(", ")
         );
         Err(self.loss(*partition, detail))
     }
 
     fn loss(&self, partition: i32, detail: String) -> Error {
-        let InputPlan { topic, group, .. } = self.input;
+        let InputPlan { topic, group, .. } = &self.plan.input;
         Error::config(format!("data loss: {topic} partition {partition}"), detail).hint(format!(
             "nothing was skipped or doubled, and nothing will be: bring back the newest state of the database. If it \
              was restored on purpose, or failed over, and its rows went back with its positions: pause the pipeline, \
@@ -114,7 +114,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
     use crate::anchor::{Epoch, Ledger};
-    use crate::pipeline::tests::input_plan;
+    use crate::pipeline::tests::plan_with;
 
     fn seed(partition: i32) -> Stored {
         Stored {
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn a_partition_that_the_group_knows_is_no_first_start() {
-        let input = input_plan();
-        let evidence = Evidence::new(&input, [(1, 700), (2, 0)].into());
+        let plan = plan_with(AnchorPlan::Postgres("main".to_owned()));
+        let evidence = Evidence::new(&plan, [(1, 700), (2, 0)].into());
         assert!(evidence.allows_first(&[]).is_ok());
         assert!(evidence.allows_first(&[seed(0), seed(3)]).is_ok());
         let error = evidence
@@ -168,11 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn a_position_behind_the_group_went_back_unless_it_is_reserved_that_far() {
-        let input = input_plan();
-        let evidence = Evidence::new(&input, [(0, 700), (1, 700)].into());
+    fn a_position_behind_the_group_went_back_unless_the_anchor_may_hold_it_back() {
+        let group = BTreeMap::from([(0, 700), (1, 700)]);
+        let exact = plan_with(AnchorPlan::Postgres("main".to_owned()));
+        let evidence = Evidence::new(&exact, group.clone());
         assert!(evidence.allows(&[claim(0, 700, 0), claim(2, 0, 0)]).is_ok());
         assert!(evidence.allows(&[claim(0, 900, 900)]).is_ok());
+        assert!(evidence.allows(&[claim(0, 600, 700)]).is_err());
+        let lazy = plan_with(AnchorPlan::Cassandra("main".to_owned()));
+        let evidence = Evidence::new(&lazy, group);
         assert!(evidence.allows(&[claim(0, 600, 700)]).is_ok(), "held back");
         let claims = [claim(0, 600, 699), claim(1, 699, 0)];
         let said = evidence.allows(&claims).unwrap_err().to_string();

@@ -37,7 +37,7 @@ pub(super) async fn prepare(
         |partition, at| desired.cut(partition, at),
     )?;
     if !seeds.is_empty() {
-        let evidence = Evidence::ask(input, surroundings).await?;
+        let evidence = Evidence::ask(plan, surroundings).await?;
         // Another host may have stored them since, and begun: what is compared with the group is read after it.
         let now = anchor.stored().await?;
         let lacks = |seed: &Stored| now.iter().all(|stored| stored.partition != seed.partition);

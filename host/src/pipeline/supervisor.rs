@@ -449,7 +449,7 @@ async fn claim(
     let mut backoff = Backoff::default();
     loop {
         let claimed = async {
-            let evidence = Evidence::ask(&plan.input, surroundings).await?;
+            let evidence = Evidence::ask(plan, surroundings).await?;
             let claims = anchor.claim(&partitions).await?;
             evidence.allows(&claims)?;
             Ok::<_, Error>(claims)

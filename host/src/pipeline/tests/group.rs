@@ -5,9 +5,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc as blocking;
 
-use super::fakes::{Broken, Store};
-use super::input_plan;
+use super::fakes::{Broken, FakeAnchor};
+use super::plan_with;
 use crate::anchor::Claim;
+use crate::pipeline::AnchorPlan;
 use crate::pipeline::evidence::Evidence;
 use crate::source::SourceCommand;
 
@@ -44,13 +45,15 @@ impl Group {
 }
 
 /// Notes a claim that would be stopped by what the group said before it.
-pub(super) fn judge(said: BTreeMap<i32, i64>, claim: &Claim, store: &mut Store) {
-    let mut claim = claim.clone();
-    if store.broken == Broken::Reservation {
-        claim.reserved = claim.next;
-    }
-    let input = input_plan();
-    if let Err(error) = Evidence::new(&input, said).allows(&[claim]) {
+pub(super) fn judge(said: BTreeMap<i32, i64>, claim: &Claim, anchor: &FakeAnchor) {
+    let mut store = anchor.store.lock();
+    let name = "main".to_owned();
+    let plan = plan_with(match anchor.lazy && store.broken != Broken::Reservation {
+        true => AnchorPlan::Cassandra(name),
+        false => AnchorPlan::Postgres(name),
+    });
+    let evidence = Evidence::new(&plan, said);
+    if let Err(error) = evidence.allows(std::slice::from_ref(claim)) {
         store.violations.push(error.to_string());
     }
 }

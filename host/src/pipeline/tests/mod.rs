@@ -34,7 +34,10 @@ mod whole;
 mod witness;
 mod world;
 
-/// What the pipeline of the tests reads.
-pub(in crate::pipeline) fn input_plan() -> super::InputPlan {
-    world::plan(world::Sinks::Here).input
+/// The pipeline of the tests with its positions there.
+pub(in crate::pipeline) fn plan_with(anchor: super::AnchorPlan) -> super::Plan {
+    super::Plan {
+        anchor,
+        ..world::plan(world::Sinks::Here)
+    }
 }

@@ -168,7 +168,7 @@ impl Stand {
         let said = self.group.ask();
         let claim = self.scene.anchor.claim(&[partition]).await.unwrap();
         let claim = claim.into_iter().next().unwrap();
-        judge(said, &claim, &mut self.store.lock());
+        judge(said, &claim, &self.scene.anchor);
         let surroundings = Arc::clone(&self.scene) as Arc<dyn Surroundings>;
         let shared = Rc::clone(&self.local);
         self.host_with(claim, surroundings, shared, self.commands.clone())

@@ -6,7 +6,7 @@ use crate::anchor::model_tests::explore::{Kind, Label, Model, Verdict, explore};
 use crate::anchor::{Claim, Cut, Epoch, Ledger, Stored};
 use crate::manifest::Start;
 use crate::pipeline::evidence::Evidence;
-use crate::pipeline::{InputPlan, start};
+use crate::pipeline::{AnchorPlan, Plan, start};
 use crate::source::TopicInfo;
 
 /// Records that a partition ever holds: one may be there before the first deployment.
@@ -115,19 +115,19 @@ enum Goal {
 
 struct Starting {
     rules: Rules,
-    input: InputPlan,
+    plan: Plan,
 }
 
 impl Starting {
     fn new(rules: Rules) -> Self {
-        let input = super::input_plan();
-        Self { rules, input }
+        let plan = super::plan_with(AnchorPlan::Postgres("main".to_owned()));
+        Self { rules, plan }
     }
 
     fn evidence(&self, group: [Option<u8>; 2]) -> Evidence<'_> {
         let committed = (0..).zip(group);
         let committed = committed.filter_map(|(at, next)| Some((at, next?.into())));
-        Evidence::new(&self.input, committed.collect())
+        Evidence::new(&self.plan, committed.collect())
     }
 
     /// Whether seeds that have no position yet may be stored.

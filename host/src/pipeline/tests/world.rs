@@ -271,7 +271,7 @@ impl World {
     pub(super) async fn lane(&self) -> (OneLane, Inlet, Outlet, i64) {
         let said = self.group.ask();
         let claim = self.anchor.claim(&[0]).await.unwrap().remove(0);
-        judge(said, &claim, &mut self.store.lock());
+        judge(said, &claim, &self.anchor);
         let next = claim.next;
         let mark = self.deaths.of("p", &claim);
         let shadow = self.deaths.of_shadow("p", &claim);
