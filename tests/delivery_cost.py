@@ -77,18 +77,31 @@ def a_row(measure, env_of, rows, flights):
     return (long - short) / ((flights[1] - flights[0]) * rows)
 
 
-def postmaster_of(url):
+def parent_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
+def postmaster_of(url, root):
+    """The server of that port under the process `root`: others may use the port too, on a socket elsewhere."""
     port = re.search(r"port=(\d+)|:(\d+)/", url)
     port = next(found for found in port.groups() if found)
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
             with open(f"/proc/{pid}/cmdline") as file:
                 words = file.read().split("\0")
         except OSError:
             continue
         if os.path.basename(words[0]) == "postgres" and any(port == word or word == f"port={port}" for word in words):
-            return int(pid)
-    sys.exit(f"no postmaster on port {port}")
+            above = pid
+            while above not in (0, root):
+                above = parent_of(above)
+            if above == root:
+                return pid
+    sys.exit(f"no postmaster on port {port} under process {root}")
 
 
 def main():
@@ -107,7 +120,7 @@ def main():
                 except json.JSONDecodeError:
                     if servers.poll() is not None:
                         sys.exit("wasmill local ended: see above")
-            postmaster = postmaster_of(url)
+            postmaster = postmaster_of(url, servers.pid)
             print("| table, rows a flight | counted | exactly once | at least once | ratio |\n|---|---|---|---|---|")
             for table in ("upsert", "append"):
                 for rows in SIZES:

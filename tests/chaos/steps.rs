@@ -44,7 +44,7 @@ const FLIGHT: [Step; 4] = [
         trigger: "CREATE TRIGGER gate BEFORE UPDATE ON wasmill.position FOR EACH ROW \
                   WHEN (OLD.next <> NEW.next) EXECUTE FUNCTION gate()",
         table: "wasmill.position",
-        says: "SELECT wasmill.advance(%",
+        says: "BEGIN; %SELECT wasmill.advance(%",
     },
     Step {
         name: "rows",

@@ -167,8 +167,8 @@ impl PostgresAnchor {
     ) -> Result<(), CommitError> {
         lease.flights += 1;
         let number = lease.flights.to_string();
-        let begin = format!("BEGIN; SET LOCAL wasmill.flight = '{number}'");
-        let mut requests = Vec::with_capacity(flights.len() * 3);
+        let begin = Cargo::begin(flights, &self.settings, &number);
+        let mut requests = Vec::with_capacity(flights.len() * 2);
         for cargo in flights {
             cargo.requests(&self.settings, &lease, &number, &mut requests);
         }

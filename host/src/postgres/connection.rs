@@ -1,6 +1,6 @@
 //! One session: how it is opened, what is pinned in it, what it has prepared.
 //!
-//! It owns the socket's task and the statements prepared through it: three of the host's own and at most two
+//! It owns the socket's task and the statements prepared through it: two of the host's own and at most two
 //! a route, each once. Dropping it closes the socket; the server then rolls back what was open.
 
 use std::rc::Rc;
@@ -24,10 +24,6 @@ const KEEPALIVE_PROBES: u32 = 2;
 /// Oldest server whose features are used (`plan_cache_mode`).
 const OLDEST_SERVER: i32 = 120_000;
 
-/// Moves the position, or raises.
-const ADVANCE: &str = "SELECT wasmill.advance($1::text, $2::text, $3::text, $4::int4, $5::int8, $6::uuid, $7::int8, $8::int8, \
-     $9::int8, $10::int8, $11::text, $12::int8, $13::int8, $14::int8, $15::int8)";
-
 /// Stores a grant and a list of cuts as they are given, whatever was there.
 const PIN: &str = "UPDATE wasmill.position SET reserved = $7::int8, cuts = $8::text::jsonb, updated_at = pg_catalog.now() \
      WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND epoch = $4::int8 \
@@ -45,7 +41,6 @@ pub(super) struct RouteStatements {
 /// A session with everything pinned.
 pub(super) struct Connection {
     pub(super) client: Client,
-    pub(super) advance: Statement,
     pub(super) pin: Statement,
     pub(super) letters: Statement,
     pub(super) routes: Vec<Option<Rc<RouteStatements>>>,
@@ -194,18 +189,16 @@ impl Session {
     /// # Errors
     /// As the server refuses.
     pub(super) async fn prepare(self, routes: usize) -> Result<Connection> {
-        let prepared = futures_util::future::try_join3(
-            self.client.prepare(ADVANCE),
+        let prepared = futures_util::future::try_join(
             self.client.prepare(PIN),
             self.client.prepare(super::letters::INSERT),
         )
         .await;
-        let (advance, pin, letters) = prepared.map_err(|error| {
+        let (pin, letters) = prepared.map_err(|error| {
             failure::error("prepare the statements of wasmill's schema", &error)
         })?;
         Ok(Connection {
             client: self.client,
-            advance,
             pin,
             letters,
             routes: std::iter::repeat_with(|| None).take(routes).collect(),

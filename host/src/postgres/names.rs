@@ -62,6 +62,11 @@ pub(super) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// A text in quotes, fit for SQL whatever the server thinks of backslashes.
+pub(super) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 /// Identifiers in quotes, with commas.
 pub(super) fn quote_all<'a>(identifiers: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = identifiers.into_iter().map(quote).collect();
@@ -108,6 +113,7 @@ mod tests {
             quote("a\"; drop table x; --"),
             "\"a\"\"; drop table x; --\""
         );
+        assert_eq!(literal(r"a'; \' --"), r"E'a''; \\'' --'");
     }
 
     #[test]

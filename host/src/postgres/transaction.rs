@@ -223,7 +223,7 @@ async fn simple(client: &Client, sql: &str) -> Result<u64, tokio_postgres::Error
 fn replies<'a>(client: &'a Client, begin: &'a str, requests: Vec<Request<'a>>) -> Vec<Reply<'a>> {
     let mut replies = Vec::with_capacity(requests.len() + 2);
     replies.push(Reply::new(
-        "begin a transaction in postgres",
+        "begin a flight in postgres",
         simple(client, begin),
     ));
     replies.extend(requests.into_iter().map(|request| {

@@ -14,7 +14,7 @@ pub(super) use anchor::FakeAnchor;
 pub(super) use script::{Broken, Fault};
 pub(super) use sink::FakeSink;
 pub(super) use source::{Script, Scripted, Stage};
-pub(super) use store::{Shared, Store};
+pub(super) use store::Shared;
 
 use crate::error::Error;
 use crate::record::cells::{Cell, Reader};
