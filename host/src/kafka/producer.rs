@@ -476,7 +476,8 @@ mod tests {
             let sent = client.send(&flight, message()).now_or_never();
             sent.expect("there is room").unwrap();
         }
-        assert_eq!(in_flight(&client), 3, "no broker took them");
+        // What librdkafka says of the broker it misses waits in the same queue.
+        assert!(in_flight(&client) >= 3, "no broker took them");
         producer.abandon(Arc::clone(&client));
         let deadline = Instant::now() + Duration::from_secs(10);
         while in_flight(&client) > 0 {
