@@ -94,7 +94,7 @@ struct State {
 enum Bad {
     Lost,
     Doubled,
-    /// An operator was called for nothing.
+    /// What the group says called an operator for nothing.
     Alarm,
 }
 
@@ -367,7 +367,8 @@ impl Model for Starting {
     }
 
     fn bad(&self, state: &State) -> Option<Bad> {
-        if !state.lost && state.hosts.contains(&Some(Host::Stopped)) {
+        let asks = self.rules.witness != Witness::None;
+        if asks && !state.lost && state.hosts.contains(&Some(Host::Stopped)) {
             return Some(Bad::Alarm);
         }
         for at in 0..2 {
