@@ -162,13 +162,17 @@ impl KafkaAnchor {
         if seeds.is_empty() {
             return Ok(());
         }
-        let what = self.what("store the first positions of");
-        let producer = self.producer(&"seed", what).await?;
         let partitions: Vec<i32> = seeds.iter().map(|seed| seed.partition).collect();
-        let mark = self
-            .mark(&producer, &partitions)
-            .await
-            .map_err(CommitError::into_error)?;
+        // An end that took long leaves a producer that begins nothing more; the next one gives it more time.
+        let (producer, mark) = loop {
+            let what = self.what("store the first positions of");
+            let producer = self.producer(&"seed", what).await?;
+            let mark = self.mark(&producer, &partitions).await;
+            let mark = mark.map_err(CommitError::into_error)?;
+            if !producer.is_done() {
+                break (producer, mark);
+            }
+        };
         let marked = partitions
             .iter()
             .map(|partition| (*partition, Some(mark.clone())));

@@ -143,12 +143,17 @@ impl Transactional {
             .expect("it is there until it is dropped")
     }
 
+    /// Whether it begins nothing more.
+    pub(super) fn is_done(&self) -> bool {
+        self.ended_twice.load(Ordering::Relaxed)
+    }
+
     /// Begins a transaction.
     ///
     /// # Errors
     /// See [`Transactional::failed`]; `Unknown` too when what ended the last one could still end this one.
     pub(super) fn begin(&self) -> std::result::Result<(), CommitError> {
-        if self.ended_twice.load(Ordering::Relaxed) {
+        if self.is_done() {
             let detail = "brokers took long to end the transaction before: it may have been asked for twice, and the \
                           second could end the next one";
             return Err(CommitError::Unknown(Error::outside(&self.what, detail)));

@@ -69,7 +69,9 @@ impl<'a> Evidence<'a> {
     }
 
     /// Whether the positions that a claim found may be gone on from. Cassandra's anchor stores them a little later than it
-    /// confirms them: what was confirmed lies below the reservation then, and is written once more as it is.
+    /// confirms them: what was confirmed lies below the reservation then, and is written once more as it is. Where all
+    /// that is written lies in the anchor's own database, its rows went back with the positions, as after a crash with
+    /// `synchronous_commit = off` or a failover to a standby that was behind: to go on writes them again, once.
     ///
     /// # Errors
     /// A data-loss stop: the group has committed an offset past one.
@@ -94,6 +96,11 @@ impl<'a> Evidence<'a> {
             self.plan.input.group,
             told.collect::<Vec<_>>().join(", ")
         );
+        if matches!(self.plan.anchor, AnchorPlan::Postgres(_)) && !self.plan.writes_ahead() {
+            let pipeline = &self.plan.pipeline;
+            tracing::warn!(%pipeline, "{detail}; its rows went back with it and are written again");
+            return Ok(());
+        }
         Err(self.loss(*partition, detail))
     }
 
@@ -114,6 +121,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
     use crate::anchor::{Epoch, Ledger};
+    use crate::pipeline::plan::Binding;
     use crate::pipeline::tests::plan_with;
 
     fn seed(partition: i32) -> Stored {
@@ -175,6 +183,15 @@ mod tests {
         assert!(evidence.allows(&[claim(0, 700, 0), claim(2, 0, 0)]).is_ok());
         assert!(evidence.allows(&[claim(0, 900, 900)]).is_ok());
         assert!(evidence.allows(&[claim(0, 600, 700)]).is_err());
+        let mut alone = plan_with(AnchorPlan::Postgres("main".to_owned()));
+        alone
+            .routes
+            .retain(|route| !matches!(route.binding, Binding::Ahead(_)));
+        let evidence = Evidence::new(&alone, group.clone());
+        assert!(
+            evidence.allows(&[claim(0, 600, 700)]).is_ok(),
+            "with its rows"
+        );
         let lazy = plan_with(AnchorPlan::Cassandra("main".to_owned()));
         let evidence = Evidence::new(&lazy, group);
         assert!(evidence.allows(&[claim(0, 600, 700)]).is_ok(), "held back");

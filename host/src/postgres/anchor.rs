@@ -22,7 +22,7 @@ use super::cargo::Cargo;
 use super::company::{Carrier, Company, Fate, MOST_BYTES};
 use super::connection::{self, Connection, RouteStatements};
 use super::plan::RoutePlan;
-use super::pool::{Lease, Pool};
+use super::pool::{self, Lease, Pool};
 use super::rows::{self, RouteParams};
 use super::settings::Settings;
 use super::transaction::{self, Param, Request, Transaction};
@@ -110,14 +110,16 @@ impl PostgresAnchor {
         let mut spare = self.spare.borrow_mut();
         let known = self.known.borrow();
         let mut encoded = Vec::with_capacity(flight.rows.len());
+        let mut by = Vec::with_capacity(flight.rows.len());
         for here in flight.rows.iter().filter(|here| !here.rows.is_empty()) {
             let at = self.plan_of(here.route).ok()?;
             let statements = known.get(at)?.as_ref()?;
+            by.push(Rc::clone(statements));
             let plan = &self.plans[at];
             let params = rows::encode(plan, statements, here.rows, flight.batch, &mut spare);
             encoded.push((at, params.ok()?));
         }
-        Some(Cargo::new(flight, encoded))
+        Some(Cargo::new(flight, encoded).encoded_by(by))
     }
 
     /// Rows as parameters of statements that the connection has prepared, by the index of their plan.
@@ -216,8 +218,15 @@ impl<'a> Carrier for &'a PostgresAnchor {
     }
 
     async fn carry(&self, mut lease: Lease<'a>, flights: &[Cargo]) -> Result<(), CommitError> {
-        for at in flights.iter().flat_map(Cargo::plans) {
-            self.prepare(&mut lease, at).await.map_err(not_begun)?;
+        for (cargo, at) in flights
+            .iter()
+            .flat_map(|cargo| cargo.plans().map(move |at| (cargo, at)))
+        {
+            let statements = pool::in_time(&self.settings, self.prepare(&mut lease, at)).await;
+            if !cargo.fits(at, &statements.map_err(not_begun)?) {
+                let detail = "its table is another than when the flight was made ready";
+                return Err(not_begun(Error::outside("write to postgres", detail)));
+            }
         }
         self.transact(lease, flights, Ahead::nothing()).await
     }

@@ -1,11 +1,13 @@
 //! [`Cargo`]: a flight in the form it is sent in, all its own: it may wait for a connection, and be carried by another
 //! lane's turn, whatever becomes of the batch it was made of.
 
+use std::rc::Rc;
+
 use crate::anchor::{Epoch, Flight};
 
 use super::anchor::row_requests;
 use super::company::Load;
-use super::connection::Connection;
+use super::connection::{Connection, RouteStatements};
 use super::letters::Letters;
 use super::names::literal;
 use super::rows::RouteParams;
@@ -22,6 +24,8 @@ pub(super) struct Cargo {
     ledger: [i64; 4],
     /// Rows by the index of their plan.
     rows: Vec<(usize, RouteParams)>,
+    /// What they were encoded by, where that was another connection.
+    by: Vec<Rc<RouteStatements>>,
     letters: Option<Letters>,
     bytes: usize,
 }
@@ -39,9 +43,22 @@ impl Cargo {
             moves: [flight.from, flight.to, flight.reserved, flight.hlc],
             ledger: flight.ledger.counts(),
             rows,
+            by: Vec::new(),
             letters,
             bytes,
         }
+    }
+
+    /// The same, encoded by the statements of another connection, in the order of the rows.
+    pub(super) fn encoded_by(self, by: Vec<Rc<RouteStatements>>) -> Self {
+        Self { by, ..self }
+    }
+
+    /// Whether its rows of a plan fit the statements of the connection that takes it: a table may have changed since.
+    pub(super) fn fits(&self, at: usize, statements: &Rc<RouteStatements>) -> bool {
+        let rows = self.rows.iter().map(|(at, _)| *at);
+        let mut by = rows.zip(&self.by).filter(|(of, _)| *of == at);
+        by.all(|(_, by)| Rc::ptr_eq(by, statements) || by.takes_the_same(statements))
     }
 
     /// Which plans' statements it needs.

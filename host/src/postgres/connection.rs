@@ -38,6 +38,13 @@ pub(super) struct RouteStatements {
     pub(super) fields: Vec<(u32, Option<usize>)>,
 }
 
+impl RouteStatements {
+    /// Whether rows encoded for one are what the other takes.
+    pub(super) fn takes_the_same(&self, other: &Self) -> bool {
+        self.write.params() == other.write.params() && self.fields == other.fields
+    }
+}
+
 /// A session with everything pinned.
 pub(super) struct Connection {
     pub(super) client: Client,

@@ -116,7 +116,7 @@ impl Keeps {
             let ahead = if writes_ahead {
                 ", while what was written ahead of them stays"
             } else {
-                ", and runs them again (a pipeline stops if they are more than the last second's)"
+                ", and runs them again"
             };
             taken.push(format!(
                 "no standby confirms a commit: a failover to one that was behind takes back the last flights{ahead}; set \

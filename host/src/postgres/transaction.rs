@@ -233,30 +233,51 @@ fn replies<'a>(client: &'a Client, begin: &'a str, requests: Vec<Request<'a>>) -
     replies
 }
 
-/// Sends all and waits for every reply, at most `limit` for each.
+/// Sends all and waits for every reply, at most `limit` from one to the next: however many there are, a server that
+/// says no more is not waited for any longer.
 async fn exchange(replies: &mut [Reply<'_>], limit: Duration) {
-    let limit = limit * u32::try_from(replies.len()).unwrap_or(u32::MAX);
-    // What has come by then is there, and what has not is not.
-    tokio::time::timeout(limit, in_order(replies)).await.ok();
+    let mut end = replies.len();
+    loop {
+        let came = replies
+            .iter()
+            .filter(|reply| reply.result.is_some())
+            .count();
+        let next = tokio::time::timeout(limit, in_order(replies, &mut end, came));
+        match next.await {
+            Ok(Progress::Some) => {}
+            // What has come by then is there, and what has not is not.
+            Ok(Progress::All) | Err(_) => return,
+        }
+    }
 }
 
-/// Polls replies in their order until each that was sent has come. The driver sends a request when its future is first
+/// How far the replies are.
+enum Progress {
+    /// More of them than before.
+    Some,
+    /// Nothing more comes.
+    All,
+}
+
+/// Polls replies in their order until each that was sent has come, or more than `came`; those from `end` on are not sent. The driver sends a request when its future is first
 /// polled, so order of polling is order on the wire. One that ends there was not sent (its parameters cannot be written,
 /// the connection is gone), and then nothing behind it is, COMMIT above all.
-async fn in_order(replies: &mut [Reply<'_>]) {
-    let mut end = replies.len();
+async fn in_order(replies: &mut [Reply<'_>], end: &mut usize, came: usize) -> Progress {
     std::future::poll_fn(|context| {
         let mut pending = false;
-        for (at, reply) in replies[..end].iter_mut().enumerate() {
+        let mut there = 0;
+        for (at, reply) in replies[..*end].iter_mut().enumerate() {
             if reply.result.is_some() {
+                there += 1;
                 continue;
             }
             match Pin::new(&mut reply.future).poll(context) {
                 Poll::Ready(result) => {
                     let goes_on = reply.is_sent || result.is_ok();
                     reply.result = Some(result);
+                    there += 1;
                     if !goes_on {
-                        end = at + 1;
+                        *end = at + 1;
                         break;
                     }
                 }
@@ -264,13 +285,15 @@ async fn in_order(replies: &mut [Reply<'_>]) {
             }
             reply.is_sent = true;
         }
-        if pending {
-            Poll::Pending
+        if !pending {
+            Poll::Ready(Progress::All)
+        } else if there > came {
+            Poll::Ready(Progress::Some)
         } else {
-            Poll::Ready(())
+            Poll::Pending
         }
     })
-    .await;
+    .await
 }
 
 #[cfg(test)]
@@ -298,9 +321,11 @@ mod tests {
             }),
         ];
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime
-            .expect("a runtime needs nothing")
-            .block_on(in_order(&mut replies));
+        runtime.expect("a runtime needs nothing").block_on(in_order(
+            &mut replies,
+            &mut 3,
+            usize::MAX,
+        ));
         assert!(matches!(replies[0].result, Some(Ok(0))), "it is waited for");
         assert!(matches!(replies[1].result, Some(Err(_))));
         assert!(!replies[2].is_sent && replies[2].result.is_none());
@@ -325,7 +350,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.expect("a runtime needs nothing");
         runtime.block_on(async {
-            let mut all = Box::pin(in_order(&mut replies));
+            let (mut end, none) = (replies.len(), usize::MAX);
+            let mut all = Box::pin(in_order(&mut replies, &mut end, none));
             for _ in 0..3 {
                 assert!((&mut all).now_or_never().is_none());
             }

@@ -38,6 +38,6 @@ mod world;
 pub(in crate::pipeline) fn plan_with(anchor: super::AnchorPlan) -> super::Plan {
     super::Plan {
         anchor,
-        ..world::plan(world::Sinks::Here)
+        ..world::plan(world::Sinks::Both)
     }
 }

@@ -32,7 +32,7 @@ fn a_first_start_of_what_the_group_knows_is_a_data_loss_and_stores_nothing() {
 
 #[test]
 fn a_claim_that_finds_less_than_the_group_knows_is_a_data_loss_and_starts_no_lane() {
-    let world = World::new(Sinks::Here, |_| Act::Row);
+    let world = World::new(Sinks::Both, |_| Act::Row);
     on_a_shard(async {
         world.seed(0, 600).await;
         world.seed(1, 0).await;
@@ -50,6 +50,21 @@ fn a_claim_that_finds_less_than_the_group_knows_is_a_data_loss_and_starts_no_lan
     // One that is behind the anchor, as every late word is, holds nothing up.
     let late = || Ok(BTreeMap::from([(0, 600), (1, 0)]));
     play_beside(&world, late, |stage| {
+        stage.assign(&[0]);
+        assert_eq!(stage.started().1, 600);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_database_that_went_back_with_all_that_was_written_is_gone_on_from() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    on_a_shard(async {
+        world.seed(0, 600).await;
+        world.seed(1, 0).await;
+    });
+    let knows = || Ok(BTreeMap::from([(0, 601)]));
+    play_beside(&world, knows, |stage| {
         stage.assign(&[0]);
         assert_eq!(stage.started().1, 600);
     })
