@@ -96,7 +96,11 @@ impl<'a> Evidence<'a> {
             self.plan.input.group,
             told.collect::<Vec<_>>().join(", ")
         );
-        if matches!(self.plan.anchor, AnchorPlan::Postgres(_)) && !self.plan.writes_ahead() {
+        if matches!(
+            self.plan.anchor,
+            AnchorPlan::Postgres(_) | AnchorPlan::Memory
+        ) && !self.plan.writes_ahead()
+        {
             let pipeline = &self.plan.pipeline;
             tracing::warn!(%pipeline, "{detail}; its rows went back with it and are written again");
             return Ok(());
