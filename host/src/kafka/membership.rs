@@ -25,6 +25,8 @@ use crate::source::SourceEvent;
 const REVOKE: Duration = Duration::from_secs(12);
 /// How long leaving may take once the lanes have answered; a coordinator that is away must not hold us.
 const LEAVE: Duration = Duration::from_secs(2);
+/// How long a broker may take to answer a member that is about to leave.
+const SOON: Duration = Duration::from_millis(500);
 /// How long the coordinator may take to say who is in the group.
 const ANSWER: Duration = Duration::from_secs(3);
 /// Length of the UUID that a broker appends to the instance id to make a static member's id (KIP-345).
@@ -249,6 +251,13 @@ impl Membership {
             ),
             _ => error.hint("restart the pipeline; nothing was lost"),
         })
+    }
+
+    /// Whether a broker answers, soon.
+    pub(super) fn reaches(&self) -> bool {
+        self.consumer
+            .fetch_metadata(Some(&self.topic), SOON)
+            .is_ok()
     }
 
     /// Commits positions without waiting.

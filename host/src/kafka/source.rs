@@ -339,9 +339,11 @@ impl Running {
     }
 
     fn leave(mut self) {
-        // The last word too.
-        self.advise();
-        self.advise();
+        // The last word too; where nobody hears it, the client would wait for an answer as long as its session.
+        if self.membership.reaches() {
+            self.advise();
+            self.advise();
+        }
         drop((self.identity, self.fetching));
         self.membership.leave();
     }
