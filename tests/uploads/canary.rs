@@ -347,7 +347,22 @@ async fn a_canary_that_reads_headers_gets_them_beside_a_version_that_does_not() 
     site.api.upload_file(&reads.file);
     let canary = json!({ "partitions": 1, "for_seconds": 600, "then": "hold" });
     deployed(&site, &reads, json!({ "canary": canary }));
-    let records = send_traced(&stage, 200..1_000);
+    let by_canary = format!(
+        "SELECT count(*) FROM {} WHERE version = '{}'",
+        versioned::TABLE,
+        reads.number
+    );
+    // The canary begins between two batches, within a second or so: records come until it wrote one.
+    let mut sent = 200;
+    let begun = std::time::Instant::now();
+    while stage.number(&by_canary).await == 0 {
+        assert!(begun.elapsed() < SOON, "{}", host.stderr());
+        let records = send_traced(&stage, sent..sent + 100);
+        processed(&stage, &records).await;
+        sent += 100;
+    }
+    let records = send_traced(&stage, sent..sent + 400);
+    sent += 400;
     processed(&stage, &records).await;
     host.alive().unwrap();
     let dead = stage.dead().await;
@@ -355,12 +370,6 @@ async fn a_canary_that_reads_headers_gets_them_beside_a_version_that_does_not() 
         dead.is_empty(),
         "without the header they would be: {dead:?}"
     );
-    let by_canary = format!(
-        "SELECT count(*) FROM {} WHERE version = '{}'",
-        versioned::TABLE,
-        reads.number
-    );
-    assert!(stage.number(&by_canary).await > 0, "{}", host.stderr());
     exact(&stage, &site, &records).await;
 
     // An earlier release that reads them, under a main one that does not: it goes on from where it was put.
@@ -370,7 +379,7 @@ async fn a_canary_that_reads_headers_gets_them_beside_a_version_that_does_not() 
     deployed(&site, &reads, json!({ "canary": canary }));
     host.stop(SOON);
     let (_host, _) = site.up();
-    let records = send_traced(&stage, 1_000..1_500);
+    let records = send_traced(&stage, sent..sent + 500);
     processed(&stage, &records).await;
     assert!(stage.dead().await.is_empty());
     exact(&stage, &site, &records).await;
