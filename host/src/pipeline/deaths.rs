@@ -6,8 +6,8 @@
 //! at one record. A range in which the host died [`CAREFUL`] times is run record by record, one suspect lane of the
 //! host at a time, so that the next death has one record to blame; after [`CONDEMNED`] deaths at that one record it
 //! becomes a dead letter. A release on trial condemns no record: it is stopped instead, a canary at the first death at
-//! one record alone, a shadow, whose mark is a file of its own, before that. A death while a shadow was at work is
-//! the shadow's and no lane's.
+//! one record alone, a shadow, whose mark is a file of its own, at the [`CAREFUL`]th wherever they were. A death while a
+//! shadow was at work is the shadow's and no lane's.
 //!
 //! [`Deaths`] is the folder, [`Mark`] one lane's file or its shadow's. A file that cannot be written costs that memory
 //! and nothing else.
@@ -57,7 +57,7 @@ impl Deaths {
     /// The mark of a lane; counts the death it finds.
     pub(super) fn of(&self, pipeline: &str, claim: &Claim) -> Mark {
         let file = format!("{pipeline}.{}", claim.partition);
-        let mark = self.mark(&file, claim);
+        let mark = self.mark(&file, claim, Memory::count);
         mark.passed(claim.next);
         mark
     }
@@ -65,10 +65,11 @@ impl Deaths {
     /// The mark of a lane's shadow; counts the death it finds. Of what it died too often it is not tried on again,
     /// wherever the lane stands by now.
     pub(super) fn of_shadow(&self, pipeline: &str, claim: &Claim) -> Mark {
-        self.mark(&format!("{pipeline}.{}{SHADOW}", claim.partition), claim)
+        let file = format!("{pipeline}.{}{SHADOW}", claim.partition);
+        self.mark(&file, claim, |memory| memory.blame(0))
     }
 
-    fn mark(&self, file: &str, claim: &Claim) -> Mark {
+    fn mark(&self, file: &str, claim: &Claim, count: impl Fn(&mut Memory) -> bool) -> Mark {
         let path = self.folder.as_ref().map(|folder| folder.join(file));
         let topic = claim.topic_id.clone().unwrap_or_else(|| NONE.to_owned());
         let found = path.as_ref().and_then(|path| found(path));
@@ -78,7 +79,7 @@ impl Deaths {
             suspect: None,
             topic,
         });
-        let died = memory.count();
+        let died = count(&mut memory);
         let mark = Mark {
             path,
             turn: Arc::clone(&self.turn),
@@ -113,20 +114,30 @@ fn tell(mark: &str, suspect: Option<&Suspect>) {
     }
 }
 
-/// Where a shadow was at work when the host died, the death is its own: lanes that were at work too are taken for
-/// innocent. Should one of them be at fault all the same, the shadow is stopped first and the lane found after it.
+/// Where a shadow was at work when the host died, the death is its release's: lanes that were at work too are taken for
+/// innocent. Should one of them be at fault all the same, the shadows are stopped first and the lane is found after that.
+/// So that this is soon, a shadow that was at work goes on from the most deaths counted for its release.
 fn blame_shadows(folder: &Path) {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let found = files.filter_map(|entry| Some((entry.path(), found(&entry.path())?)));
-    let working = found.filter(|(_, memory)| memory.working.is_some());
     let is_shadow = |path: &Path| path.to_string_lossy().ends_with(SHADOW);
-    let (shadows, lanes): (Vec<_>, Vec<_>) = working.partition(|(path, _)| is_shadow(path));
-    if shadows.is_empty() {
+    let (shadows, lanes): (Vec<_>, Vec<_>) = found.partition(|(path, _)| is_shadow(path));
+    let counted: Vec<Suspect> = shadows
+        .iter()
+        .filter_map(|it| it.1.suspect.clone())
+        .collect();
+    let most = |release: &str| {
+        let its = counted.iter().filter(|it| *it.release == *release);
+        its.map(|it| it.deaths).max().unwrap_or(0)
+    };
+    let at_work = |it: &(PathBuf, Memory)| it.1.working.is_some();
+    if !shadows.iter().any(at_work) {
         return;
     }
-    for (path, mut memory) in shadows.into_iter().chain(lanes) {
+    for (path, mut memory) in shadows.into_iter().chain(lanes).filter(at_work) {
         if is_shadow(&path) {
-            memory.count();
+            let before = memory.working.as_ref().map_or(0, |(_, by)| most(by));
+            memory.blame(before);
             tell(&path.to_string_lossy(), memory.suspect.as_ref());
         }
         memory.working = None;
@@ -304,7 +315,7 @@ fn kills(it: &Suspect) -> Error {
     Error::plugin(
         "run a release on trial",
         format!(
-            "the host died {times} times while release {} ran records [{}, {})",
+            "the host died {times} times while release {} ran, the last time at records [{}, {})",
             it.release, it.from, it.to
         ),
     )

@@ -131,6 +131,25 @@ impl Memory {
         self.suspect = Some(suspect);
         true
     }
+
+    /// Counts the death of a host in which a shadow was at work for the shadow's release, whatever records it was at;
+    /// `before` deaths are known of it elsewhere. Whether there was one.
+    pub(super) fn blame(&mut self, before: u32) -> bool {
+        let Some((range, release)) = self.working.take() else {
+            return false;
+        };
+        let here = self.suspect.take().filter(|it| it.release == release);
+        let deaths = 1 + before.max(here.map_or(0, |it| it.deaths));
+        let (from, to) = (range.start, range.end);
+        self.suspect = Some(Suspect {
+            from,
+            to,
+            deaths,
+            alone: 0,
+            release,
+        });
+        true
+    }
 }
 
 #[cfg(test)]

@@ -174,6 +174,32 @@ fn a_death_while_a_shadow_was_at_work_is_the_shadow_s_alone() {
     assert!(under(deaths.of("p", &other), "old").suspect().is_some());
 }
 
+/// A lane with a record that kills, and shadows that are at other records, and other partitions, each time.
+#[test]
+fn shadows_that_are_blamed_for_a_lane_are_soon_out_of_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |partition, next| Claim {
+        partition,
+        ..claim(next, "t")
+    };
+    let mut died = 0;
+    loop {
+        let deaths = Deaths::remembered_in(folder.path());
+        let lane = under(deaths.of("p", &at(9, 40)), "old");
+        if lane.condemned(&(40..41)).is_some() {
+            break;
+        }
+        let (partition, next) = (died % 4, i64::from(died) * 100);
+        let shadow = under(deaths.of_shadow("p", &at(partition, next)), "new");
+        if shadow.fails_shadow().is_none() {
+            std::mem::forget(begins(shadow, next..next + 50));
+        }
+        std::mem::forget(begins(lane, 40..41));
+        died += 1;
+    }
+    assert!(died <= 12, "{died} deaths until the record was condemned");
+}
+
 #[test]
 fn whatever_stands_in_the_file_and_wherever_it_cannot_be_the_lane_works() {
     let folder = tempfile::tempdir().unwrap();
