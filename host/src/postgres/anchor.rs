@@ -18,14 +18,15 @@ use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, HereRows, Pin, St
 use crate::error::{Blame, Error, Result};
 use crate::record::Batch;
 
-use super::cargo::Cargo;
+use super::cargo::{Cargo, Encoded};
 use super::company::{Carrier, Company, Fate, MOST_BYTES};
 use super::connection::{self, Connection, RouteStatements};
 use super::plan::RoutePlan;
 use super::pool::{self, Lease, Pool};
-use super::rows::{self, RouteParams};
+use super::rows;
 use super::settings::Settings;
-use super::transaction::{self, Param, Request, Transaction};
+use super::spare::Spare;
+use super::transaction::{self, Transaction};
 
 /// The anchor of one pipeline and topic in a Postgres database.
 #[derive(Debug)]
@@ -39,8 +40,7 @@ pub struct PostgresAnchor {
     company: Company<Cargo>,
     /// By plan: statements as some connection prepared them last, to encode by before there is a connection.
     known: RefCell<Vec<Option<Rc<RouteStatements>>>>,
-    /// Buffers of earlier flights, for reuse.
-    spare: RefCell<Vec<Vec<u8>>>,
+    pub(super) spare: RefCell<Spare>,
 }
 
 impl PostgresAnchor {
@@ -66,9 +66,8 @@ impl PostgresAnchor {
     /// A flight in a transaction of its own.
     async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
         let mut lease = self.pool.lease(&self.settings).await.map_err(not_begun)?;
-        let mut spare = self.spare.take();
-        let encoded = self.encode(&mut lease, flight.rows, flight.batch, &mut spare);
-        let encoded = match encoded.await {
+        let encoded = self.encode(&mut lease, flight.rows, flight.batch).await;
+        let encoded = match encoded {
             Ok(encoded) => encoded,
             Err(error) => {
                 if error.blame() == Blame::Data {
@@ -78,7 +77,6 @@ impl PostgresAnchor {
             }
         };
         let cargo = [Cargo::new(&flight, encoded)];
-        self.spare.borrow_mut().append(&mut spare);
         let outcome = self.transact(lease, &cargo, ahead).await;
         self.unload(cargo.into());
         outcome
@@ -107,36 +105,44 @@ impl PostgresAnchor {
         if rows + dead.sum::<usize>() > MOST_BYTES {
             return None;
         }
-        let mut spare = self.spare.borrow_mut();
-        let known = self.known.borrow();
-        let mut encoded = Vec::with_capacity(flight.rows.len());
-        let mut by = Vec::with_capacity(flight.rows.len());
-        for here in flight.rows.iter().filter(|here| !here.rows.is_empty()) {
-            let at = self.plan_of(here.route).ok()?;
-            let statements = known.get(at)?.as_ref()?;
-            by.push(Rc::clone(statements));
-            let plan = &self.plans[at];
-            let params = rows::encode(plan, statements, here.rows, flight.batch, &mut spare);
-            encoded.push((at, params.ok()?));
-        }
-        Some(Cargo::new(flight, encoded).encoded_by(by))
+        let encoded = self.encode_by(&self.known.borrow(), flight.rows, flight.batch);
+        Some(Cargo::new(flight, encoded.ok()?))
     }
 
-    /// Rows as parameters of statements that the connection has prepared, by the index of their plan.
+    /// Rows as parameters of statements of the connection.
     pub(super) async fn encode(
         &self,
         connection: &mut Connection,
         rows: &[HereRows<'_>],
         batch: &Batch,
-        spare: &mut Vec<Vec<u8>>,
-    ) -> Result<Vec<(usize, RouteParams)>> {
+    ) -> Result<Vec<Encoded>> {
+        for here in rows.iter().filter(|here| !here.rows.is_empty()) {
+            self.prepare(connection, self.plan_of(here.route)?).await?;
+        }
+        self.encode_by(&connection.routes, rows, batch)
+    }
+
+    /// Rows as parameters of these statements, which are there by plan.
+    fn encode_by(
+        &self,
+        statements: &[Option<Rc<RouteStatements>>],
+        rows: &[HereRows<'_>],
+        batch: &Batch,
+    ) -> Result<Vec<Encoded>> {
         let mut encoded = Vec::with_capacity(rows.len());
         for here in rows.iter().filter(|here| !here.rows.is_empty()) {
             let at = self.plan_of(here.route)?;
-            let plan = &self.plans[at];
-            let statements = self.prepare(connection, at).await?;
-            let params = rows::encode(plan, &statements, here.rows, batch, spare)?;
-            encoded.push((at, params));
+            let by = statements[at].as_ref().ok_or_else(|| {
+                let detail = format!("route {} is not prepared", here.route);
+                Error::bug("write a flight to postgres", detail)
+            })?;
+            let mut spare = self.spare.borrow_mut();
+            let params = rows::encode(&self.plans[at], by, here.rows, batch, &mut spare)?;
+            encoded.push(Encoded {
+                at,
+                by: Rc::clone(by),
+                params,
+            });
         }
         Ok(encoded)
     }
@@ -151,13 +157,14 @@ impl PostgresAnchor {
         })
     }
 
-    /// The statements of a route on a connection.
-    async fn prepare(&self, connection: &mut Connection, at: usize) -> Result<Rc<RouteStatements>> {
-        let (statements, new) = connection.prepare_route(at, &self.plans[at]).await?;
-        if new {
-            self.known.borrow_mut()[at] = Some(Rc::clone(&statements));
+    /// Prepares what a plan needs where the connection has not yet.
+    async fn prepare(&self, connection: &mut Connection, at: usize) -> Result<()> {
+        if connection.routes[at].is_none() {
+            let preparing = connection.prepare_route(at, &self.plans[at]);
+            let statements = pool::in_time(&self.settings, preparing).await?;
+            self.known.borrow_mut()[at] = Some(statements);
         }
-        Ok(statements)
+        Ok(())
     }
 
     /// Runs the transaction of flights whose statements are prepared, and its outcome.
@@ -218,12 +225,10 @@ impl<'a> Carrier for &'a PostgresAnchor {
     }
 
     async fn carry(&self, mut lease: Lease<'a>, flights: &[Cargo]) -> Result<(), CommitError> {
-        for (cargo, at) in flights
-            .iter()
-            .flat_map(|cargo| cargo.plans().map(move |at| (cargo, at)))
-        {
-            let statements = pool::in_time(&self.settings, self.prepare(&mut lease, at)).await;
-            if !cargo.fits(at, &statements.map_err(not_begun)?) {
+        for rows in flights.iter().flat_map(Cargo::rows) {
+            let prepared = self.prepare(&mut lease, rows.at).await;
+            prepared.map_err(not_begun)?;
+            if !rows.fit(&lease) {
                 let detail = "its table is another than when the flight was made ready";
                 return Err(not_begun(Error::outside("write to postgres", detail)));
             }
@@ -233,56 +238,9 @@ impl<'a> Carrier for &'a PostgresAnchor {
 
     fn unload(&self, flights: Vec<Cargo>) {
         let mut spare = self.spare.borrow_mut();
-        flights
-            .into_iter()
-            .for_each(|cargo| cargo.recycle(&mut spare));
-    }
-}
-
-/// The requests that delete and write encoded rows.
-pub(super) fn row_requests<'a>(
-    connection: &'a Connection,
-    encoded: &'a [(usize, RouteParams)],
-    number: &'a str,
-) -> Vec<Request<'a>> {
-    let mut requests = Vec::new();
-    for (at, params) in encoded {
-        let statements = connection.routes[*at]
-            .as_ref()
-            .expect("prepared before it was encoded");
-        if let (Some(statement), false) = (&statements.delete, params.delete.is_empty()) {
-            requests.push(rows_request(
-                "delete rows from postgres",
-                statement,
-                &params.delete,
-                number,
-            ));
+        for cargo in flights {
+            spare.give(cargo.into_buffers());
         }
-        if !params.write.is_empty() {
-            requests.push(rows_request(
-                "write rows to postgres",
-                &statements.write,
-                &params.write,
-                number,
-            ));
-        }
-    }
-    requests
-}
-
-/// A request that carries arrays and the flight's number.
-fn rows_request<'a>(
-    what: &'a str,
-    statement: &'a tokio_postgres::Statement,
-    arrays: &'a [Vec<u8>],
-    number: &'a str,
-) -> Request<'a> {
-    let mut params: Vec<Param<'a>> = arrays.iter().map(|array| Param::Binary(array)).collect();
-    params.push(Param::Text(number));
-    Request {
-        what,
-        statement,
-        params,
     }
 }
 

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use crate::anchor::{Epoch, Flight};
 
-use super::anchor::row_requests;
 use super::company::Load;
 use super::connection::{Connection, RouteStatements};
 use super::letters::Letters;
@@ -13,6 +12,54 @@ use super::names::literal;
 use super::rows::RouteParams;
 use super::settings::Settings;
 use super::transaction::{Param, Request};
+
+/// Rows of one plan as parameters, and the statements that they were encoded by.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    /// Index of the plan.
+    pub(super) at: usize,
+    pub(super) by: Rc<RouteStatements>,
+    pub(super) params: RouteParams,
+}
+
+impl Encoded {
+    /// Whether the statements that the connection prepared take them: it may be another one, and the table changed.
+    pub(super) fn fit(&self, connection: &Connection) -> bool {
+        let own = connection.routes[self.at].as_ref();
+        own.is_some_and(|own| Rc::ptr_eq(own, &self.by) || self.by.takes_the_same(own))
+    }
+
+    /// The requests that delete and write them, on a connection that they fit.
+    pub(super) fn requests<'a>(
+        &'a self,
+        connection: &'a Connection,
+        number: &'a str,
+        into: &mut Vec<Request<'a>>,
+    ) {
+        let statements = connection.routes[self.at]
+            .as_ref()
+            .expect("prepared before it was encoded, or looked at");
+        let delete = statements.delete.as_ref().map(|statement| {
+            let what = "delete rows from postgres";
+            (what, statement, &self.params.delete)
+        });
+        let write = (
+            "write rows to postgres",
+            &statements.write,
+            &self.params.write,
+        );
+        for (what, statement, arrays) in delete.into_iter().chain([write]) {
+            if !arrays.is_empty() {
+                let params = arrays.iter().map(|array| Param::Binary(array));
+                into.push(Request {
+                    what,
+                    statement,
+                    params: params.chain([Param::Text(number)]).collect(),
+                });
+            }
+        }
+    }
+}
 
 /// A flight as parameters of statements.
 #[derive(Debug)]
@@ -22,20 +69,17 @@ pub(super) struct Cargo {
     /// Position, grant and write time: `from`, `to`, `reserved`, `hlc`.
     moves: [i64; 4],
     ledger: [i64; 4],
-    /// Rows by the index of their plan.
-    rows: Vec<(usize, RouteParams)>,
-    /// What they were encoded by, where that was another connection.
-    by: Vec<Rc<RouteStatements>>,
+    rows: Vec<Encoded>,
     letters: Option<Letters>,
     bytes: usize,
 }
 
 impl Cargo {
     /// A flight whose rows are encoded already.
-    pub(super) fn new(flight: &Flight<'_>, rows: Vec<(usize, RouteParams)>) -> Self {
+    pub(super) fn new(flight: &Flight<'_>, rows: Vec<Encoded>) -> Self {
         let letters = (!flight.dead.is_empty())
             .then(|| Letters::encode(flight.batch, flight.stamps, flight.dead));
-        let bytes = rows.iter().map(|(_, params)| params.bytes()).sum::<usize>()
+        let bytes = rows.iter().map(|rows| rows.params.bytes()).sum::<usize>()
             + letters.as_ref().map_or(0, Letters::bytes);
         Self {
             partition: flight.claim.partition,
@@ -43,34 +87,20 @@ impl Cargo {
             moves: [flight.from, flight.to, flight.reserved, flight.hlc],
             ledger: flight.ledger.counts(),
             rows,
-            by: Vec::new(),
             letters,
             bytes,
         }
     }
 
-    /// The same, encoded by the statements of another connection, in the order of the rows.
-    pub(super) fn encoded_by(self, by: Vec<Rc<RouteStatements>>) -> Self {
-        Self { by, ..self }
+    /// Its rows by their routes.
+    pub(super) fn rows(&self) -> &[Encoded] {
+        &self.rows
     }
 
-    /// Whether its rows of a plan fit the statements of the connection that takes it: a table may have changed since.
-    pub(super) fn fits(&self, at: usize, statements: &Rc<RouteStatements>) -> bool {
-        let rows = self.rows.iter().map(|(at, _)| *at);
-        let mut by = rows.zip(&self.by).filter(|(of, _)| *of == at);
-        by.all(|(_, by)| Rc::ptr_eq(by, statements) || by.takes_the_same(statements))
-    }
-
-    /// Which plans' statements it needs.
-    pub(super) fn plans(&self) -> impl Iterator<Item = usize> {
-        self.rows.iter().map(|(at, _)| *at)
-    }
-
-    /// Gives the buffers back.
-    pub(super) fn recycle(self, spare: &mut Vec<Vec<u8>>) {
-        for (_, params) in self.rows {
-            params.recycle(spare);
-        }
+    /// Its buffers, for reuse.
+    pub(super) fn into_buffers(self) -> impl Iterator<Item = Vec<u8>> {
+        let params = self.rows.into_iter().map(|rows| rows.params);
+        params.flat_map(RouteParams::into_buffers)
     }
 
     /// What opens the transaction of these flights: with the positions in the same request as BEGIN, a flight of few
@@ -94,7 +124,9 @@ impl Cargo {
         number: &'a str,
         into: &mut Vec<Request<'a>>,
     ) {
-        into.extend(row_requests(connection, &self.rows, number));
+        for rows in &self.rows {
+            rows.requests(connection, number, into);
+        }
         if let Some(letters) = &self.letters {
             into.push(self.set_aside(settings, connection, letters, number));
         }

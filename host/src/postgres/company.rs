@@ -9,8 +9,10 @@
 //! partition never meet here: a lane has one on its way at most. `RefCell`s as in the pool: one thread, and never
 //! borrowed across a suspension.
 
+mod apart;
+
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
@@ -18,6 +20,7 @@ use crate::anchor::CommitError;
 use crate::task;
 
 use super::failure;
+use apart::Apart;
 
 /// Most flights in one transaction: far beyond it there is little left to share.
 const MOST_FLIGHTS: usize = 32;
@@ -25,9 +28,6 @@ const MOST_FLIGHTS: usize = 32;
 /// Most bytes in one transaction, rows and dead letters; also what a lane may hold ready while it waits. Against the
 /// work of writing a megabyte that of a commit is nothing.
 pub(super) const MOST_BYTES: usize = 1 << 20;
-
-/// Flights of a lane that it flies alone after a failure: a refused record is alone within some twenty.
-const APART: u32 = 64;
 
 /// Who brings flights to the server.
 pub(super) trait Carrier {
@@ -81,8 +81,7 @@ pub(super) struct Company<C> {
     waiting: RefCell<VecDeque<Waiting<C>>>,
     /// Somebody stands in line for a connection and takes the others along.
     led: Cell<bool>,
-    /// How many flights each lane in trouble still flies alone.
-    apart: RefCell<HashMap<i32, u32>>,
+    apart: RefCell<Apart>,
 }
 
 impl<C> Default for Company<C> {
@@ -105,22 +104,14 @@ impl<C> std::fmt::Debug for Company<C> {
 }
 
 impl<C: Load> Company<C> {
-    /// Whether the next flight of a lane may share a transaction; counts it where not.
+    /// Whether the next flight of a lane may share a transaction; counts it.
     pub(super) fn takes(&self, partition: i32) -> bool {
-        let mut apart = self.apart.borrow_mut();
-        let Some(left) = apart.get_mut(&partition) else {
-            return true;
-        };
-        *left -= 1;
-        if *left == 0 {
-            apart.remove(&partition);
-        }
-        false
+        self.apart.borrow_mut().takes(partition)
     }
 
-    /// From now on the lane flies alone for a while.
+    /// A flight that was alone failed: its lane flies alone for a while.
     pub(super) fn set_apart(&self, partition: i32) {
-        self.apart.borrow_mut().insert(partition, APART);
+        self.apart.borrow_mut().alone(partition);
     }
 
     /// Flies with whoever waits too. Dropped while it waits, it is not flown; dropped while it leads, the outcome of those
@@ -151,13 +142,18 @@ impl<C: Load> Company<C> {
         drop(line);
         let shared = flights.len() > 1;
         let outcome = carrier.carry(lease, &flights).await;
-        if let (true, Err(error)) = (shared, &outcome) {
-            tracing::info!(flights = flights.len(), error = %error, "shared transaction failed");
-            // Nobody's own fault, as far as is known: they may be in each other's way.
-            if matches!(error, CommitError::RolledBack(_)) {
-                flights
-                    .iter()
-                    .for_each(|cargo| self.set_apart(cargo.partition()));
+        match &outcome {
+            Ok(()) => {}
+            Err(_) if !shared => self.set_apart(flights[0].partition()),
+            Err(error) => {
+                tracing::info!(flights = flights.len(), error = %error, "shared transaction failed");
+                // Whose fault a refusal is each finds out alone. Else they may be in each other's way.
+                if matches!(error, CommitError::RolledBack(_)) {
+                    let mut apart = self.apart.borrow_mut();
+                    flights
+                        .iter()
+                        .for_each(|cargo| apart.in_company(cargo.partition()));
+                }
             }
         }
         let fate = fate(outcome, shared);

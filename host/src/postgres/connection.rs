@@ -240,7 +240,7 @@ fn session_sql(settings: &Settings) -> String {
 }
 
 impl Connection {
-    /// What a route needs, and whether it was prepared only now.
+    /// Prepares what a route needs.
     ///
     /// # Errors
     /// `Config` where the table is missing or no longer fits.
@@ -248,10 +248,7 @@ impl Connection {
         &mut self,
         at: usize,
         plan: &RoutePlan,
-    ) -> Result<(Rc<RouteStatements>, bool)> {
-        if let Some(statements) = &self.routes[at] {
-            return Ok((Rc::clone(statements), false));
-        }
+    ) -> Result<Rc<RouteStatements>> {
         let what = || {
             format!(
                 "prepare route {:?} to postgres table {}",
@@ -277,7 +274,7 @@ impl Connection {
             fields,
         });
         self.routes[at] = Some(Rc::clone(&statements));
-        Ok((statements, true))
+        Ok(statements)
     }
 }
 

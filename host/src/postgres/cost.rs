@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 
 use tokio_postgres::Statement;
 
-use super::anchor::{PostgresAnchor, row_requests};
+use super::anchor::PostgresAnchor;
 use super::settings::{PostgresRoute, Settings};
 use super::transaction;
 use super::{TableName, Tables};
@@ -73,23 +73,23 @@ struct AtLeastOnce {
     /// The anchor's statement without the filter that ties it to a flight.
     plain: RefCell<Option<Statement>>,
     noted: Cell<i64>,
-    spare: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Way for AtLeastOnce {
     async fn fly(&self, rows: &RowBatch, batch: &Batch) {
         let settings = &self.anchor.settings;
         let mut lease = self.anchor.pool.lease(settings).await.unwrap();
-        let mut spare = self.spare.take();
         let here = [HereRows { route: 0, rows }];
-        let encoded = self.anchor.encode(&mut lease, &here, batch, &mut spare);
-        let encoded = encoded.await.unwrap();
+        let encoded = self.anchor.encode(&mut lease, &here, batch).await.unwrap();
         if self.plain.borrow().is_none() {
             let statement = lease.client.prepare(&plain(&self.anchor)).await.unwrap();
             self.plain.replace(Some(statement));
         }
         let plain = self.plain.borrow().clone().unwrap();
-        let mut requests = row_requests(&lease, &encoded, "");
+        let mut requests = Vec::new();
+        for rows in &encoded {
+            rows.requests(&lease, "", &mut requests);
+        }
         for request in &mut requests {
             request.statement = &plain;
             request.params.pop();
@@ -97,10 +97,10 @@ impl Way for AtLeastOnce {
         let statement = settings.timeouts.statement;
         let (_, committed) = transaction::commit(&lease.client, "BEGIN", requests, statement).await;
         committed.unwrap();
-        for (_, params) in encoded {
-            params.recycle(&mut spare);
+        for rows in encoded {
+            let mut spare = self.anchor.spare.borrow_mut();
+            spare.give(rows.params.into_buffers());
         }
-        self.spare.replace(spare);
         lease.release();
         self.noted
             .set(self.noted.get() + i64::try_from(batch.len()).unwrap());
@@ -187,7 +187,6 @@ async fn at_least_once() -> AtLeastOnce {
         anchor: anchor("rows").await,
         plain: RefCell::default(),
         noted: Cell::new(0),
-        spare: RefCell::default(),
     }
 }
 

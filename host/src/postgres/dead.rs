@@ -19,7 +19,7 @@ use crate::anchor::{
 use crate::error::{Error, Result};
 use crate::route::DeadLetter;
 
-use super::anchor::{PostgresAnchor, not_begun, row_requests};
+use super::anchor::{PostgresAnchor, not_begun};
 use super::failure;
 use super::letters::clean;
 use super::positions::{DURABLE, within};
@@ -167,11 +167,8 @@ impl PostgresAnchor {
         ahead: Ahead<'_>,
     ) -> Result<bool, CommitError> {
         let mut lease = self.pool.lease(&self.settings).await.map_err(not_begun)?;
-        let mut spare = Vec::new();
-        let encoded = self
-            .encode(&mut lease, retry.rows, retry.batch, &mut spare)
-            .await
-            .map_err(not_begun)?;
+        let encoded = self.encode(&mut lease, retry.rows, retry.batch).await;
+        let encoded = encoded.map_err(not_begun)?;
         let prepared =
             futures_util::future::try_join(lease.client.prepare(COUNT), lease.client.prepare(TAKE));
         let (count, take) = prepared.await.map_err(|error| {
@@ -199,7 +196,9 @@ impl PostgresAnchor {
                     .collect(),
             },
         ];
-        requests.extend(row_requests(&lease, &encoded, &number));
+        for rows in &encoded {
+            rows.requests(&lease, &number, &mut requests);
+        }
         let statement = self.settings.timeouts.statement;
         let open = Transaction::open(&lease.client, &begin, requests, statement);
         let (clean, outcome) = match open.await {

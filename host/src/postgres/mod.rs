@@ -12,6 +12,7 @@
 //! | `catalog`, `table`, `ddl` | the users' tables: compared, created; as they are; the DDL that repairs them |
 //! | `plan` | a route compiled to SQL |
 //! | `wire`, `numeric`, `rows`, `letters` | cells, rows and dead letters as binary parameters |
+//! | `spare` | buffers used again |
 //! | `durability` | what a server keeps when it crashes, for `explain` |
 //! | `dead` | dead letters found, removed, retried |
 //! | `company`, `cargo` | flights of several lanes in one transaction; a flight as parameters |
@@ -45,6 +46,7 @@ mod rows;
 mod schema;
 mod settings;
 mod snapshot;
+mod spare;
 mod table;
 mod tables;
 mod transaction;

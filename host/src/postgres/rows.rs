@@ -1,22 +1,22 @@
-//! Rows of a route as binary parameters: arrays built straight from cells, one copy, no value boxed.
+//! Rows of a route as binary parameters: which rows, in which order, in which arrays ([`arrays`] builds them).
 //!
-//! It owns order and shape: rows of a keyed route are sorted by key, so that flights that meet on the same
-//! rows lock them in the same order; writes and deletes are told apart, unless the route keeps what it deletes. Where a row does not fit, the error
-//! names its record's offset.
+//! Rows of a keyed route are sorted by key, so that flights that meet on the same rows lock them in the same order;
+//! writes and deletes are told apart, unless the route keeps what it deletes. Where a row does not fit, the error names
+//! its record's offset.
 
-use tokio_postgres::types::{Kind, Type as ServerType};
+mod arrays;
 
 use crate::error::{Error, Result};
-use crate::record::cells::{self, Cell, Reader};
-use crate::record::{Batch, Column, Op, RowBatch, RowRef, Type};
+use crate::record::cells::Reader;
+use crate::record::{Batch, Column, Op, RowBatch, RowRef};
 use crate::route::POSTGRES_MAX_ROW;
 
 use super::connection::RouteStatements;
 use super::plan::{RoutePlan, Shape};
-use super::wire;
+use super::spare::Spare;
+use arrays::{Arrays, Misfit, RowArray, times};
 
-/// Buffers kept for reuse are dropped past this size.
-const KEEP_BYTES: usize = 1 << 20;
+pub(super) use arrays::fields;
 
 /// Parameters of a route's statements, one buffer each; empty where nothing is written or deleted.
 #[derive(Debug, Default)]
@@ -31,14 +31,9 @@ impl RouteParams {
         self.write.iter().chain(&self.delete).map(Vec::len).sum()
     }
 
-    /// Gives the buffers back.
-    pub(super) fn recycle(self, spare: &mut Vec<Vec<u8>>) {
-        spare.extend(
-            self.write
-                .into_iter()
-                .chain(self.delete)
-                .filter(|buffer| buffer.capacity() <= KEEP_BYTES),
-        );
+    /// Its buffers, for reuse.
+    pub(super) fn into_buffers(self) -> impl Iterator<Item = Vec<u8>> {
+        self.write.into_iter().chain(self.delete)
     }
 }
 
@@ -58,7 +53,7 @@ pub(super) fn encode(
     statements: &RouteStatements,
     rows: &RowBatch,
     batch: &Batch,
-    spare: &mut Vec<Vec<u8>>,
+    spare: &mut Spare,
 ) -> Result<RouteParams> {
     let order = order(plan, rows)?;
     let keeps = plan.keeps_deleted();
@@ -88,9 +83,7 @@ pub(super) fn encode(
                 }
                 let mut arrays = arrays.close();
                 if keeps {
-                    let mut times = open_array(wire::oid(&Type::Timestamp), writes, spare);
-                    written().for_each(|(_, gone)| put_time(&mut times, gone));
-                    arrays.push(times);
+                    arrays.push(times(written().map(|(_, gone)| gone), writes, spare));
                 }
                 arrays
             }
@@ -158,31 +151,6 @@ fn deleted_at(batch: &Batch, source: u32) -> i64 {
     millis.unwrap_or(0).clamp(0, LAST_MILLIS) * 1000
 }
 
-/// Why a row cannot be encoded.
-enum Misfit {
-    Data(String),
-    Bug(String),
-}
-
-impl Misfit {
-    fn error(self, plan: &RoutePlan, offset: Option<&i64>) -> Error {
-        let what = format!(
-            "row of route {:?} for postgres table {}",
-            plan.route.name, plan.route.table
-        );
-        let offset = offset.map_or_else(
-            || "an unknown offset".to_owned(),
-            |offset| format!("offset {offset}"),
-        );
-        match self {
-            Self::Data(detail) => {
-                Error::data(what, format!("{detail}, from the record at {offset}"))
-            }
-            Self::Bug(detail) => Error::bug(what, format!("{detail}, from the record at {offset}")),
-        }
-    }
-}
-
 /// Indices of the rows: by key where there is one, else as they came.
 ///
 /// The order of keys is that of their cells' bytes: not the server's, but the same in every host.
@@ -212,218 +180,6 @@ fn order(plan: &RoutePlan, rows: &RowBatch) -> Result<Vec<usize>> {
     Ok(order)
 }
 
-/// One array a column.
-struct Arrays<'a> {
-    columns: &'a [&'a Column],
-    buffers: Vec<Vec<u8>>,
-}
-
-impl<'a> Arrays<'a> {
-    fn open(columns: &'a [&'a Column], rows: usize, spare: &mut Vec<Vec<u8>>) -> Self {
-        let buffers = columns
-            .iter()
-            .map(|column| open_array(wire::oid(&column.ty), rows, spare))
-            .collect();
-        Self { columns, buffers }
-    }
-
-    /// Pushes a row; of one that is deleted (`gone`) what it leaves unset is null.
-    fn push(&mut self, cells: &[u8], gone: Option<i64>) -> Result<(), Misfit> {
-        let mut reader = Reader::new(cells);
-        for (column, buffer) in self.columns.iter().zip(&mut self.buffers) {
-            let before = reader.rest();
-            let cell = next(&mut reader)?;
-            if matches!(cell, Cell::Value(_)) && wire::is_copied(&column.ty) {
-                // Length and value as they stand: most cells of most tables.
-                buffer.extend_from_slice(&before[..before.len() - reader.rest().len()]);
-            } else {
-                put_cell(buffer, column, cell, gone)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Pushes only the key of a row, in the key's order.
-    fn push_key(&mut self, cells: &[u8], key: &[usize], columns: usize) -> Result<(), Misfit> {
-        let mut reader = Reader::new(cells);
-        for index in 0..columns {
-            let cell = next(&mut reader)?;
-            if let Some(at) = key.iter().position(|column| *column == index) {
-                put_cell(&mut self.buffers[at], self.columns[at], cell, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn close(self) -> Vec<Vec<u8>> {
-        self.buffers
-    }
-}
-
-/// One array of the table's row type (`record_recv`: field count, then OID, length and value of each).
-struct RowArray<'a> {
-    columns: &'a [Column],
-    fields: &'a [(u32, Option<usize>)],
-    buffer: Vec<u8>,
-}
-
-impl<'a> RowArray<'a> {
-    fn open(
-        plan: &'a RoutePlan,
-        statements: &'a RouteStatements,
-        rows: usize,
-        spare: &mut Vec<Vec<u8>>,
-    ) -> Self {
-        let element = match statements.write.params()[0].kind() {
-            Kind::Array(element) => element.oid(),
-            _ => 0,
-        };
-        Self {
-            columns: &plan.route.columns,
-            fields: &statements.fields,
-            buffer: open_array(element, rows, spare),
-        }
-    }
-
-    fn push(&mut self, cells: &[u8], gone: Option<i64>) -> Result<(), Misfit> {
-        let mut reader = Reader::new(cells);
-        let mut row = Vec::with_capacity(self.columns.len());
-        for _ in self.columns {
-            row.push(next(&mut reader)?);
-        }
-        let start = wire::open(&mut self.buffer);
-        let count = i32::try_from(self.fields.len()).expect("a table has at most 1600 columns");
-        self.buffer.extend_from_slice(&count.to_be_bytes());
-        for (oid, column) in self.fields {
-            self.buffer.extend_from_slice(&oid.to_be_bytes());
-            match column {
-                Some(index) if *index == self.columns.len() => put_time(&mut self.buffer, gone),
-                Some(index) => {
-                    put_cell(&mut self.buffer, &self.columns[*index], row[*index], gone)?
-                }
-                None => cells::put_null(&mut self.buffer),
-            }
-        }
-        wire::close(&mut self.buffer, start).map_err(Misfit::Data)
-    }
-
-    fn close(self) -> Vec<Vec<u8>> {
-        vec![self.buffer]
-    }
-}
-
-/// A buffer that holds the header of an array. Its null flag is always set: the server reads the elements.
-fn open_array(element: u32, rows: usize, spare: &mut Vec<Vec<u8>>) -> Vec<u8> {
-    let mut buffer = spare.pop().unwrap_or_default();
-    buffer.clear();
-    let flags = wire::array_header(&mut buffer, element, rows)
-        .expect("a batch has far fewer than 2³¹ rows");
-    buffer[flags + 3] = 1;
-    buffer
-}
-
-fn next<'a>(reader: &mut Reader<'a>) -> Result<Cell<'a>, Misfit> {
-    reader
-        .cell()
-        .map_err(|error| Misfit::Bug(error.to_string()))
-}
-
-/// The time of a delete in `deleted_at`; null for a row that is there.
-fn put_time(out: &mut Vec<u8>, gone: Option<i64>) {
-    match gone {
-        None => cells::put_null(out),
-        Some(micros) => wire::put(out, &Type::Timestamp, &micros.to_be_bytes())
-            .expect("kept within the server's calendar"),
-    }
-}
-
-fn put_cell(
-    out: &mut Vec<u8>,
-    column: &Column,
-    cell: Cell<'_>,
-    gone: Option<i64>,
-) -> Result<(), Misfit> {
-    match cell {
-        Cell::Unset if gone.is_some() => {
-            cells::put_null(out);
-            Ok(())
-        }
-        Cell::Value(value) => wire::put(out, &column.ty, value)
-            .map_err(|detail| Misfit::Data(format!("column {:?}: {detail}", column.name))),
-        Cell::Null if column.nullable => {
-            cells::put_null(out);
-            Ok(())
-        }
-        Cell::Null => Err(Misfit::Data(format!(
-            "column {:?} is null and not nullable",
-            column.name
-        ))),
-        Cell::Unset => Err(Misfit::Data(format!(
-            "column {:?} is left unset, which postgres routes do not take",
-            column.name
-        ))),
-        other => Err(Misfit::Bug(format!(
-            "column {:?} still refers to its source: {other:?}",
-            column.name
-        ))),
-    }
-}
-
-/// The fields of a table's row type against the columns of a route that travels row-wise.
-///
-/// # Errors
-/// The columns whose type is not exactly the route's: a row type converts nothing.
-pub(super) fn fields(
-    plan: &RoutePlan,
-    array: &ServerType,
-) -> Result<Vec<(u32, Option<usize>)>, String> {
-    let Kind::Array(row) = array.kind() else {
-        return Err(format!(
-            "parameter of type {array}, an array of rows was expected"
-        ));
-    };
-    let Kind::Composite(fields) = row.kind() else {
-        return Err(format!("{row} is not the row type of a table"));
-    };
-    let mut problems = Vec::new();
-    let mut out = Vec::with_capacity(fields.len());
-    for field in fields {
-        let index = plan
-            .columns
-            .iter()
-            .position(|column| column.name == field.name());
-        if let Some(index) = index
-            && !travels(&plan.columns[index].ty, field.type_())
-        {
-            let column = &plan.columns[index];
-            problems.push(format!(
-                "column {:?} is {}, the route needs {}",
-                column.name,
-                field.type_(),
-                wire::sql_name(&column.ty)
-            ));
-        }
-        out.push((field.type_().oid(), index));
-    }
-    if problems.is_empty() {
-        Ok(out)
-    } else {
-        Err(problems.join("; "))
-    }
-}
-
-/// Whether the binary form of `ty` is that of the server's type.
-fn travels(ty: &Type, server: &ServerType) -> bool {
-    match ty {
-        Type::List(item) | Type::Set(item) => {
-            matches!(server.kind(), Kind::Array(element) if element.oid() == wire::oid(item))
-        }
-        Type::Text => [ServerType::TEXT, ServerType::VARCHAR].contains(server),
-        Type::Timestamp => [ServerType::TIMESTAMPTZ, ServerType::TIMESTAMP].contains(server),
-        _ => server.oid() == wire::oid(ty),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -431,6 +187,7 @@ mod tests {
     use crate::error::Blame;
     use crate::manifest::{Create, Mode};
     use crate::postgres::{PostgresRoute, TableName};
+    use crate::record::Type;
 
     #[test]
     fn a_flight_too_large_for_one_request_is_a_matter_of_its_data() {

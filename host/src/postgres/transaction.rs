@@ -7,10 +7,9 @@
 //! driver calls `Ok` too. A COMMIT that was sent without a word from the server is an unknown outcome. Dropped half-way
 //! it decides nothing: the caller drops the connection with it.
 
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::types as postgres_types;
@@ -88,8 +87,8 @@ pub(super) struct Poisoned<'a> {
     pub(super) error: CommitError,
 }
 
-/// Sends `begin` (simple protocol), all requests and COMMIT in one go and waits for every reply, each at most as long as
-/// the server's own limit `statement` allows. Whether the connection is clean afterwards, and the outcome.
+/// Sends `begin` (simple protocol), all requests and COMMIT in one go and waits for every reply, from one to the next at
+/// most as long as the server's own limit `statement` allows. Whether the connection is clean afterwards, and the outcome.
 ///
 /// # Errors
 /// The first error in order. A plain one, whatever it is about, is the server's word that it rolled back. Where the
@@ -103,9 +102,9 @@ pub(super) async fn commit(
     let mut replies = replies(client, begin, requests);
     replies.push(Reply::new("commit to postgres", simple(client, "COMMIT")));
     let limit = statement + SLACK;
-    exchange(&mut replies, limit).await;
+    let is_sent = exchange(&mut replies, limit).await;
     let last = replies.last().expect("pushed above");
-    let (is_sent, is_answered) = (last.is_sent, matches!(last.result, Some(Ok(_))));
+    let is_answered = matches!(last.result, Some(Ok(_)));
     let failed = replies.iter().find_map(|reply| match &reply.result {
         Some(Ok(_)) => None,
         Some(Err(error)) if is_sent && failure::ended_session(error) => {
@@ -118,8 +117,8 @@ pub(super) async fn commit(
 }
 
 impl<'a> Transaction<'a> {
-    /// Sends `begin` (simple protocol) and all requests in one go and waits for every reply, each at most as
-    /// long as the server's own limit `statement` allows.
+    /// Sends `begin` (simple protocol) and all requests in one go and waits for every reply, from one to the next at
+    /// most as long as the server's own limit `statement` allows.
     ///
     /// # Errors
     /// The first error in order; the transaction is poisoned.
@@ -198,7 +197,6 @@ fn no_reply(limit: Duration) -> String {
 struct Reply<'a> {
     what: &'a str,
     future: LocalBoxFuture<'a, Result<u64, tokio_postgres::Error>>,
-    is_sent: bool,
     result: Option<Result<u64, tokio_postgres::Error>>,
 }
 
@@ -210,7 +208,6 @@ impl<'a> Reply<'a> {
         Self {
             what,
             future: Box::pin(request),
-            is_sent: false,
             result: None,
         }
     }
@@ -233,67 +230,26 @@ fn replies<'a>(client: &'a Client, begin: &'a str, requests: Vec<Request<'a>>) -
     replies
 }
 
-/// Sends all and waits for every reply, at most `limit` from one to the next: however many there are, a server that
-/// says no more is not waited for any longer.
-async fn exchange(replies: &mut [Reply<'_>], limit: Duration) {
-    let mut end = replies.len();
-    loop {
-        let came = replies
-            .iter()
-            .filter(|reply| reply.result.is_some())
-            .count();
-        let next = tokio::time::timeout(limit, in_order(replies, &mut end, came));
-        match next.await {
-            Ok(Progress::Some) => {}
-            // What has come by then is there, and what has not is not.
-            Ok(Progress::All) | Err(_) => return,
+/// Sends all in order and waits for every reply, at most `limit` from one to the next: however many there are, a server
+/// that says no more is not waited for any longer. Whether all were sent, as far as is known.
+///
+/// The driver sends a request when its future is first polled. One that fails there was not sent (its parameters cannot
+/// be written, the connection is gone) or has failed already; either way nothing behind it is sent, COMMIT above all.
+async fn exchange(replies: &mut [Reply<'_>], limit: Duration) -> bool {
+    let failed = replies.iter_mut().position(|reply| {
+        reply.result = (&mut reply.future).now_or_never();
+        matches!(reply.result, Some(Err(_)))
+    });
+    let sent = failed.map_or(replies.len(), |at| at + 1);
+    for reply in &mut replies[..sent] {
+        if reply.result.is_none() {
+            reply.result = match tokio::time::timeout(limit, &mut reply.future).await {
+                Ok(result) => Some(result),
+                Err(_) => break,
+            };
         }
     }
-}
-
-/// How far the replies are.
-enum Progress {
-    /// More of them than before.
-    Some,
-    /// Nothing more comes.
-    All,
-}
-
-/// Polls replies in their order until each that was sent has come, or more than `came`; those from `end` on are not sent. The driver sends a request when its future is first
-/// polled, so order of polling is order on the wire. One that ends there was not sent (its parameters cannot be written,
-/// the connection is gone), and then nothing behind it is, COMMIT above all.
-async fn in_order(replies: &mut [Reply<'_>], end: &mut usize, came: usize) -> Progress {
-    std::future::poll_fn(|context| {
-        let mut pending = false;
-        let mut there = 0;
-        for (at, reply) in replies[..*end].iter_mut().enumerate() {
-            if reply.result.is_some() {
-                there += 1;
-                continue;
-            }
-            match Pin::new(&mut reply.future).poll(context) {
-                Poll::Ready(result) => {
-                    let goes_on = reply.is_sent || result.is_ok();
-                    reply.result = Some(result);
-                    there += 1;
-                    if !goes_on {
-                        *end = at + 1;
-                        break;
-                    }
-                }
-                Poll::Pending => pending = true,
-            }
-            reply.is_sent = true;
-        }
-        if !pending {
-            Poll::Ready(Progress::All)
-        } else if there > came {
-            Poll::Ready(Progress::Some)
-        } else {
-            Poll::Pending
-        }
-    })
-    .await
+    sent == replies.len()
 }
 
 #[cfg(test)]
@@ -301,63 +257,73 @@ mod tests {
     use std::cell::Cell;
     use std::future::{pending, ready};
 
-    use futures_util::FutureExt as _;
-
     use super::*;
 
-    #[test]
-    fn what_follows_a_request_that_could_not_be_sent_is_never_sent() {
+    const LIMIT: Duration = Duration::from_millis(300);
+
+    fn failed() -> tokio_postgres::Error {
+        tokio_postgres::Error::__private_api_timeout()
+    }
+
+    /// A reply that comes after so many limits.
+    async fn late<T>(limits: f64, result: T) -> T {
+        tokio::time::sleep(LIMIT.mul_f64(limits)).await;
+        result
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_request_that_could_not_be_sent_is_never_sent() {
         let committed = Cell::new(false);
-        let not_sent = || tokio_postgres::Error::__private_api_timeout();
         let mut replies = [
-            Reply::new("begin", async {
-                tokio::task::yield_now().await;
-                Ok(0)
-            }),
-            Reply::new("rows", ready(Err(not_sent()))),
+            Reply::new("begin", late(0.5, Ok(0))),
+            Reply::new("rows", ready(Err(failed()))),
             Reply::new("commit", async {
                 committed.set(true);
                 Ok(0)
             }),
         ];
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.expect("a runtime needs nothing").block_on(in_order(
-            &mut replies,
-            &mut 3,
-            usize::MAX,
-        ));
+        assert!(!exchange(&mut replies, LIMIT).await);
         assert!(matches!(replies[0].result, Some(Ok(0))), "it is waited for");
         assert!(matches!(replies[1].result, Some(Err(_))));
-        assert!(!replies[2].is_sent && replies[2].result.is_none());
+        assert!(replies[2].result.is_none());
         drop(replies);
         assert!(!committed.get(), "a flight without its rows");
     }
 
-    #[test]
-    fn an_error_in_a_reply_holds_nothing_back_that_was_sent() {
-        let failed = || tokio_postgres::Error::__private_api_timeout();
+    #[tokio::test]
+    async fn an_error_in_a_reply_holds_nothing_back_that_was_sent() {
         let mut replies = [
-            Reply::new("rows", async {
-                tokio::task::yield_now().await;
-                Err(failed())
-            }),
-            Reply::new("commit", async {
-                tokio::task::yield_now().await;
-                Ok(0)
-            }),
+            Reply::new("rows", late(0.5, Err(failed()))),
+            Reply::new("commit", late(0.6, Ok(0))),
             Reply::new("never", pending()),
         ];
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.expect("a runtime needs nothing");
-        runtime.block_on(async {
-            let (mut end, none) = (replies.len(), usize::MAX);
-            let mut all = Box::pin(in_order(&mut replies, &mut end, none));
-            for _ in 0..3 {
-                assert!((&mut all).now_or_never().is_none());
-            }
-        });
+        assert!(exchange(&mut replies, LIMIT).await);
         assert!(matches!(replies[0].result, Some(Err(_))));
         assert!(matches!(replies[1].result, Some(Ok(0))));
-        assert!(replies[2].is_sent && replies[2].result.is_none());
+        assert!(replies[2].result.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_from_one_reply_to_the_next() {
+        let order = Cell::new(0);
+        let reply = |nth: u32| {
+            let order = &order;
+            Reply::new("rows", async move {
+                assert_eq!(order.replace(nth + 1), nth, "sent in order");
+                late(0.8 * f64::from(nth), Ok(0)).await
+            })
+        };
+        let mut replies = [reply(0), reply(1), reply(2), reply(3)];
+        assert!(exchange(&mut replies, LIMIT).await);
+        let all = replies.iter().all(|reply| reply.result.is_some());
+        assert!(all, "the last came after more than twice the limit");
+        let silent = std::time::Instant::now();
+        let mut replies = [
+            Reply::new("rows", pending()),
+            Reply::new("rows", pending()),
+            Reply::new("commit", pending()),
+        ];
+        assert!(exchange(&mut replies, LIMIT).await);
+        assert!(silent.elapsed() < 2 * LIMIT, "once for all");
     }
 }

@@ -7,7 +7,7 @@ use wasmill::postgres::{PostgresAnchor, PostgresRoute};
 use wasmill::record::RowBatch;
 use wasmill::route::{DeadClass, DeadLetter};
 
-use crate::support::{Place, claim, columns, commit, connect, quake_rows, quakes};
+use crate::support::{Place, claim, columns, commit, connect, ensure, quake_rows, quakes};
 
 /// Transactions that left rows.
 const TRANSACTIONS: &str = "SELECT count(DISTINCT xmin::text)::text FROM geo.quakes";
@@ -307,6 +307,18 @@ async fn what_is_written_ahead_of_flies_alone() {
     assert_eq!(place.text(TRANSACTIONS).await, "5");
 }
 
+/// How many there were; once the anchors are gone, for a session counts its own when it ends.
+async fn deadlocks(place: &Place) -> String {
+    let sessions =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'wasmill/%'";
+    while place.text(sessions).await != "0" {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let deadlocks =
+        "SELECT deadlocks::text FROM pg_stat_database WHERE datname = current_database()";
+    place.text(deadlocks).await
+}
+
 /// Claims and shared transactions lock positions in the same order.
 #[tokio::test]
 async fn claims_of_another_host_do_not_deadlock_with_shared_transactions() {
@@ -331,15 +343,46 @@ async fn claims_of_another_host_do_not_deadlock_with_shared_transactions() {
     };
     tokio::join!(join_all([4, 2, 0, 1, 3].map(fly)), rival);
     drop((anchor, other));
-    let sessions =
-        "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'wasmill/%'";
-    while place.text(sessions).await != "0" {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let deadlocks =
-        "SELECT deadlocks::text FROM pg_stat_database WHERE datname = current_database()";
-    assert_eq!(place.text(deadlocks).await, "0");
+    assert_eq!(deadlocks(&place).await, "0");
     let rows = "SELECT (count(*) = (SELECT sum(next - 100) FROM wasmill.position WHERE partition < 5))::text \
                 FROM geo.quakes";
     assert_eq!(place.text(rows).await, "true");
+}
+
+/// Two pipelines write the same two keys, each the other way round: where both share, they deadlock sooner or later.
+#[tokio::test]
+async fn those_in_each_others_way_keep_apart_longer_each_time() {
+    const FLIGHTS: u32 = 1500;
+    let place = Place::with(&[("deadlock_timeout", "10ms")]).await;
+    ensure(&place.settings(vec![quakes()])).await.unwrap();
+    // Time enough between the first key and the second.
+    place
+        .sql
+        .batch_execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.001); RETURN NULL; END'; \
+             CREATE TRIGGER slow AFTER INSERT OR UPDATE ON geo.quakes FOR EACH ROW EXECUTE FUNCTION slow()",
+        )
+        .await
+        .unwrap();
+    let fly = async |pipeline: &str, keys: [i64; 2]| {
+        let mut settings = place.settings(vec![quakes()]);
+        settings.pipeline = pipeline.to_owned();
+        settings.connections = 1;
+        let anchor = place.anchor_of(settings).await;
+        let claims = anchor.claim(&[0, 1]).await.unwrap();
+        let lanes = claims.into_iter().zip(keys).map(async |(mut owner, key)| {
+            let rows = quake_rows(&[(key, pipeline)]);
+            for _ in 0..FLIGHTS {
+                let range = owner.next..owner.next + 1;
+                commit(&anchor, &owner, range, &rows, &[]).await.unwrap();
+                owner.next += 1;
+                owner.ledger = owner.ledger.settle(1, 1, 0).unwrap();
+            }
+        });
+        join_all(lanes).await;
+    };
+    tokio::join!(fly("there", [1, 2]), fly("back", [2, 1]));
+    let deadlocks: u32 = deadlocks(&place).await.parse().unwrap();
+    // Each of the two is apart for 64, 128, 256, 512 and 1024 flights at most; always for 64 it would be twice as many.
+    assert!((1..=10).contains(&deadlocks), "{deadlocks} deadlocks");
 }

@@ -336,12 +336,15 @@ fn a_flight_does_not_wait_for_company() {
 }
 
 #[test]
-fn a_lane_in_trouble_flies_alone_for_a_while() {
-    let company = Company::<Parcel>::default();
-    company.set_apart(3);
-    assert!(company.takes(2));
-    for _ in 0..APART {
-        assert!(!company.takes(3));
-    }
-    assert!(company.takes(3));
+fn a_lane_whose_flight_fails_without_company_takes_nobody_along_next() {
+    let server = Server::new(1);
+    let company = Company::default();
+    let mut flight = parcel(3, 1);
+    flight.epoch = 7;
+    let fate = block_on(company.fly(&&server, flight));
+    assert!(
+        matches!(fate, Fate::Known(Err(CommitError::Fenced(_)))),
+        "{fate:?}"
+    );
+    assert!(!company.takes(3) && company.takes(2));
 }
