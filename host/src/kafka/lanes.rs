@@ -150,3 +150,22 @@ impl Boarded {
         committed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_quick_broker_of_one_id_does_not_shorten_the_pause_of_another() {
+        let patience = Duration::from_secs(20);
+        let all = Transactions::default();
+        let (slow, quick) = (all.pause("slow"), all.pause("quick"));
+        let first = slow.now();
+        slow.learn(first, first, patience);
+        quick.learn(first, Duration::ZERO, patience);
+        assert_eq!(all.clone().pause("slow").now(), first * 2);
+        assert_eq!(all.pause("quick").now(), first);
+    }
+}

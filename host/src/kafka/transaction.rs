@@ -47,7 +47,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
@@ -59,7 +59,7 @@ impl Pause {
 
     /// A client of this `pause` had an answer after `took`: it was too short, or the first would do again. Nobody waits
     /// for an answer longer than `patience`.
-    fn learn(&self, pause: Duration, took: Duration, patience: Duration) {
+    pub(super) fn learn(&self, pause: Duration, took: Duration, patience: Duration) {
         if Self::is_over(pause, took) {
             let enough = patience * 5 / 4 + FIRST;
             let next = (pause * 2).min(enough);
