@@ -1,7 +1,7 @@
 //! A pipeline from topics to topics of one cluster: its host is killed, frozen and joined by another while it works,
 //! and a reader of what is committed sees every message once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -67,20 +67,24 @@ fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
     let metadata = consumer
         .fetch_metadata(Some(topic), Duration::from_secs(10))
         .map_err(show)?;
-    let mut open = metadata.topics()[0].partitions().len();
+    let partitions = metadata.topics()[0].partitions().len();
     let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(open).unwrap() {
+    for partition in 0..i32::try_from(partitions).unwrap() {
         list.add_partition_offset(topic, partition, Offset::Beginning)
             .unwrap();
     }
     consumer.assign(&list).map_err(show)?;
     let mut all = Vec::new();
     let begun = Instant::now();
-    while open > 0 {
+    // A partition whose fetch begins anew may end twice.
+    let mut ended = BTreeSet::new();
+    while ended.len() < partitions {
         match consumer.poll(Duration::from_millis(100)) {
             None if begun.elapsed() > LONG => return Err(format!("{topic}: no end")),
             None => {}
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
             Some(message) => all.push(message.map_err(show)?.detach()),
         }
     }
