@@ -1,7 +1,7 @@
 //! A pipeline from topics to topics of one cluster: its host is killed, frozen and joined by another while it works,
 //! and a reader of what is committed sees every message once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -14,6 +14,7 @@ use wasmill_local::{Kafka, KafkaOptions};
 use wasmill_tests::Stage;
 use wasmill_tests::artifact::{must, plugin, wasmill};
 use wasmill_tests::flow::{Flow, Pace};
+use wasmill_tests::proxy::{Protocol, Proxy};
 use wasmill_tests::records::{Made, Place};
 use wasmill_tests::skip::skip;
 use wasmill_tests::stage::pipeline;
@@ -29,7 +30,7 @@ const PACE: Pace = Pace {
     backlog: 10_000,
     rate: 3_000,
 };
-const POSITIONS: &str = "wasmill.position.alerts.records";
+pub(super) const POSITIONS: &str = "wasmill.position.alerts.records";
 const LETTERS: &str = "wasmill.dead-letter.alerts.records";
 
 /// Record `n`: one in a hundred lacks what the plugin needs.
@@ -66,20 +67,24 @@ fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
     let metadata = consumer
         .fetch_metadata(Some(topic), Duration::from_secs(10))
         .map_err(show)?;
-    let mut open = metadata.topics()[0].partitions().len();
+    let partitions = metadata.topics()[0].partitions().len();
     let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(open).unwrap() {
+    for partition in 0..i32::try_from(partitions).unwrap() {
         list.add_partition_offset(topic, partition, Offset::Beginning)
             .unwrap();
     }
     consumer.assign(&list).map_err(show)?;
     let mut all = Vec::new();
     let begun = Instant::now();
-    while open > 0 {
+    // A partition whose fetch begins anew may end twice.
+    let mut ended = BTreeSet::new();
+    while ended.len() < partitions {
         match consumer.poll(Duration::from_millis(100)) {
             None if begun.elapsed() > LONG => return Err(format!("{topic}: no end")),
             None => {}
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
             Some(message) => all.push(message.map_err(show)?.detach()),
         }
     }
@@ -110,7 +115,7 @@ fn position(stage: &Stage) -> Result<i64, String> {
         .sum())
 }
 
-async fn passes(stage: &Stage, wanted: i64) -> i64 {
+pub(super) async fn passes(stage: &Stage, wanted: i64) -> i64 {
     eventually(
         LONG,
         &format!("position {wanted} is passed"),
@@ -124,7 +129,7 @@ async fn passes(stage: &Stage, wanted: i64) -> i64 {
 }
 
 /// Waits for the end of the records at `places`.
-async fn ends_exact(stage: &Stage, places: &[Place]) {
+pub(super) async fn ends_exact(stage: &Stage, places: &[Place]) {
     let total = total(places);
     assert_eq!(passes(stage, total).await, total);
     exact(stage, places);
@@ -180,19 +185,40 @@ fn exact(stage: &Stage, places: &[Place]) {
 
 /// A real Kafka, a stage on it, and records that flow; `None` where there is none.
 async fn staged() -> Option<(Kafka, Stage, Flow)> {
+    let kafka = started(KafkaOptions::default())?;
+    let stage = Stage::on(&kafka.bootstrap());
+    let flow = flowing(&stage, 4).await;
+    Some((kafka, stage, flow))
+}
+
+/// The same, with proxies between the host and its servers.
+pub(super) async fn linked(partitions: i32) -> Option<(Kafka, Stage, Flow)> {
+    let link = Proxy::new(Protocol::Kafka);
+    let kafka = started(KafkaOptions {
+        proxy: Some(link.address()),
+        ..KafkaOptions::default()
+    })?;
+    link.point_at(kafka.proxied());
+    let stage = Stage::on(&kafka.bootstrap()).behind(link);
+    let flow = flowing(&stage, partitions).await;
+    Some((kafka, stage, flow))
+}
+
+fn started(options: KafkaOptions) -> Option<Kafka> {
     if let Err(missing) = Kafka::available() {
         skip(missing);
         return None;
     }
     let options = KafkaOptions {
         properties: vec![("group.initial.rebalance.delay.ms".into(), "0".into())],
-        ..KafkaOptions::default()
+        ..options
     };
-    let kafka = Kafka::start(&options).unwrap();
-    let stage = Stage::on(&kafka.bootstrap());
-    stage.feed.topic("records", 4).await;
-    let flow = Flow::start(stage.bootstrap(), "records", PACE, made);
-    Some((kafka, stage, flow))
+    Some(Kafka::start(&options).unwrap())
+}
+
+async fn flowing(stage: &Stage, partitions: i32) -> Flow {
+    stage.feed.topic("records", partitions).await;
+    Flow::start(stage.bootstrap(), "records", PACE, made)
 }
 
 /// Produces the records that follow those at `places`, and adds where they are.
@@ -201,7 +227,8 @@ fn more(stage: &Stage, count: usize, places: &mut Vec<Place>) {
     places.extend(stage.feed.send("records", &records));
 }
 
-fn alerts() -> String {
+/// The pipeline.
+pub(super) fn alerts() -> String {
     let file = plugin("tests/guests/alerts");
     pipeline("alerts", &file, "bind.route.log = \"discard\"")
 }

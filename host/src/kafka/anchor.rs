@@ -13,21 +13,21 @@
 //! All of it is explored in `anchor::model_tests::owned`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
-use parking_lot::Mutex;
 use rdkafka::message::OwnedHeaders;
 
 use super::KafkaSettings;
 use super::anchor_topics::AnchorTopics;
+use super::client::Outgoing;
+use super::flight::Flight as Sent;
+use super::lanes::{Boarded, Transactions};
 use super::letters;
 use super::messages::{Author, KafkaRoute, Messages};
 use super::positions::{self, MARK, POSITION, Position};
-use super::producer::{Flight as Sent, Outgoing};
-use super::transaction::{Pause, Transactional};
-use crate::anchor::{Ahead, Anchor, Claim, CommitError, Epoch, Flight, Pin, Stored};
+use super::transaction::Transactional;
+use crate::anchor::{Ahead, Anchor, Claim, CommitError, Flight, Pin, Stored};
 use crate::error::{Error, Result};
 use crate::task;
 
@@ -45,47 +45,6 @@ pub struct KafkaAnchorSettings {
     pub digest: String,
     /// The routes by their index in the manifest.
     pub routes: Vec<(usize, KafkaRoute)>,
-}
-
-/// The partitions that a host owns of one pipeline: a claim made through one anchor is used through another.
-#[derive(Clone, Debug, Default)]
-pub struct Transactions {
-    // Taken for a lookup, an insert or a removal.
-    lanes: Arc<Mutex<BTreeMap<i32, Arc<Lane>>>>,
-    pause: Pause,
-}
-
-/// A partition under one claim.
-#[derive(Debug)]
-struct Lane {
-    epoch: Epoch,
-    // Taken to look or to change, never across a suspension: flights of a lane follow each other.
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// What is stored, as far as is known.
-    position: Position,
-    live: Live,
-}
-
-/// Whether the lane may go on under its claim. Its producer is with whoever is at work, so that it goes when that is
-/// dropped half-way or fails.
-#[derive(Debug)]
-enum Live {
-    Yes(Transactional),
-    /// A transaction is open. Found by anyone else, its sender was dropped: the outcome is not known.
-    Flying,
-    /// A change failed, and so does every other.
-    Over(CommitError),
-}
-
-/// A transaction about to be: who makes it, and the position after it.
-struct Boarded {
-    lane: Arc<Lane>,
-    producer: Transactional,
-    position: Position,
 }
 
 /// See the module.
@@ -129,8 +88,9 @@ impl KafkaAnchor {
     }
 
     async fn producer(&self, part: &dyn std::fmt::Display, what: String) -> Result<Transactional> {
-        let (kafka, pause) = (&self.settings.kafka, &self.transactions.pause);
-        Transactional::take(kafka, &self.id(part), what, pause).await
+        let id = self.id(part);
+        let pause = self.transactions.pause(&id);
+        Transactional::take(&self.settings.kafka, &id, what, pause).await
     }
 
     async fn last(
@@ -215,22 +175,11 @@ impl KafkaAnchor {
     ) -> Result<(), CommitError> {
         producer.begin()?;
         let sent = Sent::new();
-        for (partition, key, value) in records {
-            let outgoing = self.outgoing(*partition, key, value);
-            producer.send(&sent, outgoing).await?;
-        }
+        let messages = records.iter();
+        let messages = messages.map(|(partition, key, value)| outgoing(*partition, key, value));
+        let topic = &self.topics.positions;
+        producer.send(&sent, topic, messages).await?;
         producer.commit(&sent).await
-    }
-
-    fn outgoing<'a>(&'a self, partition: i32, key: &'a [u8], value: &'a [u8]) -> Outgoing<'a> {
-        Outgoing {
-            topic: &self.topics.positions,
-            partition: Some(partition),
-            key: Some(key),
-            value: Some(value),
-            timestamp: None,
-            headers: OwnedHeaders::new(),
-        }
     }
 
     async fn claim_all(&self, partitions: &[i32]) -> Result<Vec<Claim>> {
@@ -252,8 +201,7 @@ impl KafkaAnchor {
     /// Takes the id of a partition and marks where reading has to end.
     async fn take(&self, partition: i32) -> Result<(i32, Transactional, String)> {
         // A claim of this host before goes first: what it was at is over either way.
-        let before = self.transactions.lanes.lock().remove(&partition);
-        drop(before);
+        self.transactions.leave(&[partition]);
         let what = self.what(&format!("own partition {partition} of"));
         let producer = self.producer(&partition, what).await?;
         let mark = self
@@ -284,23 +232,10 @@ impl KafkaAnchor {
         self.record(&producer, &[record])
             .await
             .map_err(CommitError::into_error)?;
-        let lane = Lane {
-            epoch: claim.epoch.clone(),
-            state: Mutex::new(State {
-                position,
-                live: Live::Yes(producer),
-            }),
-        };
-        let before = self
-            .transactions
-            .lanes
-            .lock()
-            .insert(partition, Arc::new(lane));
-        drop(before);
+        self.transactions.own(&claim, producer, position);
         Ok(claim)
     }
 
-    /// Takes the producer of a claim's lane, for a transaction after which its position is as `change` leaves it.
     fn board(
         &self,
         claim: &Claim,
@@ -308,39 +243,7 @@ impl KafkaAnchor {
         change: impl FnOnce(&mut Position),
     ) -> Result<Boarded, CommitError> {
         let what = || self.what(&format!("advance partition {} of", claim.partition));
-        let unknown = |detail: &str| CommitError::Unknown(Error::outside(what(), detail));
-        let lane = self
-            .transactions
-            .lanes
-            .lock()
-            .get(&claim.partition)
-            .cloned();
-        let lane = lane.ok_or_else(|| unknown("a claim of this host is under way, or failed"))?;
-        if lane.epoch != claim.epoch {
-            let detail = "this host claimed it again";
-            return Err(CommitError::Fenced(Error::outside(what(), detail)));
-        }
-        let mut state = lane.state.lock();
-        match &state.live {
-            Live::Yes(_) => {}
-            Live::Flying => return Err(unknown("a change before it has no answer")),
-            Live::Over(error) => return Err(error.clone()),
-        }
-        let mut position = state.position.clone();
-        if position.next != next {
-            let detail = format!("it stands at {}, the change is of {next}", position.next);
-            return Err(CommitError::Stop(Error::bug(what(), detail)));
-        }
-        change(&mut position);
-        let Live::Yes(producer) = std::mem::replace(&mut state.live, Live::Flying) else {
-            return Err(unknown("its producer is gone"));
-        };
-        drop(state);
-        Ok(Boarded {
-            lane,
-            producer,
-            position,
-        })
+        self.transactions.board(what, claim, next, change)
     }
 
     async fn fly(&self, flight: Flight<'_>, ahead: Ahead<'_>) -> Result<(), CommitError> {
@@ -374,19 +277,17 @@ impl KafkaAnchor {
                 producer.failed(&sent.topics(), error, &coordinates)
             })?;
         }
-        for letter in letters::encode(flight, &self.settings) {
-            let outgoing = Outgoing {
-                topic: &self.topics.dead_letters,
-                key: Some(&letter.key),
-                value: Some(&letter.value),
-                ..self.outgoing(flight.claim.partition, b"", b"")
-            };
-            producer.send(&sent, outgoing).await?;
-        }
+        let partition = flight.claim.partition;
+        let letters = letters::encode(flight, &self.settings);
+        let letters = letters.iter();
+        let letters = letters.map(|letter| outgoing(partition, &letter.key, &letter.value));
+        let topic = &self.topics.dead_letters;
+        producer.send(&sent, topic, letters).await?;
         ahead.await.map_err(CommitError::Ahead)?;
         let value = position.encode();
-        let outgoing = self.outgoing(flight.claim.partition, POSITION, &value);
-        producer.send(&sent, outgoing).await?;
+        let position = [outgoing(partition, POSITION, &value)];
+        let topic = &self.topics.positions;
+        producer.send(&sent, topic, position).await?;
         producer.commit(&sent).await
     }
 
@@ -401,24 +302,14 @@ impl KafkaAnchor {
     }
 }
 
-impl Boarded {
-    /// Takes in the outcome of the transaction; the producer of a failed one goes.
-    fn land(self, committed: Result<(), CommitError>) -> Result<(), CommitError> {
-        let mut state = self.lane.state.lock();
-        match &committed {
-            Ok(()) => {
-                *state = State {
-                    position: self.position,
-                    live: Live::Yes(self.producer),
-                };
-            }
-            // Nothing is visible, and yet nothing can be repeated under this claim: its producer is gone.
-            Err(CommitError::Ahead(error)) => {
-                state.live = Live::Over(CommitError::Unknown(error.clone()));
-            }
-            Err(error) => state.live = Live::Over(error.clone()),
-        }
-        committed
+/// A record of a topic of the host.
+fn outgoing<'a>(partition: i32, key: &'a [u8], value: &'a [u8]) -> Outgoing<'a> {
+    Outgoing {
+        partition: Some(partition),
+        key: Some(key),
+        value: Some(value),
+        timestamp: None,
+        headers: OwnedHeaders::new(),
     }
 }
 
@@ -458,11 +349,6 @@ impl Anchor for KafkaAnchor {
     }
 
     fn release(&self, partitions: &[i32]) {
-        let lanes = |all: &mut BTreeMap<i32, Arc<Lane>>| {
-            let left = partitions.iter().filter_map(|left| all.remove(left));
-            left.collect::<Vec<_>>()
-        };
-        // Their clients end with them, on threads of their own.
-        drop(lanes(&mut self.transactions.lanes.lock()));
+        self.transactions.leave(partitions);
     }
 }

@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::anchor::KafkaAnchorSettings;
 use super::anchor_topics::AnchorTopics;
+use super::client::Outgoing;
+use super::flight::Flight as Sent;
 use super::logs::Logs;
-use super::producer::{Flight as Sent, Outgoing, Producers};
+use super::producer::Producers;
 use super::{KafkaSettings, client_error, messages, positions};
 use crate::anchor::{
     Ahead, CommitError, Coordinates, DeadLetters, Flight, Letter, LetterFilter, LetterPage,
@@ -230,18 +232,17 @@ impl KafkaLetters {
         let client = producer.client()?;
         let flight = Sent::new();
         let sent = async {
+            let run = client.to(&flight, &self.topic);
             for letter in letters {
                 let key = key(letter.at);
                 let outgoing = Outgoing {
-                    topic: &self.topic,
                     partition: Some(letter.at.partition),
                     key: Some(&key),
                     value: None,
                     timestamp: None,
                     headers: OwnedHeaders::new(),
                 };
-                client
-                    .send(&flight, outgoing)
+                run.send(outgoing)
                     .await
                     .map_err(|error| messages::refused(&what, &flight.topics(), &error, ""))?;
             }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 
-use super::producer::{COORDINATES, Client, Flight, Outgoing};
+use super::client::{Client, Outgoing};
+use super::flight::{COORDINATES, Flight};
 use crate::error::Error;
 use crate::manifest::KafkaTopic;
 use crate::record::{Batch, Column, RowBatch};
@@ -98,12 +99,16 @@ impl Messages {
         rows: &RowBatch,
         batch: &Batch,
     ) -> Result<(), (KafkaError, String)> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         // Left empty if this future is dropped half-way.
         let mut scratch = self.scratch.take();
         let Scratch {
             message,
             coordinates,
         } = &mut scratch;
+        let run = client.to(flight, &self.topic);
         let (mut source, mut index) = (u32::MAX, 0);
         for row in rows.iter() {
             index = if row.source == source { index + 1 } else { 0 };
@@ -120,14 +125,13 @@ impl Messages {
             )
             .expect("a Vec takes every write");
             let outgoing = Outgoing {
-                topic: &self.topic,
                 partition: None,
                 key: message.key(),
                 value: message.value(),
                 timestamp: (record.timestamp >= 0).then_some(record.timestamp),
                 headers: self.headers(message, coordinates),
             };
-            if let Err(error) = client.send(flight, outgoing).await {
+            if let Err(error) = run.send(outgoing).await {
                 return Err((error, String::from_utf8_lossy(coordinates).into_owned()));
             }
             if flight.has_failed() {

@@ -11,8 +11,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::KafkaSettings;
+use super::client::Client;
+use super::flight::Flight;
 use super::messages::{Author, KafkaRoute, Messages, refused};
-use super::producer::{Client, Flight, Producer, Producers};
+use super::producer::{Producer, Producers};
 use crate::error::{Error, Result};
 use crate::sink::{AheadRows, AheadSink};
 

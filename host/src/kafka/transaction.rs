@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::producer::Producer as _;
 
-use super::producer::{Client, Flight, Outgoing, release};
+use super::client::{Client, Outgoing};
+use super::flight::Flight;
 use super::{KafkaSettings, client_error};
 use crate::anchor::CommitError;
 use crate::error::{Blame, Error, Result};
@@ -33,8 +34,9 @@ const TOLD: Duration = Duration::from_millis(1);
 /// First [`Pause`]: far above what an end takes, and below what anyone notices while a partition changes its leader.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How long clients pause before they send a request again. Where brokers take longer than that to answer it grows, so
-/// that some end is soon enough. Cheap to clone: clones share it.
+/// How long the clients of one transactional id pause before they send a request again. Where its broker takes longer
+/// than that to answer it grows, so that some end is soon enough; where that is quick again, so is the pause of the next
+/// client. Cheap to clone: clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Pause(Arc<AtomicU64>);
 
@@ -45,7 +47,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
@@ -55,11 +57,16 @@ impl Pause {
         took >= pause * 4 / 5
     }
 
-    /// It was too short; nobody waits for an answer longer than `patience`.
-    fn grow(&self, from: Duration, patience: Duration) {
-        let enough = patience * 5 / 4 + FIRST;
-        let next = (from * 2).min(enough);
-        self.0.fetch_max(millis(next), Ordering::Relaxed);
+    /// A client of this `pause` had an answer after `took`: it was too short, or the first would do again. Nobody waits
+    /// for an answer longer than `patience`.
+    pub(super) fn learn(&self, pause: Duration, took: Duration, patience: Duration) {
+        if Self::is_over(pause, took) {
+            let enough = patience * 5 / 4 + FIRST;
+            let next = (pause * 2).min(enough);
+            self.0.fetch_max(millis(next), Ordering::Relaxed);
+        } else if !Self::is_over(FIRST, took) {
+            self.0.store(millis(FIRST), Ordering::Relaxed);
+        }
     }
 }
 
@@ -73,7 +80,7 @@ pub(super) struct Transactional {
     id: String,
     /// How long a transaction's messages, and then its end, may take.
     patience: Duration,
-    /// Shared with the producers that come after it.
+    /// Shared with the producers of this id that come after it.
     pause: Pause,
     /// That of its client.
     pauses: Duration,
@@ -98,10 +105,8 @@ impl Drop for Transactional {
         // epoch, and readers would wait behind it for ever. A new owner's epoch keeps it out, or that of the time-out.
         task::aside("producer-release", move || {
             // It waits for the client's threads.
-            client
-                .producer
-                .purge(PurgeConfig::default().queue().inflight());
-            release(client);
+            client.purge();
+            client.release();
         });
     }
 }
@@ -117,7 +122,7 @@ impl Transactional {
         settings: &KafkaSettings,
         id: &str,
         what: String,
-        pause: &Pause,
+        pause: Pause,
     ) -> Result<Self> {
         let pauses = pause.now();
         let client = Client::transactional(settings, id, settings.session_timeout, pauses)?;
@@ -126,7 +131,7 @@ impl Transactional {
             what,
             id: id.to_owned(),
             patience: (settings.session_timeout / 2).min(LONGEST),
-            pause: pause.clone(),
+            pause,
             pauses,
             ended_twice: AtomicBool::new(false),
             client: Some(Arc::clone(&client)),
@@ -162,17 +167,26 @@ impl Transactional {
         begun.map_err(|error| self.failed(&[], error, ""))
     }
 
-    /// Queues a message of the open transaction.
+    /// Queues messages of the open transaction, all for one topic.
     ///
     /// # Errors
     /// See [`Transactional::failed`].
     pub(super) async fn send(
         &self,
         flight: &Arc<Flight>,
-        message: Outgoing<'_>,
+        topic: &str,
+        messages: impl IntoIterator<Item = Outgoing<'_>>,
     ) -> std::result::Result<(), CommitError> {
-        let sent = self.client().send(flight, message).await;
-        sent.map_err(|error| self.failed(&flight.topics(), error, ""))
+        let mut messages = messages.into_iter().peekable();
+        if messages.peek().is_none() {
+            return Ok(());
+        }
+        let run = self.client().to(flight, topic);
+        for message in messages {
+            let sent = run.send(message).await;
+            sent.map_err(|error| self.failed(&flight.topics(), error, ""))?;
+        }
+        Ok(())
     }
 
     /// Commits the open transaction once all its messages are acknowledged.
@@ -208,10 +222,9 @@ impl Transactional {
         });
         let (committed, took) = committed.await.map_err(CommitError::Unknown)?;
         committed.map_err(|error| self.failed(&flight.topics(), error, ""))?;
-        if Pause::is_over(self.pauses, took) {
-            self.ended_twice.store(true, Ordering::Relaxed);
-            self.pause.grow(self.pauses, self.patience);
-        }
+        self.pause.learn(self.pauses, took, self.patience);
+        let twice = Pause::is_over(self.pauses, took);
+        self.ended_twice.fetch_or(twice, Ordering::Relaxed);
         Ok(())
     }
 
@@ -283,15 +296,29 @@ mod tests {
         assert!(Pause::is_over(FIRST, Duration::from_millis(800)));
         let mut times = 0;
         while Pause::is_over(pause.now(), patience) {
-            pause.grow(pause.now(), patience);
+            pause.learn(pause.now(), patience, patience);
             times += 1;
         }
         assert_eq!(times, 5);
         // A client that was made with a shorter one does not shorten it.
         let grown = pause.now();
-        pause.grow(FIRST, patience);
+        pause.learn(FIRST, FIRST, patience);
         assert_eq!(pause.now(), grown);
-        pause.grow(grown, patience);
+        pause.learn(grown, patience, patience);
         assert_eq!(pause.now(), Duration::from_secs(26));
+    }
+
+    #[test]
+    fn a_pause_that_grew_is_the_first_again_after_an_end_that_needed_no_longer_one() {
+        let patience = Duration::from_secs(20);
+        let pause = Pause::default();
+        pause.learn(FIRST, Duration::from_millis(800), patience);
+        let grown = pause.now();
+        assert_eq!(grown, FIRST * 2);
+        // The first would have been too short for this one.
+        pause.learn(grown, Duration::from_millis(800), patience);
+        assert_eq!(pause.now(), grown);
+        pause.learn(grown, Duration::from_millis(799), patience);
+        assert_eq!(pause.now(), FIRST);
     }
 }

@@ -40,6 +40,7 @@ pub(super) struct Caught {
     taken: AtomicBool,
     /// Watches, because both sides only wait for the latest word of the other.
     go: watch::Sender<bool>,
+    cut_off: watch::Sender<bool>,
     progress: watch::Sender<Progress>,
 }
 
@@ -58,6 +59,7 @@ impl Caught {
             wanted: Box::new(wanted),
             taken: AtomicBool::new(false),
             go: watch::Sender::new(false),
+            cut_off: watch::Sender::new(false),
             progress: watch::Sender::default(),
         }
     }
@@ -89,6 +91,13 @@ impl Caught {
         let mut go = self.go.subscribe();
         // the sender is `self`: it lives
         go.wait_for(|go| *go).await.unwrap();
+    }
+
+    /// Ends when its sender is to be cut off.
+    pub(super) async fn is_cut_off(&self) {
+        let mut cut_off = self.cut_off.subscribe();
+        // the sender is `self`: it lives
+        cut_off.wait_for(|cut_off| *cut_off).await.unwrap();
     }
 
     pub(super) fn sender_gone(&self) {
@@ -145,6 +154,11 @@ impl Hold {
     pub async fn orphaned(&self, within: Duration) {
         self.until(within, "the sender is gone", |now| now.sender_gone)
             .await;
+    }
+
+    /// Closes the connection to the sender of the caught request, which may connect again; the request stays caught.
+    pub fn cut_off(&self) {
+        self.caught.cut_off.send_replace(true);
     }
 
     /// Lets the request go on to the server, or gives up waiting for one.

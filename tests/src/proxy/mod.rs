@@ -14,6 +14,7 @@
 //! | slow, far | `set(Link { limit, delay, ..Link::default() })` |
 //! | resets | `close_all()` |
 //! | server not there | `set(Link { accept: false, ..Link::default() })` and `close_all()` |
+//! | a connection that breaks under a request, which arrives later all the same | `hold(…)`, `cut_off()`, `let_go()` |
 //! | good again | `heal()` |
 //!
 //! It owns the connections and their bytes. It never makes up a byte, never reorders, and on one connection never

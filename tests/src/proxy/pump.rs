@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::hold::{Caught, Outcome};
@@ -33,6 +34,8 @@ pub(super) struct Fate {
     lost: AtomicBool,
     /// The server has closed.
     server_gone: AtomicBool,
+    /// The client is to see the end now, whatever is on its way to it.
+    cut_off: Notify,
     /// A request that was held and let go, until the server says something.
     unanswered: Mutex<Option<Arc<Caught>>>,
 }
@@ -101,7 +104,7 @@ async fn flow(
         lost: false,
     };
     // an outlet whose receiver has gone ends the queue, and with it the intake at its next piece
-    tokio::join!(intake.run(), outlet(flow, queued, to, shared));
+    tokio::join!(intake.run(), outlet(flow, queued, to, shared, fate));
 }
 
 struct Intake<'a> {
@@ -194,10 +197,15 @@ impl Intake<'_> {
         self.shared.count(|counts| counts.held += 1);
         let _closed = EndsClosed(Arc::clone(hold));
         let mut piece = vec![0; PIECE];
+        let mut cut_off = false;
         loop {
             tokio::select! {
                 biased; // let go is let go, whatever still comes
                 () = hold.wait() => return,
+                () = hold.is_cut_off(), if !cut_off => {
+                    cut_off = true;
+                    self.fate.cut_off.notify_one();
+                }
                 read = self.from.read(&mut piece) => match read {
                     Ok(read @ 1..) => cutter.push(&piece[..read]),
                     Ok(_) | Err(_) => {
@@ -275,8 +283,23 @@ impl Drop for EndsClosed {
     }
 }
 
-async fn outlet(flow: Flow, mut queued: Receiver<Out>, mut to: WriteHalf<'_>, shared: &Shared) {
-    while let Some(out) = queued.recv().await {
+async fn outlet(
+    flow: Flow,
+    mut queued: Receiver<Out>,
+    mut to: WriteHalf<'_>,
+    shared: &Shared,
+    fate: &Fate,
+) {
+    loop {
+        let out = tokio::select! {
+            biased; // who is cut off hears nothing more
+            () = fate.cut_off.notified(), if flow == Flow::Replies => {
+                to.shutdown().await.ok();
+                return;
+            }
+            out = queued.recv() => out,
+        };
+        let Some(out) = out else { return };
         let written = match out {
             Out::Bytes(due, bytes) => write(flow, due, &bytes, &mut to, shared).await,
             Out::End => to.shutdown().await,

@@ -249,6 +249,28 @@ async fn a_held_request_arrives_after_its_sender_died_and_others_pass() {
 }
 
 #[tokio::test]
+async fn a_held_request_whose_sender_was_cut_off_arrives_behind_what_that_sends_again() {
+    let (proxy, mut heard) = linked().await;
+    let hold = proxy.hold(|request| request.contains(b"COMMIT"));
+    let mut client = connect(&proxy).await;
+    client.write_all(b"COMMIT").await.unwrap();
+    hold.caught(SOON).await;
+    assert!(is_silent(&mut client).await);
+    hold.cut_off();
+    assert!(is_closed(&mut client).await);
+    drop(client);
+    hold.orphaned(SOON).await;
+    assert_eq!(says(&mut connect(&proxy).await, "again").await, "again");
+    assert_eq!(hears(&mut heard).await, "again");
+    assert_eq!(hears(&mut heard).await, "END");
+    hold.let_go();
+    assert_eq!(hold.outcome(SOON).await, Outcome::Delivered);
+    hold.answered(SOON).await;
+    assert_eq!(hears(&mut heard).await, "COMMIT");
+    assert_eq!(hears(&mut heard).await, "END");
+}
+
+#[tokio::test]
 async fn what_follows_a_held_request_waits_with_it() {
     let (server, _heard) = echo().await;
     let proxy = Proxy::to(Protocol::Kafka, server);
