@@ -15,11 +15,10 @@ use std::time::Duration;
 use super::conduct::{Conduct, Place};
 use super::flight::{FlightBuilder, set_aside_ahead};
 use super::plan::{Binding, RoutePlan};
-use super::process::{Processed, Processor};
+use super::process::Processed;
 use super::release::Release;
 use crate::anchor::{Ahead, Becomes, CommitError, DeadLetters, Letter, LetterRetry};
 use crate::clock::{Backoff, now_micros};
-use crate::decode::Decoder;
 use crate::error::{Blame, Error};
 use crate::manifest::{Mode, Target};
 use crate::record::{Batch, RowBatch};
@@ -80,16 +79,11 @@ pub async fn retry(
     if let Some(begun) = letter.begun.as_ref().filter(|begun| **begun != *release.id) {
         return Ok(Retried::Refused(begun_by(letter, begun)));
     }
-    let mut processor = Processor::new(
-        Arc::from(plan.input.topic.as_str()),
-        Decoder::new(&plan.input.input)?,
-        Arc::clone(&release.routes),
-        Arc::clone(&release.plugin),
-        // It runs on no shard.
-        Rc::new(Conduct::new(Place::Quarantine {
-            calm: Duration::MAX,
-        })),
-    );
+    // It runs on no shard.
+    let conduct = Conduct::new(Place::Quarantine {
+        calm: Duration::MAX,
+    });
+    let mut processor = release.processor(Rc::new(conduct))?;
     let mut processed = processor.process(batch, Processed::default()).await?;
     if plan.writes_ahead() {
         // What was begun may be out: a slower clock must not call it too early.
