@@ -231,10 +231,17 @@ fn is_exposed(route: &RoutePlan) -> bool {
     }
 }
 
-fn begun_by(letter: &Letter, release: &str) -> Error {
+fn not_done(letter: &Letter, detail: impl std::fmt::Display) -> Error {
     let at = letter.at;
     Error::config(
         format!("retry dead letter {}:{}", at.partition, at.offset),
+        detail,
+    )
+}
+
+fn begun_by(letter: &Letter, release: &str) -> Error {
+    not_done(
+        letter,
         format!(
             "release {release} began to retry it and may have sent rows to Cassandra or a topic"
         ),
@@ -243,27 +250,24 @@ fn begun_by(letter: &Letter, release: &str) -> Error {
 }
 
 fn begun_elsewhere(letter: &Letter) -> Error {
-    let at = letter.at;
-    Error::config(
-        format!("retry dead letter {}:{}", at.partition, at.offset),
+    not_done(
+        letter,
         "it is gone, or another release began to retry it at this moment",
     )
     .hint("look whether it is still there")
 }
 
 fn without_stamp(letter: &Letter) -> Error {
-    let at = letter.at;
-    Error::config(
-        format!("retry dead letter {}:{}", at.partition, at.offset),
+    not_done(
+        letter,
         "an older host set it aside and did not keep its write time, which rows in Cassandra or a topic need",
     )
     .hint("send the record again to the topic, corrected, then drop the letter")
 }
 
 fn overwrites(letter: &Letter, route: &RoutePlan) -> Error {
-    let at = letter.at;
-    Error::config(
-        format!("retry dead letter {}:{}", at.partition, at.offset),
+    not_done(
+        letter,
         format!(
             "route {:?} to {} has keys and no guard: the row may take the place of one that a newer record wrote, or \
              bring back one that it deleted",
