@@ -3,17 +3,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
 use wasmill_local::{Kafka, KafkaOptions};
 use wasmill_tests::Stage;
-use wasmill_tests::artifact::{must, plugin, wasmill};
+use wasmill_tests::artifact::plugin;
 use wasmill_tests::host::Host;
+use wasmill_tests::reader::committed;
 use wasmill_tests::records::Made;
 use wasmill_tests::skip::skip;
 use wasmill_tests::stage::pipeline;
@@ -177,33 +175,13 @@ fn send(stage: &Stage, from: usize, to: usize) {
     stage.feed.send("records", &records);
 }
 
-/// The messages of a topic that a reader of committed ones finds.
-fn committed(stage: &Stage, topic: &str) -> usize {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", stage.bootstrap())
-        .set("group.id", "reader")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), LONG).unwrap();
-    let mut open = metadata.topics()[0].partitions().len();
-    let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(open).unwrap() {
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .unwrap();
-    }
-    consumer.assign(&list).unwrap();
-    let mut found = 0;
-    while open > 0 {
-        match consumer.poll(LONG).expect("in time") {
-            Err(KafkaError::PartitionEOF(_)) => open -= 1,
-            message => found += usize::from(message.unwrap().payload().is_some()),
-        }
-    }
-    found
+/// A guarded Kafka, a stage on it with a hundred records, and the plugin.
+async fn staged() -> Option<(Kafka, Stage, PathBuf)> {
+    let kafka = guarded()?;
+    let stage = Stage::on(&kafka.bootstrap());
+    stage.feed.topic("records", PARTITIONS).await;
+    send(&stage, 0, 100);
+    Some((kafka, stage, plugin("tests/guests/alerts")))
 }
 
 /// Takes a right away, starts the host on it, sees it stop and say so, and gives the right back.
@@ -224,13 +202,9 @@ fn stops(host: Host) {
 
 #[tokio::test]
 async fn a_right_that_topics_alone_need_is_named_when_it_is_refused() {
-    let Some(kafka) = guarded() else {
+    let Some((kafka, stage, file)) = staged().await else {
         return;
     };
-    let stage = Stage::on(&kafka.bootstrap());
-    stage.feed.topic("records", PARTITIONS).await;
-    send(&stage, 0, 100);
-    let file = plugin("tests/guests/alerts");
     config(
         &stage,
         &kafka,
@@ -241,7 +215,11 @@ async fn a_right_that_topics_alone_need_is_named_when_it_is_refused() {
     let all_are_there = async |host: &mut Host, records: usize| {
         eventually(LONG, "all messages are committed", async || {
             host.alive()?;
-            match committed(&stage, "alerts") {
+            let mut found = 0;
+            committed(stage.bootstrap(), "alerts", LONG, |message| {
+                found += usize::from(message.payload().is_some());
+            })?;
+            match found {
                 found if found == becomes(records) => Ok(()),
                 found => Err(format!("{found} messages of {records} records")),
             }
@@ -262,9 +240,7 @@ async fn a_right_that_topics_alone_need_is_named_when_it_is_refused() {
     .await;
     all_are_there(&mut host, 100).await;
     stops(host);
-    let explain = ["explain", "-c"];
-    let said = must(wasmill().args(explain).arg(stage.path("wasmill.toml")));
-    let said = String::from_utf8(said.stdout).unwrap();
+    let said = stage.explain();
     for topic in ["alerts", "wasmill.position.alerts.records"] {
         let set_up = format!(
             "kafka.main topic {topic} is set up with replication factor = 1, min.insync.replicas = 1\n    takes away: \
@@ -291,13 +267,9 @@ async fn a_right_that_topics_alone_need_is_named_when_it_is_refused() {
 
 #[tokio::test]
 async fn a_right_that_a_source_or_a_sink_needs_is_named_when_it_is_refused() {
-    let Some(kafka) = guarded() else {
+    let Some((kafka, stage, file)) = staged().await else {
         return;
     };
-    let stage = Stage::on(&kafka.bootstrap());
-    stage.feed.topic("records", PARTITIONS).await;
-    send(&stage, 0, 100);
-    let file = plugin("tests/guests/alerts");
     config(&stage, &kafka, &pipeline("alerts", &file, ""));
     let all_are_there = async |records: i64| {
         eventually(LONG, "all records are processed", async || {

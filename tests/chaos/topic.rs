@@ -1,16 +1,14 @@
 //! The host is killed while it writes a topic beside a table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::{Offset, TopicPartitionList};
 use wasmill_tests::Stage;
-use wasmill_tests::artifact::{must, plugin, wasmill};
+use wasmill_tests::artifact::plugin;
 use wasmill_tests::flow::{Flow, Pace};
 use wasmill_tests::host::Host;
+use wasmill_tests::reader::committed;
 use wasmill_tests::records::{Made, Place};
 use wasmill_tests::stage::pipeline;
 use wasmill_tests::wait::eventually;
@@ -64,42 +62,22 @@ fn said(n: usize) -> Vec<Said> {
 
 /// Coordinates and content of all messages of a topic, each partition in its order.
 fn read(stage: &Stage, topic: &str) -> Vec<(String, Said)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", stage.bootstrap())
-        .set("group.id", "reader")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "error")
-        .create()
-        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut all = Vec::new();
-    for (partition, end) in stage.feed.ends(topic) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(0))
-            .unwrap();
-        consumer.assign(&list).unwrap();
-        let begin = Instant::now();
-        let mut next = 0;
-        while next < end {
-            assert!(begin.elapsed() < LONG, "{next} of {end}");
-            let Some(message) = consumer.poll(Duration::from_millis(100)) else {
-                continue;
-            };
-            let message = message.unwrap();
-            next = message.offset() + 1;
-            let header = |name: &str| {
-                let mut headers = message.headers().unwrap().iter();
-                let found = headers.find(|header| header.key == name)?;
-                Some(text(found.value.unwrap()))
-            };
-            let said = Said {
-                key: text(message.key().unwrap()),
-                value: message.payload().map(text),
-                seq: header("seq"),
-            };
-            all.push((header("wasmill-coordinates").unwrap(), said));
-        }
-    }
+    let read = committed(stage.bootstrap(), topic, LONG, |message| {
+        let header = |name: &str| {
+            let mut headers = message.headers().unwrap().iter();
+            let found = headers.find(|header| header.key == name)?;
+            Some(text(found.value.unwrap()))
+        };
+        let said = Said {
+            key: text(message.key().unwrap()),
+            value: message.payload().map(text),
+            seq: header("seq"),
+        };
+        all.push((header("wasmill-coordinates").unwrap(), said));
+    });
+    read.unwrap();
     all
 }
 
@@ -169,12 +147,7 @@ async fn a_topic_beside_a_table_lacks_nothing_after_three_kills() {
     ends(&stage, &flow.stop()).await;
     let exit = host.stop(Duration::from_secs(25));
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    let explained = must(
-        wasmill()
-            .args(["explain", "-c"])
-            .arg(stage.path("wasmill.toml")),
-    );
-    let explained = String::from_utf8(explained.stdout).unwrap();
+    let explained = stage.explain();
     assert!(
         explained.contains("kafka topic alerts: at least once")
             && explained.contains("wasmill-coordinates"),

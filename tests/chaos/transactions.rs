@@ -1,20 +1,17 @@
 //! A pipeline from topics to topics of one cluster: its host is killed, frozen and joined by another while it works,
 //! and a reader of what is committed sees every message once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
-use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use wasmill_local::{Kafka, KafkaOptions};
 use wasmill_tests::Stage;
-use wasmill_tests::artifact::{must, plugin, wasmill};
+use wasmill_tests::artifact::plugin;
 use wasmill_tests::flow::{Flow, Pace};
 use wasmill_tests::proxy::{Protocol, Proxy};
+use wasmill_tests::reader;
 use wasmill_tests::records::{Made, Place};
 use wasmill_tests::skip::skip;
 use wasmill_tests::stage::pipeline;
@@ -54,40 +51,10 @@ fn messages(n: usize) -> usize {
 
 /// What a reader of committed messages finds in a topic, each partition in its order.
 fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", stage.bootstrap())
-        .set("group.id", "reader")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
-    let show = |error: KafkaError| error.to_string();
-    let metadata = consumer
-        .fetch_metadata(Some(topic), Duration::from_secs(10))
-        .map_err(show)?;
-    let partitions = metadata.topics()[0].partitions().len();
-    let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(partitions).unwrap() {
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .unwrap();
-    }
-    consumer.assign(&list).map_err(show)?;
     let mut all = Vec::new();
-    let begun = Instant::now();
-    // A partition whose fetch begins anew may end twice.
-    let mut ended = BTreeSet::new();
-    while ended.len() < partitions {
-        match consumer.poll(Duration::from_millis(100)) {
-            None if begun.elapsed() > LONG => return Err(format!("{topic}: no end")),
-            None => {}
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                ended.insert(partition);
-            }
-            Some(message) => all.push(message.map_err(show)?.detach()),
-        }
-    }
+    reader::committed(stage.bootstrap(), topic, LONG, |message| {
+        all.push(message.detach())
+    })?;
     all.sort_by_key(OwnedMessage::partition);
     Ok(all)
 }
@@ -248,9 +215,7 @@ async fn topics_alone_are_exact_after_three_kills() {
     ends_exact(&stage, &flow.stop()).await;
     let exit = host.stop(Duration::from_secs(25));
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    let explain = ["explain", "-c"];
-    let explained = must(wasmill().args(explain).arg(stage.path("wasmill.toml")));
-    let explained = String::from_utf8(explained.stdout).unwrap();
+    let explained = stage.explain();
     assert!(
         explained.contains("kafka topic alerts: exactly once for read_committed readers"),
         "{explained}"

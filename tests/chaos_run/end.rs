@@ -1,18 +1,16 @@
 //! The end: every table and the topic read as a whole, and compared with the input.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use futures_util::TryStreamExt as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use serde_json::Value;
 use wasmill_tests::checker::{Faults, Input, Kind, Last, Live, Messages, Position, Said, Snapshot};
-use wasmill_tests::records::Feed;
+use wasmill_tests::reader::committed;
 use wasmill_tests::swaps::against_history;
 
 use super::eye::{Eye, Span};
@@ -158,33 +156,16 @@ async fn by_id(contact: &str) -> anyhow::Result<Vec<(String, Last)>> {
 
 /// Every message of the topic, each partition in its order.
 fn read(bootstrap: &str, messages: &mut Messages<'_>) -> anyhow::Result<()> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "chaos-reader")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "error")
-        .create()?;
-    let begin = Instant::now();
-    for (partition, end) in Feed::new(bootstrap).ends(MESSAGES) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(MESSAGES, partition, Offset::Offset(0))?;
-        consumer.assign(&list)?;
-        let mut next = 0;
-        while next < end {
-            ensure!(begin.elapsed() < READ, "{next} of {end} messages were read");
-            let Some(message) = consumer.poll(Duration::from_millis(100)) else {
-                continue;
-            };
-            let message = message?;
-            next = message.offset() + 1;
-            let headers = message.headers().context("a message without headers")?;
-            let coordinates = headers
-                .iter()
-                .find(|header| header.key == "wasmill-coordinates")
-                .and_then(|header| std::str::from_utf8(header.value?).ok());
-            let said = Said::read(message.key(), message.payload());
-            messages.add(coordinates.unwrap_or_default(), said);
-        }
-    }
-    Ok(())
+    committed(bootstrap, MESSAGES, READ, |message| {
+        let coordinates = message
+            .headers()
+            .and_then(|headers| {
+                let mut headers = headers.iter();
+                headers.find(|header| header.key == "wasmill-coordinates")
+            })
+            .and_then(|header| std::str::from_utf8(header.value?).ok());
+        let said = Said::read(message.key(), message.payload());
+        messages.add(coordinates.unwrap_or_default(), said);
+    })
+    .map_err(anyhow::Error::msg)
 }

@@ -10,7 +10,7 @@
 //!   │ checker                what every sink has to hold, from the input alone; snapshot after snapshot
 //!   │ versions, versioned    a hundred versions of one plugin; what their rows have to be
 //!   │ swaps                  versions replaced while records flow and hosts die; what has to hold afterwards
-//!   └ Stage::number, rows    looks into Postgres; `ring` into Cassandra
+//!   └ Stage::number, rows    looks into Postgres; `ring` into Cassandra, `reader` into topics
 //! ```
 //!
 //! Tests see the program as its users do: files in, tables and exit codes out. Nothing here links the host's
@@ -32,6 +32,7 @@ pub mod hash;
 pub mod host;
 pub mod latency;
 pub mod proxy;
+pub mod reader;
 pub mod records;
 pub mod ring;
 pub mod site;

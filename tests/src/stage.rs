@@ -140,6 +140,17 @@ impl Stage {
         Host::start(&self.path("wasmill.toml"))
     }
 
+    /// What `wasmill explain` says of the config that was written last.
+    pub fn explain(&self) -> String {
+        let mut explain = artifact::wasmill();
+        let said = artifact::must(
+            explain
+                .args(["explain", "-c"])
+                .arg(self.path("wasmill.toml")),
+        );
+        String::from_utf8(said.stdout).unwrap()
+    }
+
     /// Rows of a query, or why there are none.
     ///
     /// # Errors

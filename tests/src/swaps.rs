@@ -8,9 +8,11 @@ mod ahead;
 mod eye;
 mod history;
 mod running;
+mod storm;
 
 pub use history::against_history;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,12 +21,12 @@ use serde_json::json;
 use self::ahead::Ahead;
 use self::eye::Eye;
 use self::running::Running;
-use crate::dice::{Dice, seed_of_the_clock};
+use crate::dice::seed_of_the_clock;
 use crate::host::Usage;
 use crate::latency::{self, Delays};
 use crate::site::{Plot, Site};
 use crate::stage::Stage;
-use crate::steady;
+use crate::steady::{self, Steady};
 use crate::versioned::{self, Written};
 use crate::versions::{self, Version};
 
@@ -104,65 +106,28 @@ pub struct Outcome {
 /// Runs it; faults of the product are in the outcome, panics are for what cannot go on.
 pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
     let begin = Instant::now();
-    stage.feed.topic(PIPELINE, PARTITIONS).await;
-    stage.feed.topic(BESIDE, 2).await;
-    versioned::create_table(stage).await;
-    latency::create_table(stage, BESIDE).await;
-    let bootstrap = stage.bootstrap().to_owned();
-    let ahead = Ahead::start(&bootstrap, options.backlog, options.ahead);
-    let behind = Arc::clone(&ahead.behind);
-    // The backlog is there before the first record is processed.
-    let backlog = options.backlog / i64::from(PARTITIONS) * i64::from(PARTITIONS);
-    let site = Site::new(stage, plot);
-    let (host, _) = site.up();
     let mut next_version = 0;
     let mut fresh = || {
         next_version += 1;
         versions::version(next_version - 1)
     };
-    let first = fresh();
-    site.api.upload_file(&first.file);
-    site.api.upload_file(&latency::guest());
-    let beside = steady::Steady::start(
-        &bootstrap,
-        BESIDE,
-        BESIDE_RATE,
-        steady::empty(2),
-        steady::stamped,
-    );
-    let overlay = json!({ "overlay": latency::overlay(BESIDE, BESIDE) });
-    let deployed = site.api.deploy(BESIDE, latency::PLUGIN, overlay);
-    deployed.unwrap_or_else(|error| panic!("{error}")).ok();
-    while !ahead.thread.is_finished() && stage_ends(stage) < backlog {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let quiet = latency::now();
-    let overlay = json!({ "overlay": versioned::overlay(PIPELINE) });
-    let deployed = site.api.deploy(PIPELINE, &first.plugin(), overlay);
-    deployed.unwrap_or_else(|error| panic!("{error}")).ok();
-    let mut running = Running {
-        eye: Eye::open(stage, behind).await,
-        site,
-        host: Some(host),
-        options,
-        used: Usage::default(),
-        deployed: vec![first.number.clone()],
-    };
+    let Begun {
+        mut running,
+        ahead,
+        beside,
+        quiet,
+    } = begun(stage, plot, options, &fresh()).await;
 
     // One: how it goes without swaps.
-    running.eye.passes(running.host.as_mut().unwrap(), 1).await;
-    let (moved, start_at) = (Instant::now(), running.eye.position().await);
-    let share = options.backlog / 8;
-    running
-        .eye
-        .passes(running.host.as_mut().unwrap(), share)
-        .await;
-    let rate_before = rate(running.eye.position().await - start_at, moved.elapsed());
+    running.passes(1).await;
+    let speed = running.speed().await;
+    running.passes(options.backlog / 8).await;
+    let rate_before = speed.rate(&running).await;
     running.tell(format!("{rate_before:.0} records/s before the first swap"));
 
     // Two: new versions, uploaded and deployed into the stream.
     let calm = latency::now();
-    let (swapping, swap_at) = (Instant::now(), running.eye.position().await);
+    let swapping = running.speed().await;
     let mut upload_to_effect = Vec::new();
     for _ in 0..options.timed {
         upload_to_effect.push(running.upload_and_deploy(&fresh()).await);
@@ -173,49 +138,8 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
     for version in &round {
         running.site.api.upload_file(&version.file);
     }
-    let mut dice = Dice::new(options.seed);
-    let (mut deploy_to_effect, mut kill_to_effect, mut survived) = (Vec::new(), Vec::new(), 0);
-    let spared = if options.kills == 0 {
-        options.swaps
-    } else {
-        options.swaps / 3
-    };
-    let between = ((options.swaps - spared) / options.kills.max(1)).max(1);
-    let mut kills = 0;
-    let (mut storm, mut rate_during) = (latency::now(), 0.0);
-    for swap in 0..options.swaps {
-        let version = &round[usize::try_from(swap).unwrap() % round.len()];
-        let before = running.eye.reached(&version.number).await;
-        if swap == spared {
-            storm = latency::now();
-            rate_during = rate(running.eye.position().await - swap_at, swapping.elapsed());
-            running.tell(format!(
-                "{spared} swaps without kills done; {rate_during:.0} records/s meanwhile"
-            ));
-        }
-        if swap >= spared && kills < options.kills && (swap - spared) % between == 0 {
-            kills += 1;
-            let moment = Duration::from_millis(dice.below(120));
-            let (took, lived) = running.kill_during_deploy(version, moment, &before).await;
-            kill_to_effect.push(took);
-            survived += u32::from(lived);
-            continue;
-        }
-        let asked = Instant::now();
-        running.deploy(version);
-        // Some follow at once, before anybody has seen the one before.
-        if dice.below(4) > 0 || swap + 1 == options.swaps {
-            running.wait_effective(version, &before).await;
-            if swap < spared {
-                deploy_to_effect.push(asked.elapsed());
-            }
-        }
-    }
-    if spared == options.swaps {
-        storm = latency::now();
-        rate_during = rate(running.eye.position().await - swap_at, swapping.elapsed());
-    }
-    let swapping = swapping.elapsed().as_secs_f64();
+    let storm = storm::swaps(&mut running, &round, &swapping).await;
+    let swapping = swapping.since.elapsed().as_secs_f64();
     running.tell(format!(
         "all {} swaps done after {swapping:.1} s",
         options.swaps
@@ -224,27 +148,95 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
     // Four: the rest, and what is there.
     let records = ahead.finish();
     let total: i64 = records.values().sum();
-    running
-        .eye
-        .passes(running.host.as_mut().unwrap(), total)
-        .await;
+    running.passes(total).await;
     let history = running.site.api.history(PIPELINE);
     drop(beside);
-    let usage = running.host().usage();
-    running.add(usage);
-    let exit = running
-        .host
-        .take()
-        .expect("it runs")
-        .stop(Duration::from_secs(25));
-    let mut faults = Vec::new();
-    if exit.code != Some(0) {
-        faults.push(format!("the host ended with {:?}", exit.code));
-    }
+    let mut faults = running.stops();
     running.tell("checking every row");
     let written = versioned::written(stage, &records).await;
     faults.extend(written.faults.clone());
-    let rows = versioned::rows_of(&records);
+    faults.extend(missing(stage, &records, &written).await);
+    faults.extend(against_history(&written.runs, &history));
+    Outcome {
+        records: total,
+        seconds: begin.elapsed().as_secs_f64(),
+        swapping,
+        rate_before,
+        rate_during: storm.rate_before,
+        upload_to_effect,
+        deploy_to_effect: storm.deploy_to_effect,
+        kill_to_effect: storm.kill_to_effect,
+        survived: storm.survived,
+        beside_before: latency::delays(stage, BESIDE, quiet, calm).await,
+        beside_during: latency::delays(stage, BESIDE, calm, storm.begun).await,
+        used: running.used,
+        deployed: running.deployed,
+        faults,
+        written,
+    }
+}
+
+/// A run whose first version is deployed.
+struct Begun<'o> {
+    running: Running<'o>,
+    ahead: Ahead,
+    /// Its records flow until it is dropped.
+    beside: Steady,
+    /// Since when nothing but records happens.
+    quiet: i64,
+}
+
+/// Brings up a host and both pipelines, with the backlog there before the first record is processed.
+async fn begun<'o>(stage: &Stage, plot: &Plot, options: &'o Options, first: &Version) -> Begun<'o> {
+    stage.feed.topic(PIPELINE, PARTITIONS).await;
+    stage.feed.topic(BESIDE, 2).await;
+    versioned::create_table(stage).await;
+    latency::create_table(stage, BESIDE).await;
+    let ahead = Ahead::start(stage.bootstrap(), options.backlog, options.ahead);
+    let backlog = options.backlog / i64::from(PARTITIONS) * i64::from(PARTITIONS);
+    let site = Site::new(stage, plot);
+    let (host, _) = site.up();
+    site.api.upload_file(&first.file);
+    site.api.upload_file(&latency::guest());
+    let beside = Steady::start(
+        stage.bootstrap(),
+        BESIDE,
+        BESIDE_RATE,
+        steady::empty(2),
+        steady::stamped,
+    );
+    let deploy = |pipeline: &str, plugin: &str, overlay| {
+        let deployed = site
+            .api
+            .deploy(pipeline, plugin, json!({ "overlay": overlay }));
+        deployed.unwrap_or_else(|error| panic!("{error}")).ok();
+    };
+    deploy(BESIDE, latency::PLUGIN, latency::overlay(BESIDE, BESIDE));
+    while !ahead.thread.is_finished() && stage_ends(stage) < backlog {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let quiet = latency::now();
+    deploy(PIPELINE, &first.plugin(), versioned::overlay(PIPELINE));
+    let running = Running {
+        eye: Eye::open(stage, Arc::clone(&ahead.behind)).await,
+        site,
+        host: Some(host),
+        options,
+        used: Usage::default(),
+        deployed: vec![first.number.clone()],
+    };
+    Begun {
+        running,
+        ahead,
+        beside,
+        quiet,
+    }
+}
+
+/// What the table lacks or has too much of, and dead letters.
+async fn missing(stage: &Stage, records: &BTreeMap<i32, i64>, written: &Written) -> Vec<String> {
+    let mut faults = Vec::new();
+    let rows = versioned::rows_of(records);
     let appended = i64::try_from(written.rows).unwrap();
     if appended != rows {
         faults.push(format!("{appended} rows instead of {rows}"));
@@ -255,31 +247,7 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
     if dead > 0 {
         faults.push(format!("{dead} dead letters"));
     }
-    faults.extend(against_history(&written.runs, &history));
-    let beside_before = latency::delays(stage, BESIDE, quiet, calm).await;
-    let beside_during = latency::delays(stage, BESIDE, calm, storm).await;
-    Outcome {
-        records: total,
-        seconds: begin.elapsed().as_secs_f64(),
-        swapping,
-        rate_before,
-        rate_during,
-        upload_to_effect,
-        deploy_to_effect,
-        kill_to_effect,
-        survived,
-        beside_before,
-        beside_during,
-        used: running.used,
-        deployed: running.deployed,
-        faults,
-        written,
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn rate(records: i64, time: Duration) -> f64 {
-    records as f64 / time.as_secs_f64().max(1e-9)
+    faults
 }
 
 /// Records in the swapped topic.

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     ops::{Deref, DerefMut},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::Arc,
     thread,
@@ -17,8 +17,8 @@ use std::{
 use crate::{
     cache::Cache,
     error::{Missing, StartError},
+    jars::Jars,
     java::{Java, class_path},
-    maven::{self, Unpack},
     port::Port,
     process::Signal,
     progress::Progress,
@@ -143,14 +143,8 @@ impl Cassandra {
     /// # Errors
     /// What to install.
     pub fn available() -> Result<(), Missing> {
-        let cached =
-            Cache::open().is_ok_and(|cache| cache.found(&entry(CASSANDRA_VERSION)).is_some());
         java(CASSANDRA_VERSION)?;
-        if cached || maven::found() {
-            Ok(())
-        } else {
-            Err(no_maven(CASSANDRA_VERSION))
-        }
+        jars(CASSANDRA_VERSION).available()
     }
 
     /// Starts one and waits until it answers: some 7 seconds, the very first time as long as a
@@ -222,7 +216,7 @@ impl Cassandra {
         let version = &options.version;
         let java = java(version)?;
         let cache = Cache::open()?;
-        let jars = jars(&cache, version, &options.progress)?;
+        let jars = jars(version).open(&cache, &options.progress)?;
         let folder = RunFolder::open(&options.folder, &cache, User::Same)?;
         write(&folder.path().join("logback.xml"), LOGBACK)?;
         write(
@@ -289,8 +283,13 @@ fn name(version: &str) -> String {
     format!("Apache Cassandra {version}")
 }
 
-fn entry(version: &str) -> String {
-    format!("cassandra-{version}")
+fn jars(version: &str) -> Jars {
+    Jars {
+        server: name(version),
+        entry: format!("cassandra-{version}"),
+        pom: POM.replace("@VERSION@", version),
+        megabytes: 67,
+    }
 }
 
 /// Cassandra 5.0 runs on Java 11 and 17 only (its NEWS.txt); later ones lack the security manager it needs.
@@ -301,32 +300,6 @@ fn java(version: &str) -> Result<Java, Missing> {
         hint: "install Java 17 and Maven (Debian: `apt-get install openjdk-17-jdk-headless maven`; \
                macOS: `brew install openjdk@17 maven`)"
             .into(),
-    })
-}
-
-fn no_maven(version: &str) -> Missing {
-    Missing {
-        server: name(version),
-        what: "its jars are not in the cache and there is no `mvn` to fetch them with".into(),
-        hint: "install Maven (Debian: `apt-get install maven`; macOS: `brew install maven`)".into(),
-    }
-}
-
-fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, StartError> {
-    if let Some(jars) = cache.found(&entry(version)) {
-        return Ok(jars);
-    }
-    if !maven::found() {
-        return Err(no_maven(version).into());
-    }
-    cache.entry(&entry(version), |part| {
-        progress.say(&format!("fetching {} (67 MB)…", name(version)));
-        maven::fetch(
-            &name(version),
-            &POM.replace("@VERSION@", version),
-            part,
-            Unpack::No,
-        )
     })
 }
 

@@ -39,6 +39,7 @@ mod cassandra;
 mod environment;
 mod error;
 mod family;
+mod jars;
 mod java;
 mod kafka;
 mod maven;

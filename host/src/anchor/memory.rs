@@ -22,6 +22,21 @@ struct Position {
     topic_id: Option<String>,
 }
 
+impl Position {
+    fn claim(&self, partition: i32) -> Claim {
+        Claim {
+            partition,
+            epoch: self.epoch.clone(),
+            next: self.next,
+            reserved: self.reserved,
+            hlc: self.hlc,
+            ledger: self.ledger,
+            cuts: self.cuts.clone(),
+            topic_id: self.topic_id.clone(),
+        }
+    }
+}
+
 /// A handle on positions in memory; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryAnchor {
@@ -54,18 +69,7 @@ impl MemoryAnchor {
     /// A partition as it stands, claimed by nobody.
     #[cfg(test)]
     pub(crate) fn read(&self, partition: i32) -> Claim {
-        let positions = self.positions.lock();
-        let position = &positions[&partition];
-        Claim {
-            partition,
-            epoch: position.epoch.clone(),
-            next: position.next,
-            reserved: position.reserved,
-            hlc: position.hlc,
-            ledger: position.ledger,
-            cuts: position.cuts.clone(),
-            topic_id: position.topic_id.clone(),
-        }
+        self.positions.lock()[&partition].claim(partition)
     }
 
     fn change(
@@ -147,16 +151,7 @@ impl Anchor for MemoryAnchor {
                     number: position.epoch.number + 1,
                     id: uuid::Uuid::new_v4(),
                 };
-                Ok(Claim {
-                    partition: *partition,
-                    epoch: position.epoch.clone(),
-                    next: position.next,
-                    reserved: position.reserved,
-                    hlc: position.hlc,
-                    ledger: position.ledger,
-                    cuts: position.cuts.clone(),
-                    topic_id: position.topic_id.clone(),
-                })
+                Ok(position.claim(*partition))
             })
             .collect();
         async move { claims }.boxed_local()

@@ -19,7 +19,6 @@ use super::process::{Processed, Processor};
 use super::release::{Desired, Release};
 use super::shadow::Shadow;
 use crate::anchor::{Anchor, cuts};
-use crate::decode::Decoder;
 use crate::error::Error;
 use crate::record::Batch;
 use crate::sink::AheadSink;
@@ -140,13 +139,7 @@ impl Lane {
         conduct.mark.runs(&release.id);
         let partition = takes.owned.claim.partition;
         Ok(Self {
-            processor: Processor::new(
-                Arc::from(release.plan.input.topic.as_str()),
-                Decoder::new(&release.plan.input.input)?,
-                Arc::clone(&release.routes),
-                Arc::clone(&release.plugin),
-                Rc::clone(conduct),
-            ),
+            processor: release.processor(Rc::clone(conduct))?,
             counters: context.counters.lane(partition, &release.id),
             shadow: None,
             partition,

@@ -3,6 +3,7 @@
 //! [`Plan`] says what runs and what is guaranteed. [`run`] runs it until it is told to stop or an operator
 //! has to act. Everything concrete comes through [`Surroundings`]: this module knows contracts only.
 
+mod claiming;
 mod commit;
 mod conduct;
 mod counters;

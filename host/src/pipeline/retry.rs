@@ -15,11 +15,10 @@ use std::time::Duration;
 use super::conduct::{Conduct, Place};
 use super::flight::{FlightBuilder, set_aside_ahead};
 use super::plan::{Binding, RoutePlan};
-use super::process::{Processed, Processor};
+use super::process::Processed;
 use super::release::Release;
 use crate::anchor::{Ahead, Becomes, CommitError, DeadLetters, Letter, LetterRetry};
 use crate::clock::{Backoff, now_micros};
-use crate::decode::Decoder;
 use crate::error::{Blame, Error};
 use crate::manifest::{Mode, Target};
 use crate::record::{Batch, RowBatch};
@@ -80,16 +79,11 @@ pub async fn retry(
     if let Some(begun) = letter.begun.as_ref().filter(|begun| **begun != *release.id) {
         return Ok(Retried::Refused(begun_by(letter, begun)));
     }
-    let mut processor = Processor::new(
-        Arc::from(plan.input.topic.as_str()),
-        Decoder::new(&plan.input.input)?,
-        Arc::clone(&release.routes),
-        Arc::clone(&release.plugin),
-        // It runs on no shard.
-        Rc::new(Conduct::new(Place::Quarantine {
-            calm: Duration::MAX,
-        })),
-    );
+    // It runs on no shard.
+    let conduct = Conduct::new(Place::Quarantine {
+        calm: Duration::MAX,
+    });
+    let mut processor = release.processor(Rc::new(conduct))?;
     let mut processed = processor.process(batch, Processed::default()).await?;
     if plan.writes_ahead() {
         // What was begun may be out: a slower clock must not call it too early.
@@ -237,10 +231,17 @@ fn is_exposed(route: &RoutePlan) -> bool {
     }
 }
 
-fn begun_by(letter: &Letter, release: &str) -> Error {
+fn not_done(letter: &Letter, detail: impl std::fmt::Display) -> Error {
     let at = letter.at;
     Error::config(
         format!("retry dead letter {}:{}", at.partition, at.offset),
+        detail,
+    )
+}
+
+fn begun_by(letter: &Letter, release: &str) -> Error {
+    not_done(
+        letter,
         format!(
             "release {release} began to retry it and may have sent rows to Cassandra or a topic"
         ),
@@ -249,27 +250,24 @@ fn begun_by(letter: &Letter, release: &str) -> Error {
 }
 
 fn begun_elsewhere(letter: &Letter) -> Error {
-    let at = letter.at;
-    Error::config(
-        format!("retry dead letter {}:{}", at.partition, at.offset),
+    not_done(
+        letter,
         "it is gone, or another release began to retry it at this moment",
     )
     .hint("look whether it is still there")
 }
 
 fn without_stamp(letter: &Letter) -> Error {
-    let at = letter.at;
-    Error::config(
-        format!("retry dead letter {}:{}", at.partition, at.offset),
+    not_done(
+        letter,
         "an older host set it aside and did not keep its write time, which rows in Cassandra or a topic need",
     )
     .hint("send the record again to the topic, corrected, then drop the letter")
 }
 
 fn overwrites(letter: &Letter, route: &RoutePlan) -> Error {
-    let at = letter.at;
-    Error::config(
-        format!("retry dead letter {}:{}", at.partition, at.offset),
+    not_done(
+        letter,
         format!(
             "route {:?} to {} has keys and no guard: the row may take the place of one that a newer record wrote, or \
              bring back one that it deleted",

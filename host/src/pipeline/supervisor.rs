@@ -10,20 +10,18 @@ use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::claiming::Claiming;
 use super::conduct::Place;
-use super::evidence::Evidence;
 use super::fences::Fences;
 use super::lane::{LaneEnd, Mode};
 use super::pulse::{Pulse, Watch};
 use super::report::{Ended, Report};
 use super::segments::Partition;
 use super::shard::Shards;
-use super::{PipelineSettings, Plan, Surroundings};
+use super::{PipelineSettings, Surroundings};
 use crate::anchor::{Anchor, Claim};
-use crate::clock::Backoff;
 use crate::error::{Blame, Error};
 use crate::source::{self, SourceCommand, SourceEvent};
 
@@ -61,13 +59,6 @@ pub(super) struct Supervisor {
     /// Partitions whose lanes misbehaved on their own shard.
     quarantined: BTreeSet<i32>,
     generation: u64,
-}
-
-/// A claim under way, and of what. It waits for the anchor as long as it takes, and nothing waits for it:
-/// a revocation must not stand behind a database that is away. Dropping it is safe: the next supersedes it.
-struct Claiming<'a> {
-    partitions: Vec<i32>,
-    claims: LocalBoxFuture<'a, Result<Vec<Claim>, Error>>,
 }
 
 impl Supervisor {
@@ -127,14 +118,11 @@ impl Supervisor {
                 let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
                 let plan = Arc::clone(&self.settings.desired.borrow().release.plan);
                 let around = Arc::clone(&self.surroundings);
-                let wanted = partitions.clone();
-                let claims = async move { claim(anchor, &around, &plan, wanted).await };
-                let claims = claims.boxed_local();
-                claiming = Some(Claiming { partitions, claims });
+                claiming = Some(Claiming::begin(anchor, around, plan, partitions));
             }
             let claimed = async {
                 match &mut claiming {
-                    Some(claiming) => (&mut claiming.claims).await,
+                    Some(claiming) => claiming.claims().await,
                     None => std::future::pending().await,
                 }
             };
@@ -163,11 +151,10 @@ impl Supervisor {
             }
             let outdated = |claiming: &Claiming<'_>| {
                 let wanted = |partition| self.unclaimed.contains(partition);
-                !claiming.partitions.iter().all(wanted)
+                !claiming.partitions().iter().all(wanted)
             };
             if let Some(given_up) = claiming.take_if(|claiming| outdated(claiming)) {
-                let Claiming { partitions, claims } = given_up;
-                drop(claims);
+                let partitions = given_up.give_up();
                 let left = |partition: &i32| !self.assigned.contains_key(partition);
                 anchor.release(&partitions.into_iter().filter(left).collect::<Vec<_>>());
             }
@@ -435,31 +422,5 @@ impl Supervisor {
     fn command(&self, command: SourceCommand) {
         // A source that has ended needs no command.
         self.commands.send(command).ok();
-    }
-}
-
-/// Claims partitions, waiting for the anchor, and for what the group knows of it, as long as it takes.
-async fn claim(
-    anchor: &dyn Anchor,
-    surroundings: &Arc<dyn Surroundings>,
-    plan: &Plan,
-    partitions: Vec<i32>,
-) -> Result<Vec<Claim>, Error> {
-    let pipeline = &plan.pipeline;
-    let mut backoff = Backoff::default();
-    loop {
-        let claimed = async {
-            let evidence = Evidence::ask(plan, surroundings).await?;
-            let claims = anchor.claim(&partitions).await?;
-            evidence.allows(&claims)?;
-            Ok::<_, Error>(claims)
-        };
-        match claimed.await {
-            Err(error) if error.blame() == Blame::Outside => {
-                tracing::warn!(%pipeline, ?partitions, error = %error, "cannot claim yet");
-                tokio::time::sleep(backoff.pause()).await;
-            }
-            claimed => return claimed,
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wasmill::admin::serve;
+use wasmill::admin::{Server, serve};
 use wasmill::config::Config;
 
 use super::{code, command, err, out, wasmill};
@@ -104,8 +104,15 @@ fn from_upload_to_remove() {
     drop(server);
 }
 
-#[test]
-fn a_token_is_wanted_and_its_role_counts() {
+/// A host that asks for a token, and one that may read.
+struct Guarded {
+    dir: tempfile::TempDir,
+    token: String,
+    host: String,
+    server: Server,
+}
+
+fn guarded() -> Guarded {
     let dir = tempfile::tempdir().unwrap();
     let token = wasmill(
         "http://127.0.0.1:1",
@@ -119,12 +126,29 @@ fn a_token_is_wanted_and_its_role_counts() {
     let config = Config::check(&text, &|_| None).unwrap();
     let server = serve(&config.http.unwrap(), dir.path(), fake::Fake::new()).unwrap();
     let host = format!("http://{}", server.addr());
+    let token = token["token"].as_str().unwrap().to_owned();
+    Guarded {
+        dir,
+        token,
+        host,
+        server,
+    }
+}
+
+#[test]
+fn a_token_is_wanted_and_its_role_counts() {
+    let Guarded {
+        dir,
+        token,
+        host,
+        server: _server,
+    } = guarded();
 
     let missing = wasmill(&host, &["list"]);
     assert_eq!(code(&missing), 5);
     assert!(err(&missing).contains("WASMILL_TOKEN"), "{}", err(&missing));
     let file = dir.path().join("token");
-    std::fs::write(&file, format!("{}\n", token["token"].as_str().unwrap())).unwrap();
+    std::fs::write(&file, format!("{token}\n")).unwrap();
     let file = file.display().to_string();
     assert_eq!(code(&wasmill(&host, &["list", "--token-file", &file])), 0);
     let upload = component(dir.path(), "a@1.0.0\n");
@@ -139,19 +163,12 @@ fn a_token_is_wanted_and_its_role_counts() {
 
 #[test]
 fn an_upload_that_is_refused_says_why_whatever_its_size() {
-    let dir = tempfile::tempdir().unwrap();
-    let token = wasmill(
-        "http://127.0.0.1:1",
-        &["token", "new", "--name", "eye", "--role", "read", "--json"],
-    );
-    let token: serde_json::Value = serde_json::from_str(&out(&token)).unwrap();
-    let hash = token["hash"].as_str().unwrap();
-    let text = format!(
-        "host.id = \"t\"\n[http]\nlisten = \"127.0.0.1:0\"\ntokens = [{{ name = \"eye\", role = \"read\", hash = {hash:?} }}]\n[kafka.main]\nbrokers = \"a:1\"\n"
-    );
-    let config = Config::check(&text, &|_| None).unwrap();
-    let server = serve(&config.http.unwrap(), dir.path(), fake::Fake::new()).unwrap();
-    let host = format!("http://{}", server.addr());
+    let Guarded {
+        dir,
+        token,
+        host,
+        server: _server,
+    } = guarded();
     for size in [50_000, 3_000_000] {
         let upload = component(dir.path(), &format!("a@1.0.0\n{}", "x".repeat(size)));
         for _ in 0..20 {
@@ -161,7 +178,7 @@ fn an_upload_that_is_refused_says_why_whatever_its_size() {
             assert!(said.contains("there is no Authorization header"), "{said}");
             assert!(said.contains("WASMILL_TOKEN"), "{said}");
             let denied = command(&host, &["upload", &upload])
-                .env("WASMILL_TOKEN", token["token"].as_str().unwrap())
+                .env("WASMILL_TOKEN", &token)
                 .output()
                 .unwrap();
             assert_eq!(code(&denied), 5, "{size}: {}", err(&denied));

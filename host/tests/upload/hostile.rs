@@ -6,23 +6,7 @@ use std::time::{Duration, Instant};
 
 use wasmill::error::Blame;
 
-use crate::made::{Host, carrying, guest, ordinary, tangled};
-
-/// Resident memory of this process, bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim()
-        .strip_suffix("kB")
-        .unwrap()
-        .trim()
-        .parse::<u64>()
-        .unwrap()
-        << 10
-}
+use crate::made::{Host, carrying, guest, ordinary, resident, tangled};
 
 /// Checks that take the machine's time are not measured while others do.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -236,3 +236,19 @@ pub(crate) fn written(toml: &str, describe: &str) -> Vec<u8> {
         .unwrap();
     wasmill::manifest::embed(&component, toml, describe).unwrap()
 }
+
+/// Resident memory of this process, bytes.
+pub(crate) fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim()
+        .strip_suffix("kB")
+        .unwrap()
+        .trim()
+        .parse::<u64>()
+        .unwrap()
+        << 10
+}

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use wasmill::plugin::{Engine, EngineOptions, Plugin as _, PluginSettings};
 
-use crate::made::{Host, carrying, guest, ordinary, tangled};
+use crate::made::{Host, carrying, guest, ordinary, resident, tangled};
 
 #[test]
 #[ignore = "a measurement, not a check"]
@@ -48,22 +48,6 @@ fn what_checks_cost() {
             Err(error) => eprintln!("{name}: {size} bytes, {took:?}, {error}"),
         }
     }
-}
-
-/// Resident memory of this process, bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim()
-        .strip_suffix("kB")
-        .unwrap()
-        .trim()
-        .parse::<u64>()
-        .unwrap()
-        << 10
 }
 
 /// A restart with 50 cached plugins: time to load each, and what each holds while it is idle with one live

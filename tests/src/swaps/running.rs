@@ -21,11 +21,51 @@ pub(super) struct Running<'s> {
     pub(super) deployed: Vec<String>,
 }
 
+/// How fast records are processed from a moment on.
+pub(super) struct Speed {
+    pub(super) since: Instant,
+    at: i64,
+}
+
+impl Speed {
+    /// Records a second until now.
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(super) async fn rate(&self, running: &Running<'_>) -> f64 {
+        let records = running.eye.position().await - self.at;
+        records as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
 impl Running<'_> {
     pub(super) fn host(&mut self) -> &mut Host {
         self.host
             .as_mut()
             .expect("a host runs but between kill and restart")
+    }
+
+    /// Waits until so many records are processed.
+    pub(super) async fn passes(&mut self, records: i64) {
+        let host = self.host.as_mut().expect("it runs");
+        self.eye.passes(host, records).await;
+    }
+
+    /// From here on.
+    pub(super) async fn speed(&self) -> Speed {
+        Speed {
+            since: Instant::now(),
+            at: self.eye.position().await,
+        }
+    }
+
+    /// Stops the host for good; what is wrong with how it ended.
+    pub(super) fn stops(&mut self) -> Vec<String> {
+        let usage = self.host().usage();
+        self.add(usage);
+        let host = self.host.take().expect("it runs");
+        let exit = host.stop(Duration::from_secs(25));
+        let wrong = exit.code != Some(0);
+        let said = || format!("the host ended with {:?}", exit.code);
+        wrong.then(said).into_iter().collect()
     }
 
     pub(super) fn tell(&self, text: impl std::fmt::Display) {

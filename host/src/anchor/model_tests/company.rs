@@ -283,7 +283,7 @@ impl Model for Company {
                 to.push((("reply lost", message.who, 0, 0), arrived, Kind::Fault));
                 let mut cut = state.clone();
                 cut.faults -= 1;
-                cut.wire.orphan(message.who, |other| *other == message);
+                cut.wire.orphan_of(message.who, |other| *other == message);
                 self.tell(&message, None, &mut cut);
                 to.push((("cut short", message.who, 0, 0), cut, Kind::Fault));
             }

@@ -5,6 +5,7 @@
 
 use super::explore::{Kind, Label, Model, Verdict, explore};
 use super::wire::{NOBODY, Sent, Wire};
+use super::workers::Workers;
 
 const RECORDS: u8 = 3;
 
@@ -78,7 +79,7 @@ struct State {
     next: u8,
     fold: Fold,
     wire: Wire<Message>,
-    workers: [Option<Worker>; 2],
+    workers: Workers<Worker>,
     faults: u8,
 }
 
@@ -96,14 +97,14 @@ impl Folding {
     fn claim(&self, state: &State, who: u8) -> State {
         let mut next = state.clone();
         if self.0.epoch {
-            for other in next.workers.iter_mut().flatten() {
+            for other in next.workers.iter_mut() {
                 other.current = false;
             }
             next.wire.rewrite(|message| message.current = false);
         }
-        let before = state.workers[usize::from(who)];
+        let before = state.workers[who];
         let own = before.filter(|_| !self.0.reads).map(|now| now.fold);
-        next.workers[usize::from(who)] = Some(Worker {
+        next.workers[who] = Some(Worker {
             current: true,
             next: state.next,
             fold: own.unwrap_or(state.fold),
@@ -113,16 +114,15 @@ impl Folding {
     }
 
     fn works(&self, state: &State, who: u8, now: Worker, to: &mut Vec<(Label, State, Kind)>) {
-        let at = usize::from(who);
         if state.faults < self.0.faults {
             let mut next = state.clone();
             next.faults += 1;
-            next.wire.orphan(who, |_| true);
+            next.wire.orphan(who);
             let mut unknown = next.clone();
-            next.workers[at] = None;
+            next.workers[who] = None;
             to.push((("crash", who, 0, 0), next, Kind::Fault));
             if matches!(now.phase, Phase::State | Phase::Position) {
-                unknown.workers[at] = Some(Worker {
+                unknown.workers[who] = Some(Worker {
                     phase: Phase::Unknown,
                     ..now
                 });
@@ -139,7 +139,7 @@ impl Folding {
             }
             Phase::Unknown => {
                 let mut next = state.clone();
-                next.workers[at] = None;
+                next.workers[who] = None;
                 to.push((("fenced", who, 0, 0), next, Kind::Normal));
             }
             Phase::Idle if now.next < RECORDS => {
@@ -151,7 +151,7 @@ impl Folding {
                     Stored::Before => (Phase::State, What::State(fold)),
                     Stored::After => (Phase::Position, What::Position(None)),
                 };
-                next.workers[at] = Some(Worker { fold, phase, ..now });
+                next.workers[who] = Some(Worker { fold, phase, ..now });
                 next.wire.send(Message {
                     who,
                     current: now.current,
@@ -191,7 +191,7 @@ impl Folding {
                 What::State(fold) => next.fold = fold,
             }
         }
-        let lane = next.workers.get(usize::from(who)).copied().flatten();
+        let lane = next.workers.get(who);
         let label = match what {
             What::Position(_) => ("position", who, from.cast_signed(), holds.into()),
             What::State(_) => ("state", who, from.cast_signed(), holds.into()),
@@ -203,7 +203,7 @@ impl Folding {
         if state.faults < self.0.faults {
             let mut lost = next.clone();
             lost.faults += 1;
-            lost.workers[usize::from(who)] = Some(Worker {
+            lost.workers[who] = Some(Worker {
                 phase: Phase::Unknown,
                 ..lane
             });
@@ -216,14 +216,14 @@ impl Folding {
         };
         match alone {
             _ if !holds => {
-                next.workers[usize::from(who)] = None;
+                next.workers[who] = None;
             }
             Some(what) => {
                 lane.phase = match what {
                     What::State(_) => Phase::State,
                     What::Position(_) => Phase::Position,
                 };
-                next.workers[usize::from(who)] = Some(lane);
+                next.workers[who] = Some(lane);
                 next.wire.send(Message {
                     who,
                     current: lane.current,
@@ -233,7 +233,7 @@ impl Folding {
             }
             None => {
                 (lane.next, lane.phase) = (from + 1, Phase::Idle);
-                next.workers[usize::from(who)] = Some(lane);
+                next.workers[who] = Some(lane);
             }
         }
         to.push((label, next, Kind::Normal));
@@ -250,19 +250,18 @@ impl Model for Folding {
             next: 0,
             fold: [0; 3],
             wire: Wire::new(),
-            workers: [None; 2],
+            workers: Workers::none(),
             faults: 0,
         }
     }
 
     fn successors(&self, state: &State, to: &mut Vec<(Label, State, Kind)>) {
         for who in [0, 1] {
-            let at = usize::from(who);
-            if let Some(now) = state.workers[at] {
+            if let Some(now) = state.workers[who] {
                 self.works(state, who, now, to);
                 continue;
             }
-            let doubled = state.workers[1 - at].is_some();
+            let doubled = state.workers[1 - who].is_some();
             if state.faults + u8::from(doubled) <= self.0.faults {
                 let mut next = self.claim(state, who);
                 next.faults += u8::from(doubled);
@@ -278,7 +277,7 @@ impl Model for Folding {
     fn bad(&self, state: &State) -> Option<Apart> {
         let fold = |next: u8| [0, 1, 2].map(|record| u8::from(record < next));
         let idle = |lane: &Worker| lane.phase == Phase::Idle && lane.fold != fold(lane.next);
-        state.workers.iter().flatten().any(idle).then_some(Apart)
+        state.workers.iter().any(idle).then_some(Apart)
     }
 
     fn reached(&self, _: Drained, state: &State) -> bool {

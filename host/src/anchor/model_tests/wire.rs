@@ -55,8 +55,13 @@ impl<M: Sent> Wire<M> {
             .retain_mut(|message| *message.who() != who || !of(message));
     }
 
-    /// What a sender has on its way is nobody's any more, where `of` says so.
-    pub(super) fn orphan(&mut self, who: u8, of: impl Fn(&M) -> bool) {
+    /// What a sender has on its way is nobody's any more.
+    pub(super) fn orphan(&mut self, who: u8) {
+        self.orphan_of(who, |_| true);
+    }
+
+    /// The same, where `of` says so.
+    pub(super) fn orphan_of(&mut self, who: u8, of: impl Fn(&M) -> bool) {
         self.rewrite(|message| {
             if *message.who() == who && of(message) {
                 *message.who() = NOBODY;

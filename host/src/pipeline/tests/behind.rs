@@ -32,6 +32,16 @@ fn newest(stand: &Stand) -> (String, u64) {
     (newest.release.clone(), newest.order.revision)
 }
 
+/// A host processes the first ten records, and ends.
+async fn processes_ten(stand: &Stand, mut host: Host<'static>) {
+    play(&mut host, async |inlet| {
+        inlet.send(batch(0, 0..10)).unwrap();
+        until("all", committed(stand, 10)).await;
+    })
+    .await;
+    drained(host).await;
+}
+
 /// Another host has asked for `release` with `revision` of the log, up to which nothing was sent.
 async fn asked_elsewhere(stand: &Stand, release: i64, order: Order) {
     let claim = stand.scene.anchor.claim(&[0]).await.unwrap().remove(0);
@@ -110,13 +120,7 @@ fn a_host_whose_control_log_is_gone_processes_what_is_pinned_and_asks_for_nothin
                 ..deployed(&stand, 1, 7)
             };
             stand.desired.send_replace(mine);
-            let mut host = stand.host().await;
-            play(&mut host, async |inlet| {
-                inlet.send(batch(0, 0..10)).unwrap();
-                until("all", committed(&stand, 10)).await;
-            })
-            .await;
-            drained(host).await;
+            processes_ten(&stand, stand.host().await).await;
             let by = if lost { 2 } else { 1 };
             assert_eq!(stand.wrote(), [(0, 10, by)]);
             let cuts = stand.scene.anchor.inner.read(0).cuts;
@@ -134,13 +138,7 @@ fn a_host_whose_control_log_is_gone_processes_what_is_pinned_and_asks_for_nothin
             ..deployed(&stand, 1, 1)
         };
         stand.desired.send_replace(lost);
-        let mut host = stand.host().await;
-        play(&mut host, async |inlet| {
-            inlet.send(batch(0, 0..10)).unwrap();
-            until("all", committed(&stand, 10)).await;
-        })
-        .await;
-        drained(host).await;
+        processes_ten(&stand, stand.host().await).await;
         assert_eq!(newest(&stand), (id(1), 1));
         assert_eq!(stand.check(&all(10)), NOTHING);
     });
@@ -181,13 +179,7 @@ fn a_release_that_is_not_known_here_gives_the_partition_away_after_a_session() {
             stand.make(2);
             stand.asked.borrow_mut().push(2);
             stand.desired.send_replace(deployed(&stand, 2, 2));
-            let mut host = stand.host().await;
-            play(&mut host, async |inlet| {
-                inlet.send(batch(0, 0..10)).unwrap();
-                until("all", committed(&stand, 10)).await;
-            })
-            .await;
-            drained(host).await;
+            processes_ten(&stand, stand.host().await).await;
             assert_eq!(stand.check(&all(10)), NOTHING);
         }
     });

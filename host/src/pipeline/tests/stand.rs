@@ -335,17 +335,7 @@ impl Stand {
             wrong.push(format!("processed by {order:?}, asked for {asked:?}"));
         }
         if self.sinks != Sinks::Here {
-            let found: BTreeMap<i64, i64> = store
-                .ahead
-                .iter()
-                .map(|(key, (_, offset))| (*key, *offset))
-                .collect();
-            if keyed != found {
-                wrong.push(format!("keyed table is {found:?}, the fold is {keyed:?}"));
-            }
-            if let Some(twice) = store.stamps.iter().find(|(_, stamps)| stamps.len() > 1) {
-                wrong.push(format!("stamps depend on the attempt: {twice:?}"));
-            }
+            wrong.extend(store.wrong_ahead(&keyed));
         }
         let count =
             |of: &dyn Fn(&i64) -> bool| log.iter().filter(|offset| of(offset)).count() as u64;

@@ -47,8 +47,7 @@ impl Surroundings for Around {
         _: &'a Plan,
         _: usize,
     ) -> LocalBoxFuture<'a, Result<Box<dyn AheadSink>, Error>> {
-        let store = Arc::clone(&self.anchor.store);
-        async move { Ok(Box::new(FakeSink { store }) as Box<dyn AheadSink>) }.boxed_local()
+        FakeSink::open(&self.anchor.store)
     }
 
     fn source(&self, _: Option<String>) -> Result<Box<dyn Source>, Error> {

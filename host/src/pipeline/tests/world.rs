@@ -390,17 +390,7 @@ impl World {
             wrong.push(format!("the ledger is {ledger:?}, it was {expected:?}"));
         }
         if self.plan.writes_ahead() {
-            let found = store
-                .ahead
-                .iter()
-                .map(|(key, (_, offset))| (*key, *offset))
-                .collect();
-            if keyed != found {
-                wrong.push(format!("keyed table is {found:?}, the fold is {keyed:?}"));
-            }
-            if let Some(twice) = store.stamps.iter().find(|(_, stamps)| stamps.len() > 1) {
-                wrong.push(format!("stamps depend on the attempt: {twice:?}"));
-            }
+            wrong.extend(store.wrong_ahead(&keyed));
         }
         wrong
     }

@@ -137,7 +137,7 @@ impl State {
 
     /// A retrier ends: what it sent stays behind.
     fn end(&mut self, who: u8) {
-        self.wire.orphan(who, |_| true);
+        self.wire.orphan(who);
         if let Some(open) = &mut self.open
             && open.who == who
         {

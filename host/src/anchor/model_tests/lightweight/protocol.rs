@@ -7,6 +7,7 @@ mod steps;
 
 use super::super::explore::{Kind, Label, Model};
 use super::super::wire::{Sent, Wire};
+use super::super::workers::Workers;
 
 /// The key of each record.
 const KEYS: [usize; 3] = [0, 1, 0];
@@ -165,7 +166,7 @@ pub(in super::super) struct State {
     /// Records of which a row or a letter was applied.
     landed: u8,
     wire: Wire<Message>,
-    workers: [Option<Worker>; 2],
+    workers: Workers<Worker>,
     faults: u8,
 }
 
@@ -186,12 +187,6 @@ pub(in super::super) enum Goal {
 pub(in super::super) struct Lightweight(pub(in super::super) Rules);
 
 impl State {
-    fn worker(&mut self, worker: u8) -> &mut Worker {
-        self.workers[usize::from(worker)]
-            .as_mut()
-            .expect("only live workers act")
-    }
-
     fn fault(&self) -> Self {
         let mut next = self.clone();
         next.faults += 1;
@@ -248,7 +243,7 @@ impl Model for Lightweight {
             letter: None,
             landed: 0,
             wire: Wire::new(),
-            workers: [None; 2],
+            workers: Workers::none(),
             faults: 0,
         }
     }

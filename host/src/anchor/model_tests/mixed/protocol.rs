@@ -6,6 +6,7 @@ mod steps;
 
 use super::super::explore::{Kind, Label, Model};
 use super::super::wire::{NOBODY, Sent, Wire};
+use super::super::workers::Workers;
 
 pub(super) const RECORDS: u8 = 3;
 /// The record that Postgres refuses, and the row that Cassandra refuses.
@@ -141,7 +142,7 @@ pub(super) struct State {
     /// Newest write by key: twice its record, one more for a delete.
     cells: [Option<u8>; 3],
     wire: Wire<Message>,
-    workers: [Option<Worker>; 2],
+    workers: Workers<Worker>,
     faults: u8,
 }
 
@@ -174,15 +175,9 @@ fn within(dead: Dead, (from, to): (u8, u8)) -> Dead {
 }
 
 impl State {
-    fn worker(&mut self, worker: u8) -> &mut Worker {
-        self.workers[usize::from(worker)]
-            .as_mut()
-            .expect("only live workers act")
-    }
-
     /// Its requests and its transaction stay behind.
     fn orphan(&mut self, worker: u8) {
-        self.wire.orphan(worker, |_| true);
+        self.wire.orphan(worker);
         if let Some(open) = &mut self.open
             && open.who == worker
         {
@@ -236,14 +231,14 @@ impl Model for Mixed {
             open: None,
             cells: [None; 3],
             wire: Wire::new(),
-            workers: [None; 2],
+            workers: Workers::none(),
             faults: 0,
         }
     }
 
     fn successors(&self, state: &State, to: &mut Steps) {
         for worker in [0, 1] {
-            match state.workers[usize::from(worker)] {
+            match state.workers[worker] {
                 None => self.claim(state, worker, to),
                 Some(now) => self.works(state, worker, now, to),
             }

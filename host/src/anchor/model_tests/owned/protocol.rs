@@ -10,8 +10,10 @@
 mod brokers;
 mod steps;
 
+use super::super::epochs::ranks;
 use super::super::explore::{Kind, Label, Model};
 use super::super::wire::{NOBODY, Sent, Wire};
+use super::super::workers::Workers;
 
 /// How a claim finds the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,7 +204,7 @@ pub(in super::super) struct State {
     before: u8,
     written: u8,
     wire: Wire<Message>,
-    workers: [Option<Worker>; 2],
+    workers: Workers<Worker>,
     faults: u8,
 }
 
@@ -231,12 +233,6 @@ fn bit(record: u8) -> u8 {
 }
 
 impl State {
-    fn worker(&mut self, worker: u8) -> &mut Worker {
-        self.workers[usize::from(worker)]
-            .as_mut()
-            .expect("only live workers act")
-    }
-
     fn fault(&self) -> Self {
         let mut next = self.clone();
         next.faults += 1;
@@ -245,22 +241,17 @@ impl State {
 
     /// A worker has no producer any more; what it sent is under way.
     fn lets_go(&mut self, worker: u8) {
-        self.wire.orphan(worker, |_| true);
-        *self.worker(worker) = NEW;
+        self.wire.orphan(worker);
+        *self.workers.live(worker) = NEW;
     }
 
-    /// Numbers the epochs that somebody may still use from 1 on: nothing but their order matters.
+    /// Numbers the epochs that somebody may still use.
     fn renumber(&mut self) {
         let mut alive = vec![self.epoch];
-        alive.extend(self.workers.iter().flatten().map(|worker| worker.epoch));
+        alive.extend(self.workers.iter().map(|worker| worker.epoch));
         alive.extend(self.wire.iter().map(|message| message.epoch));
         alive.retain(|epoch| *epoch > 0);
-        alive.sort_unstable();
-        alive.dedup();
-        let rank = |epoch: u8| {
-            let below = alive.partition_point(|known| *known < epoch);
-            u8::try_from(below).expect("few epochs are alive") + 1
-        };
+        let rank = ranks(alive);
         for epoch in [
             &mut self.epoch,
             &mut self.rows_epoch,
@@ -268,7 +259,7 @@ impl State {
         ] {
             *epoch = rank(*epoch);
         }
-        let workers = self.workers.iter_mut().flatten();
+        let workers = self.workers.iter_mut();
         for worker in workers.filter(|worker| worker.epoch > 0) {
             worker.epoch = rank(worker.epoch);
         }
@@ -290,7 +281,7 @@ impl Owned {
             What::Mark | What::Position(_) => message.epoch < positions,
             What::End { .. } => message.epoch < coordinator,
         });
-        for worker in state.workers.iter_mut().flatten() {
+        for worker in state.workers.iter_mut() {
             match worker.phase {
                 Phase::Idle | Phase::Early | Phase::Known => worker.to = worker.next,
                 Phase::Taken if self.0.reads == Reads::BeforeTaking => worker.to = worker.next,
@@ -329,7 +320,7 @@ impl Model for Owned {
             before: 0,
             written: 0,
             wire: Wire::new(),
-            workers: [Some(NEW); 2],
+            workers: Workers::new(Some(NEW), Some(NEW)),
             faults: 0,
         }
     }

@@ -1,15 +1,14 @@
 //! The protocol of version pinning as a state machine: row, two lanes, the wire, and what may fail. It decides
 //! which state may follow which; it explores nothing.
 
+mod lists;
 mod steps;
 
-use std::cell::RefCell;
+use lists::{List, Lists};
 
 use super::super::explore::{Kind as Step, Label, Model};
-use crate::anchor::{Cut, Order, cuts};
-
-/// A worker whose sender died or gave up.
-const NOBODY: u8 = 2;
+use super::super::wire::{self, Wire};
+use super::super::workers::Workers;
 
 /// How an upgrade gets into the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +95,6 @@ pub(in super::super) const RULES: Rules = Rules {
     noted: true,
 };
 
-/// A list of cuts, by its index in [`Pinning::lists`].
-type List = u16;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Phase {
     Idle,
@@ -166,25 +162,19 @@ pub(in super::super) struct State {
     /// Bit `4 × record + release`.
     landed: u16,
     arrived: u8,
-    wire: Vec<Message>,
-    workers: [Option<Worker>; 2],
+    wire: Wire<Message>,
+    workers: Workers<Worker>,
     faults: u8,
     crashed: bool,
 }
 
 pub(in super::super) struct Pinning {
     rules: Rules,
-    lists: RefCell<Vec<Vec<Cut>>>,
+    lists: Lists,
 }
 
-impl Message {
-    fn who(&self) -> u8 {
-        match self {
-            Self::Data { who, .. } | Self::Change { who, .. } => *who,
-        }
-    }
-
-    fn who_mut(&mut self) -> &mut u8 {
+impl wire::Sent for Message {
+    fn who(&mut self) -> &mut u8 {
         match self {
             Self::Data { who, .. } | Self::Change { who, .. } => who,
         }
@@ -192,33 +182,6 @@ impl Message {
 }
 
 impl State {
-    fn send(&mut self, message: Message) {
-        if let Err(at) = self.wire.binary_search(&message) {
-            self.wire.insert(at, message);
-        }
-    }
-
-    /// Changes all messages, which stay a set.
-    fn rewrite(&mut self, change: impl FnMut(&mut Message)) {
-        self.wire.iter_mut().for_each(change);
-        self.wire.sort_unstable();
-        self.wire.dedup();
-    }
-
-    fn orphan(&mut self, worker: u8) {
-        self.rewrite(|message| {
-            if message.who() == worker {
-                *message.who_mut() = NOBODY;
-            }
-        });
-    }
-
-    fn worker(&mut self, worker: u8) -> &mut Worker {
-        self.workers[usize::from(worker)]
-            .as_mut()
-            .expect("only live workers act")
-    }
-
     fn fault(mut self) -> Self {
         self.faults += 1;
         self.crashed = true;
@@ -232,11 +195,8 @@ impl State {
 
 impl Pinning {
     pub(in super::super) fn new(rules: Rules) -> Self {
-        let first = vec![cut(&rules, 0, 1)];
-        Self {
-            rules,
-            lists: RefCell::new(vec![first]),
-        }
+        let lists = Lists::new(rules);
+        Self { rules, lists }
     }
 
     /// The revision that a host goes by.
@@ -248,112 +208,18 @@ impl Pinning {
         }
     }
 
-    fn list(&self, make: impl FnOnce(&[Vec<Cut>]) -> Vec<Cut>) -> List {
-        let mut lists = self.lists.borrow_mut();
-        let made = make(&lists);
-        let known = lists.iter().position(|list| *list == made);
-        let at = known.unwrap_or_else(|| {
-            lists.push(made);
-            lists.len() - 1
-        });
-        List::try_from(at).expect("few lists exist")
-    }
-
-    fn added(&self, list: List, next: i8, at: i8, revision: u8) -> List {
-        self.list(|lists| {
-            let cut = cut(&self.rules, at, revision);
-            let list = &lists[usize::from(list)];
-            if self.rules.last_listed {
-                return cuts::add(list, next.into(), cut);
-            }
-            // nothing is dropped where another cut than the last listed one may decide
-            let mut list = list.clone();
-            list.push(cut);
-            list
-        })
-    }
-
-    /// What a revision asks of a list.
-    fn asks(&self, list: List, revision: u8) -> Asks {
-        let Cut { release, order, .. } = cut(&self.rules, 0, revision);
-        let lists = self.lists.borrow();
-        let list = &lists[usize::from(list)];
-        let asks = if self.rules.ordered {
-            cuts::asks(list, &release, &order)
-        } else if cuts::newest(list).is_some_and(|newest| newest.release == release) {
-            cuts::Asks::Nothing
-        } else {
-            cuts::Asks::Cut
-        };
-        drop(lists);
-        match asks {
-            cuts::Asks::Cut => Asks::Cut,
-            cuts::Asks::Noted(noted) if self.rules.noted => Asks::Noted(self.list(|_| noted)),
-            cuts::Asks::Nothing | cuts::Asks::Noted(_) => Asks::Nothing,
-        }
-    }
-
-    fn lowered(&self, list: List, next: i8) -> List {
-        if !self.rules.lower_cuts {
-            return list;
-        }
-        self.list(|lists| cuts::lower(&lists[usize::from(list)], next.into()))
-    }
-
-    fn release(&self, list: List, offset: i8) -> u8 {
-        let lists = self.lists.borrow();
-        let list = &lists[usize::from(list)];
-        let release = if self.rules.last_listed {
-            cuts::release_at(list, offset.into())
-        } else {
-            let below = list.iter().filter(|cut| cut.at <= i64::from(offset));
-            let greatest = below.max_by_key(|cut| (cut.at, cut.release.clone()));
-            greatest.map(|cut| cut.release.as_str())
-        };
-        release.map_or(1, number)
-    }
-
-    /// Whether `list` brings another release than `stored` has, for a revision before what was processed under.
-    fn is_late(&self, stored: List, list: List, under: u8) -> bool {
-        let lists = self.lists.borrow();
-        let newest = |list: List| cuts::newest(&lists[usize::from(list)]);
-        let (stored, newest) = (newest(stored), newest(list));
-        newest.is_some_and(|newest| {
-            let other = stored.is_none_or(|stored| stored.release != newest.release);
-            other && newest.order.revision < under.into()
-        })
-    }
-
-    fn first() -> State {
-        State {
-            next: 0,
-            reserved: 0,
-            list: 0,
-            target: 1,
-            seen: [1; 2],
-            under: 0,
-            late: false,
-            landed: 0,
-            arrived: 0,
-            wire: Vec::new(),
-            workers: [None, None],
-            faults: 0,
-            crashed: false,
-        }
-    }
-
     fn claim(&self, mut state: State, worker: u8) -> State {
         if self.rules.epoch {
-            for other in state.workers.iter_mut().flatten() {
+            for other in state.workers.iter_mut() {
                 other.current = false;
             }
-            state.rewrite(|message| {
+            state.wire.rewrite(|message| {
                 if let Message::Change { current, .. } = message {
                     *current = false;
                 }
             });
         }
-        state.workers[usize::from(worker)] = Some(Worker {
+        state.workers[worker] = Some(Worker {
             current: true,
             next: state.next,
             phase: Phase::Idle,
@@ -367,13 +233,13 @@ impl Pinning {
     }
 
     fn unknown(&self, mut state: State, worker: u8) -> State {
-        state.orphan(worker);
+        state.wire.orphan(worker);
         let phase = if self.rules.claim_anew {
             Phase::Unknown
         } else {
             Phase::Reread
         };
-        let worker = state.worker(worker);
+        let worker = state.workers.live(worker);
         (worker.phase, worker.to) = (phase, 0);
         state
     }
@@ -385,7 +251,21 @@ impl Model for Pinning {
     type Goal = Goal;
 
     fn start(&self) -> State {
-        Self::first()
+        State {
+            next: 0,
+            reserved: 0,
+            list: 0,
+            target: 1,
+            seen: [1; 2],
+            under: 0,
+            late: false,
+            landed: 0,
+            arrived: 0,
+            wire: Wire::new(),
+            workers: Workers::none(),
+            faults: 0,
+            crashed: false,
+        }
     }
 
     fn successors(&self, state: &State, to: &mut Vec<(Label, State, Step)>) {
@@ -428,7 +308,7 @@ impl Model for Pinning {
 
     fn reached(&self, goal: Goal, state: &State) -> bool {
         let target = self.rules.deployments[usize::from(state.target) - 1];
-        let newest = self.release(state.list, state.next) == target;
+        let newest = self.lists.release(state.list, state.next) == target;
         let arrived = &self.rules.records[..usize::from(state.arrived)];
         match goal {
             Goal::Drained => arrived.last().is_none_or(|last| state.next > *last),
@@ -436,30 +316,6 @@ impl Model for Pinning {
             Goal::IdleAlways => newest,
         }
     }
-}
-
-/// What a revision asks of a list, by the model's own lists.
-enum Asks {
-    Nothing,
-    Noted(List),
-    Cut,
-}
-
-/// The cut that a revision makes at an offset.
-fn cut(rules: &Rules, at: i8, revision: u8) -> Cut {
-    let release = rules.deployments[usize::from(revision) - 1];
-    Cut {
-        at: at.into(),
-        release: release.to_string(),
-        order: Order {
-            log: "log".to_owned(),
-            revision: revision.into(),
-        },
-    }
-}
-
-fn number(release: &str) -> u8 {
-    release.parse().expect("releases are numbers here")
 }
 
 /// What must never be.

@@ -10,7 +10,10 @@
 mod brokers;
 mod steps;
 
+use super::super::epochs::ranks;
 use super::super::explore::{Kind, Label, Model};
+use super::super::wire::{NOBODY, Sent, Wire};
+use super::super::workers::Workers;
 
 /// Whose generation an offset commit carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +97,6 @@ pub(in super::super) const RULES: Rules = Rules {
     moves: 1,
 };
 
-/// A host whose sender died or gave up.
-const NOBODY: u8 = 2;
-
 /// A generation of the group, as somebody knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Generation {
@@ -176,6 +176,12 @@ struct Message {
     what: What,
 }
 
+impl Sent for Message {
+    fn who(&mut self) -> &mut u8 {
+        &mut self.who
+    }
+}
+
 /// A transaction at its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
@@ -216,8 +222,8 @@ pub(in super::super) struct State {
     owner: Option<u8>,
     revoking: bool,
     members: [bool; 2],
-    wire: Vec<Message>,
-    workers: [Option<Worker>; 2],
+    wire: Wire<Message>,
+    workers: Workers<Worker>,
     faults: u8,
     moves: u8,
 }
@@ -245,7 +251,7 @@ impl Transactions {
     /// Makes states equal that differ in nothing that matters any more.
     fn forget(&self, state: &mut State) {
         let read = self.0.then == Then::Read;
-        for worker in state.workers.iter_mut().flatten() {
+        for worker in state.workers.iter_mut() {
             match worker.phase {
                 Phase::NoProducer | Phase::Read if read => {
                     (worker.next, worker.to, worker.kept) = ([0; 2], [0; 2], Generation::None);
@@ -272,33 +278,6 @@ fn bit(partition: usize, record: u8) -> u8 {
 }
 
 impl State {
-    fn send(&mut self, message: Message) {
-        // A set: nothing is sent twice by the same sender.
-        if let Err(at) = self.wire.binary_search(&message) {
-            self.wire.insert(at, message);
-        }
-    }
-
-    fn rewrite(&mut self, change: impl FnMut(&mut Message)) {
-        self.wire.iter_mut().for_each(change);
-        self.wire.sort_unstable();
-        self.wire.dedup();
-    }
-
-    fn orphan(&mut self, worker: u8) {
-        self.rewrite(|message| {
-            if message.who == worker {
-                message.who = NOBODY;
-            }
-        });
-    }
-
-    fn worker(&mut self, worker: u8) -> &mut Worker {
-        self.workers[usize::from(worker)]
-            .as_mut()
-            .expect("only live workers act")
-    }
-
     /// A new generation of the group.
     fn rebalance(&mut self) {
         let age = |generation: &mut Generation| {
@@ -306,11 +285,11 @@ impl State {
                 *generation = Generation::Older;
             }
         };
-        for worker in self.workers.iter_mut().flatten() {
+        for worker in self.workers.iter_mut() {
             age(&mut worker.knows);
             age(&mut worker.kept);
         }
-        self.rewrite(|message| {
+        self.wire.rewrite(|message| {
             if let What::Offsets(_, generation) | What::Plain(_, generation) = &mut message.what {
                 age(generation);
             }
@@ -324,24 +303,17 @@ impl State {
         self.rows |= open;
     }
 
-    /// Numbers the epochs of a transactional id that somebody may still use from 1 on: nothing but their order matters.
+    /// Numbers the epochs of a transactional id that somebody may still use.
     fn renumber(&mut self, id: u8, uses: impl Fn(u8) -> bool) {
+        let at_work = |now: Worker| now.phase != Phase::NoProducer;
+        let mut users = vec![0, 1];
+        users.retain(|at| uses(*at) && self.workers[*at].is_some_and(at_work));
         let producer = &mut self.producers[usize::from(id)];
-        let at_work = |worker: &Worker| worker.phase != Phase::NoProducer;
         let mut alive = vec![producer.epoch];
-        let mut workers: [Option<&mut Worker>; 2] = [None, None];
-        for (at, worker) in (0..).zip(&mut self.workers) {
-            workers[usize::from(at)] = worker.as_mut().filter(|now| uses(at) && at_work(now));
-        }
-        alive.extend(workers.iter().flatten().map(|worker| worker.epoch));
+        alive.extend(users.iter().map(|at| self.workers.live(*at).epoch));
         let messages = self.wire.iter().filter(|message| message.id == id);
         alive.extend(messages.map(|message| message.epoch));
-        alive.sort_unstable();
-        alive.dedup();
-        let rank = |epoch: u8| {
-            let below = alive.partition_point(|known| *known < epoch);
-            u8::try_from(below).expect("few epochs are alive") + 1
-        };
+        let rank = ranks(alive);
         for epoch in [
             &mut producer.epoch,
             &mut producer.rows_epoch,
@@ -349,12 +321,15 @@ impl State {
         ] {
             *epoch = rank(*epoch);
         }
-        for worker in workers.into_iter().flatten() {
+        for at in users {
+            let worker = self.workers.live(at);
             worker.epoch = rank(worker.epoch);
         }
-        for message in self.wire.iter_mut().filter(|message| message.id == id) {
-            message.epoch = rank(message.epoch);
-        }
+        self.wire.rewrite(|message| {
+            if message.id == id {
+                message.epoch = rank(message.epoch);
+            }
+        });
     }
 
     fn decided(&self) -> bool {
@@ -388,8 +363,8 @@ impl Model for Transactions {
             owner: Some(0),
             revoking: false,
             members: [true, both],
-            wire: Vec::new(),
-            workers: [Some(JOINED), both.then_some(JOINED)],
+            wire: Wire::new(),
+            workers: Workers::new(Some(JOINED), both.then_some(JOINED)),
             faults: 0,
             moves: 0,
         }

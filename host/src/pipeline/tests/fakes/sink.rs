@@ -1,5 +1,7 @@
 //! [`FakeSink`]: a keyed table, written ahead, that decides by stamp.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
@@ -13,6 +15,16 @@ use crate::sink::{AheadRows, AheadSink};
 #[derive(Debug)]
 pub(in super::super) struct FakeSink {
     pub(in super::super) store: Shared,
+}
+
+impl FakeSink {
+    /// One more connection to the table of a store.
+    pub(in super::super) fn open(
+        store: &Shared,
+    ) -> LocalBoxFuture<'static, Result<Box<dyn AheadSink>, Error>> {
+        let store = Arc::clone(store);
+        async move { Ok(Box::new(Self { store }) as Box<dyn AheadSink>) }.boxed_local()
+    }
 }
 
 impl AheadSink for FakeSink {

@@ -82,6 +82,20 @@ impl Store {
         }
     }
 
+    /// What is wrong with the keyed table, whose fold is `keyed`.
+    pub(in super::super) fn wrong_ahead(&self, keyed: &BTreeMap<i64, i64>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let found = self.ahead.iter().map(|(key, (_, offset))| (*key, *offset));
+        let found: BTreeMap<i64, i64> = found.collect();
+        if *keyed != found {
+            wrong.push(format!("keyed table is {found:?}, the fold is {keyed:?}"));
+        }
+        if let Some(twice) = self.stamps.iter().find(|(_, stamps)| stamps.len() > 1) {
+            wrong.push(format!("stamps depend on the attempt: {twice:?}"));
+        }
+        wrong
+    }
+
     /// Requests of ended owners arrive.
     pub(in super::super) fn late_writes_arrive(&mut self) {
         for (key, stamp, offset) in std::mem::take(&mut self.late_writes) {

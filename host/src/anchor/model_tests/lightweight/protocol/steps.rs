@@ -25,7 +25,7 @@ fn at(epoch: super::Epoch, row: Row) -> Worker {
 impl Lightweight {
     pub(super) fn steps(&self, state: &State, to: &mut Steps) {
         for worker in [0, 1] {
-            match state.workers[usize::from(worker)] {
+            match state.workers[worker] {
                 None => self.claims(state, worker, to),
                 Some(now) => {
                     self.fails(state, worker, now, to);
@@ -40,7 +40,7 @@ impl Lightweight {
 
     /// A SERIAL read, then the claim.
     fn claims(&self, state: &State, worker: u8, to: &mut Steps) {
-        let doubled = state.workers[usize::from(1 - worker)].is_some();
+        let doubled = state.workers[1 - worker].is_some();
         if state.faults + u8::from(doubled) > self.0.faults {
             return;
         }
@@ -54,7 +54,7 @@ impl Lightweight {
             reserved: 0,
             time: 0,
         };
-        next.workers[usize::from(worker)] = Some(Worker {
+        next.workers[worker] = Some(Worker {
             phase: Phase::Claim,
             ..at(new, nothing)
         });
@@ -72,19 +72,19 @@ impl Lightweight {
             return;
         }
         let mut crashed = state.fault();
-        crashed.wire.orphan(worker, |_| true);
+        crashed.wire.orphan(worker);
         let mut unclaimed = crashed.clone();
-        crashed.workers[usize::from(worker)] = None;
+        crashed.workers[worker] = None;
         to.push((("crash", worker, 0, 0), crashed, Kind::Fault));
         if now.phase == Phase::Claim {
-            unclaimed.worker(worker).phase = Phase::Read;
+            unclaimed.workers.live(worker).phase = Phase::Read;
             to.push((("claim times out", worker, 0, 0), unclaimed, Kind::Fault));
         }
         if now.changing {
             let mut next = state.fault();
             let changes = |message: &Message| matches!(message, Message::Change { .. });
-            next.wire.orphan(worker, changes);
-            let lane = next.worker(worker);
+            next.wire.orphan_of(worker, changes);
+            let lane = next.workers.live(worker);
             (lane.phase, lane.changing) = (Phase::Serial, false);
             to.push((("change times out", worker, 0, 0), next, Kind::Fault));
         }
@@ -99,18 +99,18 @@ impl Lightweight {
             Phase::Read => {
                 let mine = row.epoch == now.epoch;
                 if !mine {
-                    next.wire.orphan(worker, |_| true);
+                    next.wire.orphan(worker);
                 }
-                next.workers[usize::from(worker)] = mine.then(|| at(now.epoch, row));
+                next.workers[worker] = mine.then(|| at(now.epoch, row));
                 "read"
             }
             Phase::Serial if self.0.epoch && row.epoch != now.epoch => {
-                next.wire.orphan(worker, |_| true);
-                next.workers[usize::from(worker)] = None;
+                next.wire.orphan(worker);
+                next.workers[worker] = None;
                 "fenced"
             }
             Phase::Serial => {
-                let lane = next.worker(worker);
+                let lane = next.workers.live(worker);
                 lane.phase = Phase::Run;
                 (lane.known, lane.time) = (row.next, row.time);
                 lane.sent = lane.sent.max(row.next);
@@ -138,7 +138,7 @@ impl Lightweight {
             if self.0.withdraws && record == ODD && !dead && record < now.found {
                 next.wire.send(data(time + 1, What::Withdrawn));
             }
-            next.worker(worker).sent += 1;
+            next.workers.live(worker).sent += 1;
             let label = ("send", worker, record.cast_signed(), i8::from(dead));
             to.push((label, next, Kind::Normal));
         }
@@ -147,7 +147,7 @@ impl Lightweight {
         }
         let mut change = |name: &'static str, to_there: u8, time: u8, reserved: u8| {
             let mut next = state.clone();
-            next.worker(worker).changing = true;
+            next.workers.live(worker).changing = true;
             next.wire.send(Message::Change {
                 who: worker,
                 epoch: now.epoch,
@@ -220,10 +220,10 @@ impl Lightweight {
         if who != NOBODY {
             if state.faults < self.0.faults {
                 let mut lost = next.fault();
-                lost.worker(who).phase = Phase::Read;
+                lost.workers.live(who).phase = Phase::Read;
                 to.push((("claim, reply lost", who, 0, 0), lost, Kind::Fault));
             }
-            let lane = &mut next.workers[usize::from(who)];
+            let lane = &mut next.workers[who];
             *lane = match self.0.claims {
                 _ if !holds => None,
                 Claims::ReadsAfter => lane.map(|lane| Worker {
@@ -258,11 +258,11 @@ impl Lightweight {
             let reserved = next.row.reserved;
             if state.faults < self.0.faults {
                 let mut lost = next.fault();
-                let lane = lost.worker(who);
+                let lane = lost.workers.live(who);
                 (lane.phase, lane.changing) = (Phase::Serial, false);
                 to.push((("change, reply lost", who, 0, 0), lost, Kind::Fault));
             }
-            let lane = next.worker(who);
+            let lane = next.workers.live(who);
             lane.changing = false;
             if holds {
                 if end > lane.known {
@@ -294,9 +294,9 @@ impl Lightweight {
                 to.push((("refused, set aside", who, 0, 0), refused, Kind::Normal));
             }
             Says::ServerStops if who != NOBODY && what == What::Row && record == ODD => {
-                refused.wire.orphan(who, |_| true);
-                refused.worker(who).phase = Phase::Stopped;
-                refused.worker(who).changing = false;
+                refused.wire.orphan(who);
+                refused.workers.live(who).phase = Phase::Stopped;
+                refused.workers.live(who).changing = false;
                 to.push((("refused, stop", who, 0, 0), refused, Kind::Normal));
             }
             _ => {}

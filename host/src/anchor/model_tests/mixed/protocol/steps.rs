@@ -17,14 +17,14 @@ impl Mixed {
     }
 
     pub(super) fn claim(&self, state: &State, worker: u8, to: &mut Steps) {
-        let doubled = state.workers[usize::from(1 - worker)].is_some();
+        let doubled = state.workers[1 - worker].is_some();
         if state.open.is_some() || state.faults + u8::from(doubled) > self.0.faults {
             return;
         }
         let mut next = state.clone();
         next.faults += u8::from(doubled);
         if self.0.epoch {
-            for other in next.workers.iter_mut().flatten() {
+            for other in next.workers.iter_mut() {
                 other.current = false;
             }
             next.wire.rewrite(|message| {
@@ -33,7 +33,7 @@ impl Mixed {
                 }
             });
         }
-        next.workers[usize::from(worker)] = Some(Worker {
+        next.workers[worker] = Some(Worker {
             current: true,
             next: state.next,
             phase: Phase::Idle,
@@ -54,10 +54,10 @@ impl Mixed {
             let mut next = state.fault();
             next.orphan(worker);
             let mut given_up = next.clone();
-            next.workers[usize::from(worker)] = None;
+            next.workers[worker] = None;
             to.push((("crash", worker, 0, 0), next, Kind::Fault));
             if matches!(now.phase, Phase::Advance | Phase::Ahead | Phase::Commit) {
-                given_up.worker(worker).rests(Phase::Recover);
+                given_up.workers.live(worker).rests(Phase::Recover);
                 to.push((("time-out", worker, 0, 0), given_up, Kind::Fault));
             }
         }
@@ -70,7 +70,7 @@ impl Mixed {
                     if now.current {
                         next.reserved = most;
                     } else {
-                        next.workers[usize::from(worker)] = None;
+                        next.workers[worker] = None;
                     }
                     step(("reserve", worker, 0, 0), next);
                 }
@@ -80,7 +80,7 @@ impl Mixed {
                     }
                     let range = (now.next, end);
                     let mut next = state.clone();
-                    let lane = next.worker(worker);
+                    let lane = next.workers.live(worker);
                     (lane.phase, lane.range) = (Phase::Advance, range);
                     next.wire.send(Message::Advance {
                         who: worker,
@@ -98,27 +98,27 @@ impl Mixed {
             Phase::Ahead if !state.wire.has(worker) => {
                 let mut next = state.clone();
                 if !self.0.ahead {
-                    next.worker(worker).next = now.range.1;
-                    next.worker(worker).rests(Phase::Idle);
+                    next.workers.live(worker).next = now.range.1;
+                    next.workers.live(worker).rests(Phase::Idle);
                     step(("done", worker, 0, 0), next);
                     return;
                 }
                 match &mut next.open {
                     Some(open) if open.who == worker => {
                         open.commits = true;
-                        next.worker(worker).phase = Phase::Commit;
+                        next.workers.live(worker).phase = Phase::Commit;
                     }
-                    _ => next.worker(worker).rests(Phase::Recover),
+                    _ => next.workers.live(worker).rests(Phase::Recover),
                 }
                 step(("send COMMIT", worker, 0, 0), next);
             }
             Phase::Recover if state.open.is_none() || !self.0.locks => {
                 let mut next = state.clone();
                 if now.current {
-                    next.worker(worker).next = state.next;
-                    next.worker(worker).rests(Phase::Idle);
+                    next.workers.live(worker).next = state.next;
+                    next.workers.live(worker).rests(Phase::Idle);
                 } else {
-                    next.workers[usize::from(worker)] = None;
+                    next.workers[worker] = None;
                 }
                 step(("read again", worker, 0, 0), next);
             }
@@ -161,15 +161,15 @@ impl Mixed {
         }
         if state.faults < self.0.faults {
             let mut lost = closed.fault();
-            lost.worker(open.who).rests(Phase::Recover);
+            lost.workers.live(open.who).rests(Phase::Recover);
             to.push((label("COMMIT, reply lost"), lost, Kind::Fault));
         }
         if self.0.ahead {
-            closed.worker(open.who).next = open.range.1;
-            closed.worker(open.who).rests(Phase::Idle);
+            closed.workers.live(open.who).next = open.range.1;
+            closed.workers.live(open.who).rests(Phase::Idle);
         } else {
             self.send(&mut closed, open.who, open.range, open.dead);
-            closed.worker(open.who).phase = Phase::Ahead;
+            closed.workers.live(open.who).phase = Phase::Ahead;
         }
         to.push((label("COMMIT"), closed, Kind::Normal));
     }
@@ -210,10 +210,10 @@ impl Mixed {
                 return;
             }
             if current {
-                next.worker(who).next = state.next;
-                next.worker(who).rests(Phase::Idle);
+                next.workers.live(who).next = state.next;
+                next.workers.live(who).rests(Phase::Idle);
             } else {
-                next.workers[usize::from(who)] = None;
+                next.workers[who] = None;
             }
             to.push((at("refused"), next, Kind::Normal));
             return;
@@ -222,7 +222,7 @@ impl Mixed {
         let refuses = has_bad && self.0.here != Refuses::Never;
         if refuses && is_here {
             let mut refused = next.clone();
-            let lane = refused.worker(who);
+            let lane = refused.workers.live(who);
             if self.0.reserved && HERE_REFUSED < lane.unsent {
                 lane.rests(Phase::Stopped);
             } else {
@@ -241,7 +241,7 @@ impl Mixed {
             commits: is_here && !self.0.ahead,
         });
         if is_here {
-            let lane = next.worker(who);
+            let lane = next.workers.live(who);
             lane.phase = if self.0.ahead {
                 Phase::Ahead
             } else {
@@ -284,7 +284,7 @@ impl Mixed {
             to.push((label("written"), next, Kind::Normal));
         }
         let ahead = |worker: Worker| worker.phase == Phase::Ahead;
-        let lane = state.workers.get(usize::from(who)).copied().flatten();
+        let lane = state.workers.get(who);
         let Some(lane) = lane.filter(|lane| refuses && ahead(*lane)) else {
             return;
         };
@@ -293,7 +293,7 @@ impl Mixed {
             refused.open = None;
         }
         refused.orphan(who);
-        let worker = refused.worker(who);
+        let worker = refused.workers.live(who);
         worker.rests(Phase::Idle);
         match self.0.then {
             Then::Stop => worker.phase = Phase::Stopped,

@@ -25,7 +25,7 @@ impl Owned {
         match state.stage {
             Stage::None { .. } => {}
             Stage::Ongoing { rows, positions } => {
-                let mut workers = state.workers.iter().flatten();
+                let mut workers = state.workers.iter();
                 let waits = workers.any(|worker| worker.epoch == state.epoch);
                 if waits && state.faults >= self.0.faults {
                     return;
@@ -165,7 +165,7 @@ impl Owned {
             return;
         }
         let epoch = next.epoch;
-        let lane = next.worker(who);
+        let lane = next.workers.live(who);
         match (what, lane.phase) {
             (What::Take, _) => (lane.phase, lane.epoch) = (Phase::Taken, epoch),
             (What::End { .. }, _) if lane.twice && self.0.sent_twice == SentTwice::Claim => {

@@ -17,10 +17,10 @@ enum Log {
 impl Owned {
     pub(super) fn steps(&self, state: &State, to: &mut Steps) {
         for worker in [0, 1] {
-            match state.workers[usize::from(worker)] {
+            match state.workers[worker] {
                 None => {
                     let mut next = state.clone();
-                    next.workers[usize::from(worker)] = Some(NEW);
+                    next.workers[worker] = Some(NEW);
                     to.push((("starts", worker, 0, 0), next, Kind::Normal));
                 }
                 Some(now) => {
@@ -36,8 +36,8 @@ impl Owned {
 
     fn fails(&self, state: &State, worker: u8, now: Worker, to: &mut Steps) {
         let mut next = state.fault();
-        next.wire.orphan(worker, |_| true);
-        next.workers[usize::from(worker)] = None;
+        next.wire.orphan(worker);
+        next.workers[worker] = None;
         to.push((("dies", worker, 0, 0), next, Kind::Fault));
         if !state.wire.has(worker) {
             return;
@@ -47,8 +47,8 @@ impl Owned {
         if let Phase::Ends(_) | Phase::Aborts = now.phase {
             // Its connection broke: the client sends the end again, over another.
             let mut next = state.fault();
-            next.wire.orphan(worker, |_| true);
-            next.worker(worker).twice = true;
+            next.wire.orphan(worker);
+            next.workers.live(worker).twice = true;
             let commits = now.phase != Phase::Aborts;
             Self::send(&mut next, worker, [What::End { commits }]);
             to.push((("sends the end again", worker, 0, 0), next, Kind::Fault));
@@ -57,26 +57,26 @@ impl Owned {
 
     /// A worker has no answer and waits for none.
     pub(super) fn unknown(&self, mut next: State, worker: u8) -> State {
-        next.wire.orphan(worker, |_| true);
-        let now = *next.worker(worker);
+        next.wire.orphan(worker);
+        let now = *next.workers.live(worker);
         let flies = now.phase == Phase::Ends(Job::Flight);
         match self.0.unknown {
             Unknown::Abort if !matches!(now.phase, Phase::Takes | Phase::Aborts) => {
-                next.worker(worker).phase = Phase::Aborts;
+                next.workers.live(worker).phase = Phase::Aborts;
                 Self::send(&mut next, worker, [What::End { commits: false }]);
             }
-            Unknown::AsAborted if flies => next.worker(worker).phase = Phase::Idle,
+            Unknown::AsAborted if flies => next.workers.live(worker).phase = Phase::Idle,
             Unknown::AsCommitted if flies => {
-                let lane = next.worker(worker);
+                let lane = next.workers.live(worker);
                 (lane.phase, lane.next) = (Phase::Idle, now.to);
             }
-            _ => *next.worker(worker) = NEW,
+            _ => *next.workers.live(worker) = NEW,
         }
         next
     }
 
     fn send(next: &mut State, worker: u8, all: impl IntoIterator<Item = What>) {
-        let epoch = next.worker(worker).epoch;
+        let epoch = next.workers.live(worker).epoch;
         for what in all {
             next.wire.send(Message {
                 who: worker,
@@ -88,7 +88,7 @@ impl Owned {
 
     fn works(&self, state: &State, worker: u8, now: Worker, to: &mut Steps) {
         let mut next = state.clone();
-        let lane = next.worker(worker);
+        let lane = next.workers.live(worker);
         let label = match now.phase {
             Phase::Takes | Phase::Ends(_) | Phase::Aborts => return,
             Phase::Out if self.0.reads == Reads::BeforeTaking => {
@@ -125,7 +125,7 @@ impl Owned {
             Phase::Idle => {
                 for end in now.next + 1..=self.0.records {
                     let mut begun = state.clone();
-                    begun.worker(worker).to = end;
+                    begun.workers.live(worker).to = end;
                     let rows = (now.next..end).map(|record| What::Row(bit(record)));
                     Self::writes(&begun, worker, Phase::Rows, rows, to);
                 }
@@ -166,7 +166,7 @@ impl Owned {
             Phase::Rows => Log::Rows,
             _ => Log::Positions,
         };
-        if next.worker(worker).epoch < state.epoch {
+        if next.workers.live(worker).epoch < state.epoch {
             next.lets_go(worker);
             to.push((("is fenced", worker, 0, 0), next, Kind::Normal));
             return;
@@ -181,7 +181,7 @@ impl Owned {
             rows: rows || log == Log::Rows,
             positions: positions || log == Log::Positions,
         };
-        next.worker(worker).phase = then;
+        next.workers.live(worker).phase = then;
         Self::send(&mut next, worker, all);
         let count = i8::try_from(next.wire.len()).expect("few are on the wire");
         to.push((("writes", worker, count, 0), next, Kind::Normal));
@@ -189,7 +189,7 @@ impl Owned {
 
     fn reads(&self, state: &State, worker: u8, to: &mut Steps) {
         let mut next = state.clone();
-        let lane = next.worker(worker);
+        let lane = next.workers.live(worker);
         lane.phase = Phase::Known;
         lane.next = match self.0.reads {
             Reads::Undecided => state.written,
@@ -200,7 +200,7 @@ impl Owned {
         to.push((("reads", worker, 0, 0), next, Kind::Normal));
         if self.0.reads == Reads::UpToEnd && state.faults < self.0.faults {
             let mut early = state.fault();
-            let lane = early.worker(worker);
+            let lane = early.workers.live(worker);
             (lane.phase, lane.next) = (Phase::Known, state.before);
             to.push((("is told an early end", worker, 0, 0), early, Kind::Fault));
         }

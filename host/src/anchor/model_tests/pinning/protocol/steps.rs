@@ -1,17 +1,18 @@
 //! Every step out of a state: what the world does, what fails, what a lane may do, what arrives. Each is one
 //! atomic change of the row, of a lane or of the wire.
 
-use super::{
-    Asks, Kind, Label, List, Message, NOBODY, Phase, Pinning, Sent, State, Step, Upgrade, Worker,
-};
+use super::super::super::wire::{NOBODY, Sent as _};
+use super::lists::{Asks, List};
+use super::{Kind, Label, Message, Phase, Pinning, Sent, State, Step, Upgrade, Worker};
+
+type Steps = Vec<(Label, State, Step)>;
 
 impl Pinning {
-    pub(super) fn steps(&self, state: &State, to: &mut Vec<(Label, State, Step)>) {
+    pub(super) fn steps(&self, state: &State, to: &mut Steps) {
         self.world(state, to);
         for worker in [0, 1] {
-            let index = usize::from(worker);
-            let Some(now) = state.workers[index] else {
-                let doubled = state.workers[1 - index].is_some();
+            let Some(now) = state.workers[worker] else {
+                let doubled = state.workers[1 - worker].is_some();
                 let faults = state.faults + u8::from(doubled);
                 if faults <= self.rules.faults {
                     let mut next = self.claim(state.clone(), worker);
@@ -31,7 +32,7 @@ impl Pinning {
                 Phase::Data => self.acknowledged(state, worker, now, to),
                 Phase::Unknown | Phase::Reread if !now.current => {
                     let mut next = state.clone();
-                    next.workers[index] = None;
+                    next.workers[worker] = None;
                     to.push((("fenced", worker, 0, 0), next, Step::Normal));
                 }
                 Phase::Unknown => {
@@ -52,7 +53,7 @@ impl Pinning {
     }
 
     /// Records arrive, releases are asked for, hosts learn of it.
-    fn world(&self, state: &State, to: &mut Vec<(Label, State, Step)>) {
+    fn world(&self, state: &State, to: &mut Steps) {
         if state.target <= self.rules.upgrades {
             let mut next = state.clone();
             next.target += 1;
@@ -62,7 +63,7 @@ impl Pinning {
                 Upgrade::Pin | Upgrade::PinAtNext => None,
             };
             if let Some(at) = at {
-                next.list = self.added(state.list, state.next, at, next.target);
+                next.list = self.lists.added(state.list, state.next, at, next.target);
             }
             let target = i8::try_from(next.target).expect("few upgrades");
             to.push((("upgrade", NOBODY, target, 0), next, Step::Normal));
@@ -81,19 +82,19 @@ impl Pinning {
         }
     }
 
-    fn fails(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, Step)>) {
+    fn fails(&self, state: &State, worker: u8, now: Worker, to: &mut Steps) {
         if state.faults >= self.rules.faults {
             return;
         }
         let mut crashed = state.clone().fault();
-        crashed.orphan(worker);
+        crashed.wire.orphan(worker);
         let mut given_up = crashed.clone();
-        crashed.workers[usize::from(worker)] = None;
+        crashed.workers[worker] = None;
         to.push((("crash", worker, 0, 0), crashed, Step::Fault));
         let label = ("time-out", worker, 0, 0);
         match now.phase {
             Phase::Data => {
-                let lane = given_up.worker(worker);
+                let lane = given_up.workers.live(worker);
                 (lane.phase, lane.to) = (Phase::Idle, 0);
                 to.push((label, given_up, Step::Fault));
             }
@@ -105,14 +106,8 @@ impl Pinning {
     }
 
     /// All rows of a flight are acknowledged: the position may move.
-    fn acknowledged(
-        &self,
-        state: &State,
-        worker: u8,
-        now: Worker,
-        to: &mut Vec<(Label, State, Step)>,
-    ) {
-        if state.wire.iter().any(|message| message.who() == worker) {
+    fn acknowledged(&self, state: &State, worker: u8, now: Worker, to: &mut Steps) {
+        if state.wire.has(worker) {
             return;
         }
         let mut reserved = now.to + self.rules.reach;
@@ -120,8 +115,8 @@ impl Pinning {
             reserved = reserved.max(now.grant);
         }
         let mut next = state.clone();
-        next.worker(worker).phase = Phase::Advance;
-        next.send(Message::Change {
+        next.workers.live(worker).phase = Phase::Advance;
+        next.wire.send(Message::Change {
             who: worker,
             current: now.current,
             from: now.next,
@@ -133,7 +128,7 @@ impl Pinning {
     }
 
     /// What an owner may do that waits for nothing.
-    fn idle(&self, state: &State, worker: u8, now: Worker, to: &mut Vec<(Label, State, Step)>) {
+    fn idle(&self, state: &State, worker: u8, now: Worker, to: &mut Steps) {
         let arrived = &self.rules.records[..usize::from(state.arrived)];
         let mut waiting = arrived.iter().copied().filter(|record| *record >= now.next);
         let (first, second) = (waiting.next(), waiting.next());
@@ -143,17 +138,17 @@ impl Pinning {
             }
             let mut next = state.clone();
             for offset in arrived.iter().filter(|o| (now.next..=last).contains(*o)) {
-                next.send(Message::Data {
+                next.wire.send(Message::Data {
                     who: worker,
                     offset: *offset,
-                    release: self.release(now.list, *offset),
+                    release: self.lists.release(now.list, *offset),
                 });
             }
-            let lane = next.worker(worker);
+            let lane = next.workers.live(worker);
             (lane.phase, lane.to) = (Phase::Data, last + 1);
             lane.high = lane.high.max(last + 1);
             let known = self.known(state, worker);
-            let followed = matches!(self.asks(now.list, known), Asks::Nothing);
+            let followed = matches!(self.lists.asks(now.list, known), Asks::Nothing);
             if self.rules.late && now.current && followed {
                 next.under = state.under.max(known);
             }
@@ -162,11 +157,11 @@ impl Pinning {
         let pins = matches!(self.rules.upgrade, Upgrade::Pin | Upgrade::PinAtNext);
         let change = |label: &'static str, reserved: i8, kind: Kind| {
             let mut next = state.clone();
-            let lane = next.worker(worker);
+            let lane = next.workers.live(worker);
             lane.phase = Phase::Pin;
             // given up before it is lowered
             lane.grant = lane.grant.min(reserved);
-            next.send(Message::Change {
+            next.wire.send(Message::Change {
                 who: worker,
                 current: now.current,
                 from: now.next,
@@ -199,7 +194,7 @@ impl Pinning {
             && !(self.rules.idle_only && first.is_some());
         if free && now.grant > now.next {
             let kind = if pins {
-                Kind::Pin(self.lowered(now.list, now.next))
+                Kind::Pin(self.lists.lowered(now.list, now.next))
             } else {
                 Kind::Lower
             };
@@ -209,7 +204,7 @@ impl Pinning {
             return;
         }
         let known = self.known(state, worker);
-        match self.asks(now.list, known) {
+        match self.lists.asks(now.list, known) {
             Asks::Nothing => return,
             Asks::Noted(list) => {
                 to.push(change("note", now.grant, Kind::Pin(list)));
@@ -217,7 +212,7 @@ impl Pinning {
             }
             Asks::Cut => {}
         }
-        let cut = |list: List, at: i8| Kind::Pin(self.added(list, now.next, at, known));
+        let cut = |list: List, at: i8| Kind::Pin(self.lists.added(list, now.next, at, known));
         if self.rules.upgrade == Upgrade::PinAtNext {
             to.push(change("cut at next", now.grant, cut(now.list, now.next)));
             return;
@@ -228,7 +223,7 @@ impl Pinning {
             cut(now.list, now.grant),
         ));
         if free {
-            let list = self.lowered(now.list, now.next);
+            let list = self.lists.lowered(now.list, now.next);
             to.push(change("lower and cut", now.next, cut(list, now.next)));
         }
     }
@@ -236,16 +231,16 @@ impl Pinning {
     /// A lane takes over what the row holds.
     fn learn(&self, state: &mut State, worker: u8) {
         let (next, reserved, list) = (state.next, state.reserved, state.list);
-        let lane = state.worker(worker);
+        let lane = state.workers.live(worker);
         (lane.phase, lane.to) = (Phase::Idle, 0);
         (lane.next, lane.grant, lane.list) = (next, reserved, list);
     }
 
     /// A message gets where it goes, or is lost with its sender.
-    fn arrives(&self, state: &State, at: usize, to: &mut Vec<(Label, State, Step)>) {
+    fn arrives(&self, state: &State, at: usize, to: &mut Steps) {
         let mut next = state.clone();
-        let message = next.wire.remove(at);
-        let who = message.who();
+        let mut message = next.wire.remove(at);
+        let who = *message.who();
         if who == NOBODY {
             to.push((("lost", who, 0, 0), next.clone(), Step::Normal));
         }
@@ -271,12 +266,12 @@ impl Pinning {
                 if holds {
                     next.next = moved;
                     if let Kind::Pin(list) = kind {
-                        next.late |= self.is_late(state.list, list, state.under);
+                        next.late |= self.lists.is_late(state.list, list, state.under);
                     }
                     (next.reserved, next.list) = match kind {
                         Kind::Advance if !self.rules.keeps_grant => (reserved, state.list),
                         Kind::Advance | Kind::Grant => (state.reserved.max(reserved), state.list),
-                        Kind::Lower => (reserved, self.lowered(state.list, moved)),
+                        Kind::Lower => (reserved, self.lists.lowered(state.list, moved)),
                         Kind::Pin(list) => (reserved, list),
                     };
                 }
@@ -288,7 +283,7 @@ impl Pinning {
                     if holds || current {
                         self.learn(&mut next, who);
                     } else {
-                        next.workers[usize::from(who)] = None;
+                        next.workers[who] = None;
                     }
                 }
                 let label = if holds { "changed" } else { "refused" };

@@ -20,19 +20,19 @@ impl Transactions {
 
     /// The group coordinator moves the partition, or takes it from a member it no longer hears.
     fn expires(&self, state: &State, worker: u8, to: &mut Steps) {
-        let (at, other) = (usize::from(worker), usize::from(1 - worker));
-        let waits = state.members[other] && state.workers[other].is_some();
+        let (at, other) = (usize::from(worker), 1 - worker);
+        let waits = state.members[usize::from(other)] && state.workers[other].is_some();
         if !state.members[at] || !waits {
             return;
         }
         let mine = state.owner == Some(worker);
-        let dead = state.workers[at].is_none();
+        let dead = state.workers[worker].is_none();
         if dead || state.faults < self.0.faults {
             let mut next = state.clone();
             next.faults += u8::from(!dead);
             next.members[at] = false;
             if mine {
-                next.owner = Some(1 - worker);
+                next.owner = Some(other);
                 next.revoking = false;
             }
             next.rebalance();
@@ -56,7 +56,7 @@ impl Transactions {
             Stage::None => {}
             Stage::Ongoing(offsets) => {
                 let at_work = |worker: u8| {
-                    let now = state.workers[usize::from(worker)];
+                    let now = state.workers[worker];
                     let now = now.filter(|_| self.id(worker) == id);
                     now.is_some_and(|now| now.epoch == epoch && now.phase != Phase::NoProducer)
                 };
@@ -120,7 +120,7 @@ impl Transactions {
         if who != NOBODY && state.faults < self.0.faults {
             let mut lost = next.clone();
             lost.faults += 1;
-            lost.orphan(who);
+            lost.wire.orphan(who);
             let lost = self.unknown(lost, who);
             to.push((("reply lost", who, 0, 0), lost, Kind::Fault));
         }
@@ -179,19 +179,19 @@ impl Transactions {
     /// A lane hears what became of its request.
     fn answered(&self, next: &mut State, who: u8, what: What, taken: bool) {
         if !taken {
-            next.orphan(who);
-            next.worker(who).phase = Phase::NoProducer;
+            next.wire.orphan(who);
+            next.workers.live(who).phase = Phase::NoProducer;
             return;
         }
         match what {
             What::Row(_) => {}
             What::Offsets(..) => self.end(next, who, Phase::Commit),
-            What::Plain(..) => next.worker(who).arrives(),
-            What::End { commits: true } if self.0.together => next.worker(who).arrives(),
+            What::Plain(..) => next.workers.live(who).arrives(),
+            What::End { commits: true } if self.0.together => next.workers.live(who).arrives(),
             What::End { commits: true } => {
-                let now = *next.worker(who);
-                next.worker(who).phase = Phase::Plain;
-                next.send(Message {
+                let now = *next.workers.live(who);
+                next.workers.live(who).phase = Phase::Plain;
+                next.wire.send(Message {
                     who,
                     id: self.id(who),
                     epoch: now.epoch,
@@ -199,7 +199,7 @@ impl Transactions {
                 });
             }
             What::End { commits: false } => {
-                let lane = next.worker(who);
+                let lane = next.workers.live(who);
                 let new = lane.phase == Phase::Abort(true);
                 lane.phase = if new { Phase::NoProducer } else { Phase::Idle };
                 if !self.0.rewind_all {

@@ -11,7 +11,7 @@ pub(super) type Steps = Vec<(Label, State, Kind)>;
 impl Transactions {
     pub(super) fn steps(&self, state: &State, to: &mut Steps) {
         for worker in [0, 1] {
-            match state.workers[usize::from(worker)] {
+            match state.workers[worker] {
                 None => self.starts(state, worker, to),
                 Some(now) => {
                     self.hears(state, worker, now, to);
@@ -30,14 +30,13 @@ impl Transactions {
     }
 
     fn starts(&self, state: &State, worker: u8, to: &mut Steps) {
-        let other = usize::from(1 - worker);
-        let doubled = self.0.twins && state.workers[other].is_some();
+        let doubled = self.0.twins && state.workers[1 - worker].is_some();
         if state.faults + u8::from(doubled) > self.0.faults {
             return;
         }
         let mut next = state.clone();
         next.faults += u8::from(doubled);
-        next.workers[usize::from(worker)] = Some(JOINED);
+        next.workers[worker] = Some(JOINED);
         self.join(&mut next, worker);
         let kind = if doubled { Kind::Fault } else { Kind::Normal };
         to.push((("start", worker, 0, 0), next, kind));
@@ -55,7 +54,7 @@ impl Transactions {
         if owner == worker {
             state.revoking = false;
         }
-        state.worker(worker).knows = Generation::Newest;
+        state.workers.live(worker).knows = Generation::Newest;
     }
 
     /// What a host hears of the group.
@@ -64,26 +63,26 @@ impl Transactions {
         let label = match now.knows {
             Generation::Newest => return,
             Generation::Older if state.members[usize::from(worker)] => {
-                next.worker(worker).knows = Generation::Newest;
+                next.workers.live(worker).knows = Generation::Newest;
                 "hears of the rebalance"
             }
             Generation::Older if self.0.twins => {
                 // Fenced for good: the process ends.
-                next.orphan(worker);
-                next.workers[usize::from(worker)] = None;
+                next.wire.orphan(worker);
+                next.workers[worker] = None;
                 "is fenced and ends"
             }
             Generation::Older => {
-                let lane = next.worker(worker);
+                let lane = next.workers.live(worker);
                 (lane.knows, lane.lost) = (Generation::None, true);
                 "hears that it is out"
             }
             Generation::None if now.lost => {
                 if self.0.join {
-                    next.orphan(worker);
-                    next.worker(worker).phase = Phase::NoProducer;
+                    next.wire.orphan(worker);
+                    next.workers.live(worker).phase = Phase::NoProducer;
                 }
-                let lane = next.worker(worker);
+                let lane = next.workers.live(worker);
                 (lane.lost, lane.owns) = (false, false);
                 "gives up what it lost"
             }
@@ -102,7 +101,7 @@ impl Transactions {
             return;
         }
         let mut next = state.clone();
-        let lane = next.worker(worker);
+        let lane = next.workers.live(worker);
         let label = if state.revoking && !(open && self.0.join) {
             lane.owns = false;
             let other = 1 - worker;
@@ -130,9 +129,9 @@ impl Transactions {
         }
         let mut crashed = state.clone();
         crashed.faults += 1;
-        crashed.orphan(worker);
+        crashed.wire.orphan(worker);
         let given_up = crashed.clone();
-        crashed.workers[usize::from(worker)] = None;
+        crashed.workers[worker] = None;
         to.push((("crash", worker, 0, 0), crashed, Kind::Fault));
         if !matches!(now.phase, Phase::NoProducer | Phase::Read | Phase::Idle) {
             let next = self.unknown(given_up, worker);
@@ -142,7 +141,7 @@ impl Transactions {
 
     /// Something has no answer.
     pub(super) fn unknown(&self, mut state: State, worker: u8) -> State {
-        let lane = state.worker(worker);
+        let lane = state.workers.live(worker);
         match self.0.unknown {
             // An abort without an answer is not tried for ever.
             _ if matches!(lane.phase, Phase::Abort(_)) => lane.phase = Phase::NoProducer,
@@ -155,11 +154,11 @@ impl Transactions {
 
     /// Sends the end of a transaction.
     pub(super) fn end(&self, state: &mut State, worker: u8, phase: Phase) {
-        let lane = state.worker(worker);
+        let lane = state.workers.live(worker);
         lane.phase = phase;
         let epoch = lane.epoch;
         let commits = phase == Phase::Commit;
-        state.send(Message {
+        state.wire.send(Message {
             who: worker,
             id: self.id(worker),
             epoch,
@@ -179,7 +178,7 @@ impl Transactions {
                     return;
                 }
                 let mut next = state.clone();
-                let lane = next.worker(worker);
+                let lane = next.workers.live(worker);
                 (lane.next, lane.phase, lane.kept) = (state.next, Phase::Idle, now.knows);
                 to.push((("reads its positions", worker, 0, 0), next, Kind::Normal));
             }
@@ -204,7 +203,7 @@ impl Transactions {
             Stage::None => {
                 producer.epoch += fence;
                 let epoch = producer.epoch;
-                let lane = next.worker(worker);
+                let lane = next.workers.live(worker);
                 (lane.epoch, lane.phase) = (epoch, Phase::Read);
                 // A new host knows no other position.
                 if self.0.then != Then::Read && lane.kept != Generation::None {
@@ -234,7 +233,7 @@ impl Transactions {
         }
         if producer.epoch != now.epoch {
             let mut next = state.clone();
-            next.worker(worker).phase = Phase::NoProducer;
+            next.workers.live(worker).phase = Phase::NoProducer;
             to.push((("is fenced", worker, 0, 0), next, Kind::Normal));
             return;
         }
@@ -245,13 +244,13 @@ impl Transactions {
         for count in counts.filter(|count| *count != [0; 2]) {
             let mut next = state.clone();
             next.producers[usize::from(id)].stage = Stage::Ongoing(false);
-            let lane = next.worker(worker);
+            let lane = next.workers.live(worker);
             lane.phase = Phase::Write;
             lane.to = [now.next[0] + count[0], now.next[1] + count[1]];
             let to_there = lane.to;
             for partition in [0, 1] {
                 for record in now.next[partition]..to_there[partition] {
-                    next.send(Message {
+                    next.wire.send(Message {
                         who: worker,
                         id,
                         epoch: now.epoch,
@@ -266,7 +265,7 @@ impl Transactions {
 
     /// Rows are acknowledged, or nobody waits for that: positions follow.
     fn written(&self, state: &State, worker: u8, now: Worker, to: &mut Steps) {
-        let waits = state.wire.iter().any(|message| message.who == worker);
+        let waits = state.wire.has(worker);
         if waits && self.0.drain {
             return;
         }
@@ -281,8 +280,8 @@ impl Transactions {
         let producer = &mut next.producers[usize::from(id)];
         let ongoing = matches!(producer.stage, Stage::Ongoing(_)) && producer.epoch == now.epoch;
         if !ongoing || (self.0.member && generation == Generation::None) {
-            next.orphan(worker);
-            next.worker(worker).phase = Phase::NoProducer;
+            next.wire.orphan(worker);
+            next.workers.live(worker).phase = Phase::NoProducer;
             to.push((("drops its transaction", worker, 0, 0), next, Kind::Normal));
             return;
         }
@@ -292,8 +291,8 @@ impl Transactions {
             return;
         }
         producer.stage = Stage::Ongoing(true);
-        next.worker(worker).phase = Phase::Offsets;
-        next.send(Message {
+        next.workers.live(worker).phase = Phase::Offsets;
+        next.wire.send(Message {
             who: worker,
             id,
             epoch: now.epoch,
