@@ -16,6 +16,7 @@ mod ring;
 mod same_host_id;
 mod servers_killed;
 mod slow_link;
+mod status;
 mod steps;
 mod taken_away;
 mod topic;

@@ -110,15 +110,15 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
             .collect();
         count(registry, name, &all);
     }
-    let levels: [(metric::Name, Of<f64>); 3] = [
-        (metric::LAG, |status| float(status.lag.records)),
-        (metric::MEMORY, |status| float(status.memory_bytes)),
-        (metric::REVISION, |status| float(status.revision)),
+    let levels: [(metric::Name, Of<Option<f64>>); 3] = [
+        (metric::LAG, |status| status.lag.records.map(float)),
+        (metric::MEMORY, |status| Some(float(status.memory_bytes))),
+        (metric::REVISION, |status| Some(float(status.revision))),
     ];
     for (name, of) in levels {
         let all: Vec<_> = pipelines
             .iter()
-            .map(|status| (label(status), of(status)))
+            .filter_map(|status| Some((label(status), of(status)?)))
             .collect();
         level(registry, name, &all);
     }

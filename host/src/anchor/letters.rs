@@ -3,12 +3,9 @@
 //! [`Letter`] is one record set aside, [`DeadLetters`] the place that holds those of one pipeline. It never sets a
 //! record aside itself: a flight does (see [`super::Flight`]).
 
-use std::collections::BTreeMap;
-
-use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
-use super::{Ahead, CommitError, HereRows, Redriven};
+use super::{Ahead, CommitError, HereRows};
 use crate::error::Error;
 use crate::record::{Batch, Record};
 use crate::route::DeadLetter;
@@ -220,11 +217,6 @@ pub trait DeadLetters: std::fmt::Debug {
         letter: &'a Letter,
         dead: &'a DeadLetter,
     ) -> LocalBoxFuture<'a, Result<bool, Error>>;
-
-    /// How many letters were retried, by partition; none where the anchor cannot retry any.
-    fn redriven(&self) -> LocalBoxFuture<'_, Result<BTreeMap<i32, Redriven>, Error>> {
-        std::future::ready(Ok(BTreeMap::new())).boxed_local()
-    }
 }
 
 #[cfg(test)]

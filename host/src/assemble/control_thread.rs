@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 
 use super::canaries;
-use super::hub::{Hub, Job};
+use super::hub::Hub;
+use super::jobs::Asked;
 use super::publish::Declared;
 use super::releases::Loaded;
 use super::running::{Actor, Shared};
@@ -26,7 +26,7 @@ const SPARE_THREAD: Duration = Duration::from_secs(1);
 pub(super) struct Work {
     pub(super) declared: Vec<Declared>,
     pub(super) begun: mpsc::UnboundedReceiver<SegmentStart>,
-    pub(super) asked: mpsc::UnboundedReceiver<Job>,
+    pub(super) asked: Asked,
     /// Given up when the config's pipelines are deployed.
     pub(super) loaded: Vec<Arc<Loaded>>,
 }
@@ -58,7 +58,7 @@ pub(super) fn run(hub: &Arc<Hub>, shared: Shared, work: Work, stop: watch::Recei
         tokio::select! {
             () = follow(hub, &shared, &mut actors, &publishing, stop) => {}
             () = canaries::watch(Arc::clone(hub)) => {}
-            () = answer(work.asked) => {}
+            () = work.asked.answer() => {}
         }
         drop(shared);
         for actor in actors {
@@ -72,20 +72,6 @@ pub(super) fn run(hub: &Arc<Hub>, shared: Shared, work: Work, stop: watch::Recei
             }
         }
     });
-}
-
-/// Does what other threads ask for, several things at once.
-async fn answer(mut asked: mpsc::UnboundedReceiver<Job>) {
-    let mut running = futures_util::stream::FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            job = asked.recv() => match job {
-                Some(job) => running.push(job()),
-                None => return std::future::pending().await,
-            },
-            Some(()) = running.next(), if !running.is_empty() => {}
-        }
-    }
 }
 
 /// Starts a task for each pipeline and tells it what is deployed, until the host stops or nothing is left to do.

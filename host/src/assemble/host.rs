@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::control_thread::{self, Work};
 use super::hub::Hub;
+use super::jobs;
 use super::log;
 use super::operate::Desk;
 use super::publish;
@@ -88,7 +89,7 @@ impl Host {
         let shards = Shards::start(config.host.shards, &deaths)?;
         let (stop, stopped) = watch::channel(false);
         let (segments, begun) = mpsc::unbounded_channel();
-        let (jobs, asked) = mpsc::unbounded_channel();
+        let (jobs, asked) = jobs::jobs();
         let servers = Arc::new(Servers::new(&config));
         let hub = Arc::new(Hub::new(
             Arc::clone(&servers),

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::Semaphore;
 
+use super::jobs::Jobs;
 use super::releases::{Loaded, Releases};
+use super::retries::Retries;
 use super::seen::Pipeline;
 use super::servers::Servers;
 use super::world::World;
@@ -24,10 +25,12 @@ use crate::task;
 
 /// How long a look at topics and tables may take.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a status waits for the counts of retried dead letters.
+/// How long a status waits for what the servers know, all pipelines and questions together.
 const BRIEF: Duration = Duration::from_secs(2);
-/// How old the ends of partitions and the counts of retried dead letters may be that a status shows.
+/// How old the ends of partitions may be before a status asks for them again.
 const FRESH: Duration = Duration::from_secs(2);
+/// Topics whose ends are asked for at once: they share a client, and one that gets no answer keeps a thread waiting.
+const ASKED: usize = 8;
 
 /// What the parts of a host share.
 #[derive(Debug)]
@@ -42,20 +45,26 @@ pub(super) struct Hub {
     /// The config's pipelines are in the control log.
     published: AtomicBool,
     /// Work for the control thread, whose runtime drives the connections of a look at live tables.
-    jobs: mpsc::UnboundedSender<Job>,
+    pub(super) jobs: Jobs,
     // All short: a pipeline is entered once, a failure or an end now and then; no await crosses them.
     pipelines: Mutex<BTreeMap<String, Arc<Pipeline>>>,
     failures: Mutex<Vec<Error>>,
     ends: Mutex<BTreeMap<String, (Instant, Ends)>>,
-    redriven: Mutex<BTreeMap<String, (Instant, Option<AllRedriven>)>>,
+    asking: Arc<Semaphore>,
+    /// By the name of the database.
+    retries: BTreeMap<String, Arc<Retries>>,
 }
 
 /// Low and high watermark of each partition.
 pub(super) type Ends = Arc<[(i64, i64)]>;
-/// Dead letters of a pipeline that were retried, by partition.
-pub(super) type AllRedriven = Arc<BTreeMap<i32, Redriven>>;
-/// A future of the control thread.
-pub(super) type Job = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+
+/// What the servers said of a pipeline's partitions, where they did in time.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) ends: Option<Ends>,
+    /// Dead letters that were retried, by partition.
+    pub(super) redriven: Option<BTreeMap<i32, Redriven>>,
+}
 
 /// What a look at the surroundings of a release found.
 #[derive(Debug)]
@@ -74,9 +83,13 @@ impl Hub {
         servers: Arc<Servers>,
         control: Control,
         releases: Releases,
-        jobs: mpsc::UnboundedSender<Job>,
+        jobs: Jobs,
     ) -> Self {
+        let retries = servers.config.postgres.iter();
+        let retries =
+            retries.map(|(name, database)| (name.clone(), Arc::new(Retries::new(database))));
         Self {
+            retries: retries.collect(),
             shared_log: servers.config.control.is_some(),
             config: Arc::clone(&servers.config),
             servers,
@@ -88,7 +101,7 @@ impl Hub {
             pipelines: Mutex::default(),
             failures: Mutex::default(),
             ends: Mutex::default(),
-            redriven: Mutex::default(),
+            asking: Arc::new(Semaphore::new(ASKED)),
         }
     }
 
@@ -143,9 +156,11 @@ impl Hub {
         let partitions = topic
             .and_then(|topic| topic)
             .map(|topic| i32::try_from(topic.watermarks.len()).unwrap_or(i32::MAX));
-        let looked = self.at_work("look at the live tables", PATIENCE, move || {
-            async move { Ok(world.look(&loaded.release.plan).await) }.boxed_local()
-        });
+        let looked = self
+            .jobs
+            .at_work("look at the live tables", PATIENCE, move || {
+                async move { Ok(world.look(&loaded.release.plan).await) }.boxed_local()
+            });
         let (problems, notes) = looked
             .await
             .unwrap_or_else(|error| (vec![error], Vec::new()));
@@ -156,95 +171,75 @@ impl Hub {
         }
     }
 
-    /// Does something on the control thread, whose runtime drives the connections it opens. It goes on there when
-    /// nobody waits for it any more.
-    ///
-    /// # Errors
-    /// Its own; `Outside` when it takes longer than `patience`, or the host is stopping.
-    pub(super) async fn at_work<T: Send + 'static>(
-        &self,
-        what: &'static str,
-        patience: Duration,
-        work: impl FnOnce() -> LocalBoxFuture<'static, Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let (tell, told) = oneshot::channel();
-        let job: Job = Box::new(move || {
-            async move {
-                let late = || Error::outside(what, format!("no answer within {patience:?}"));
-                let done = tokio::time::timeout(patience, work()).await;
-                tell.send(done.unwrap_or_else(|_| Err(late()))).ok();
-            }
-            .boxed_local()
-        });
-        let ended = || Error::outside(what, "the host is stopping");
-        self.jobs.send(job).map_err(|_| ended())?;
-        told.await.map_err(|_| ended())?
+    /// What the servers know of a running pipeline. Pipelines are asked about at once: then a status takes no longer,
+    /// however many there are and whoever does not answer.
+    pub(super) async fn known(self: &Arc<Self>, pipeline: &Pipeline) -> Known {
+        let Some(loaded) = pipeline.seen().loaded else {
+            return Known::default();
+        };
+        let (ends, redriven) =
+            futures_util::future::join(self.ends(&loaded), self.redriven(&loaded)).await;
+        Known { ends, redriven }
     }
 
-    /// The ends of a running pipeline's partitions, at most a few seconds old; `None` where the broker does not
-    /// tell.
-    pub(super) async fn ends(self: &Arc<Self>, pipeline: &Pipeline) -> Option<Ends> {
-        let name = pipeline.name.to_string();
-        if let Some((at, ends)) = self.ends.lock().get(&name)
-            && at.elapsed() < FRESH
-        {
-            return Some(Arc::clone(ends));
-        }
-        let loaded = pipeline.seen().loaded?;
-        let world = World::new(&loaded, &self.releases, &self.servers, MemoryAnchor::new());
-        let topic = task::blocking(move || world.topic());
-        let topic = tokio::time::timeout(PATIENCE, topic)
+    /// The ends of partitions, as they were seconds ago at most; `None` where the broker does not tell.
+    async fn ends(self: &Arc<Self>, loaded: &Arc<Loaded>) -> Option<Ends> {
+        let name = &loaded.release.plan.pipeline;
+        tokio::time::timeout(BRIEF, self.ask_ends(loaded))
             .await
-            .ok()?
-            .ok()?
-            .ok()?;
-        let ends: Ends = topic.watermarks.into();
-        self.ends
-            .lock()
-            .insert(name, (Instant::now(), Arc::clone(&ends)));
-        Some(ends)
+            .ok();
+        self.ends_since(name, PATIENCE)
     }
 
-    /// How many dead letters of a running pipeline were retried, at most a few seconds old, or as they were known
-    /// last where the database does not tell; `None` where they never were.
-    pub(super) async fn redriven(self: &Arc<Self>, pipeline: &Pipeline) -> Option<AllRedriven> {
-        let name = pipeline.name.to_string();
-        let known = self.redriven.lock().get(&name).cloned();
-        if let Some((at, known)) = &known
-            && at.elapsed() < FRESH
-        {
-            return known.clone();
+    fn ends_since(&self, pipeline: &str, oldest: Duration) -> Option<Ends> {
+        let ends = self.ends.lock();
+        let (at, ends) = ends.get(pipeline)?;
+        (at.elapsed() < oldest).then(|| Arc::clone(ends))
+    }
+
+    /// Asks the broker, unless somebody just did. Goes on when nobody waits for it any more: the next one finds the
+    /// answer.
+    async fn ask_ends(self: &Arc<Self>, loaded: &Arc<Loaded>) {
+        let is_fresh = || {
+            let name = &loaded.release.plan.pipeline;
+            self.ends_since(name, FRESH).is_some()
+        };
+        if is_fresh() {
+            return;
         }
-        let loaded = pipeline.seen().loaded?;
-        let counted = match loaded.release.plan.anchor {
-            AnchorPlan::Postgres(_) => {
-                let world = World::new(&loaded, &self.releases, &self.servers, MemoryAnchor::new());
-                let ask = move || {
-                    async move {
-                        let letters = world.letters(&loaded.release.plan).await?;
-                        letters.redriven().await
-                    }
-                    .boxed_local()
-                };
-                self.at_work("count retried dead letters", BRIEF, ask).await
-            }
-            // No other anchor can retry any.
-            AnchorPlan::Cassandra(_) | AnchorPlan::Kafka(_) | AnchorPlan::Memory => {
-                Ok(BTreeMap::new())
-            }
-        };
-        let counted = match counted {
-            Ok(counted) => Some(Arc::new(counted)),
-            Err(_) => known.and_then(|(_, known)| known),
-        };
-        let now = (Instant::now(), counted.clone());
-        self.redriven.lock().insert(name, now);
-        counted
+        let asking = Arc::clone(&self.asking).acquire_owned().await;
+        let asking = asking.expect("the semaphore is never closed");
+        if is_fresh() {
+            return;
+        }
+        let world = World::new(loaded, &self.releases, &self.servers, MemoryAnchor::new());
+        let (hub, name) = (Arc::clone(self), loaded.release.plan.pipeline.clone());
+        let asked = task::blocking(move || {
+            let _asking = asking;
+            let ends: Ends = world.topic()?.watermarks.into();
+            hub.ends.lock().insert(name, (Instant::now(), ends));
+            Ok::<_, Error>(())
+        });
+        if let Err(error) | Ok(Err(error)) = asked.await {
+            tracing::debug!(%error, "ends of partitions not known");
+        }
     }
 
-    /// Letters of a pipeline were retried here: they are counted anew for the next who asks.
-    pub(super) fn retried(&self, pipeline: &str) {
-        self.redriven.lock().remove(pipeline);
+    /// How many dead letters were retried, by partition, as far as the database tells.
+    async fn redriven(&self, loaded: &Loaded) -> Option<BTreeMap<i32, Redriven>> {
+        let plan = &loaded.release.plan;
+        let AnchorPlan::Postgres(database) = &plan.anchor else {
+            // No other anchor can retry any.
+            return Some(BTreeMap::new());
+        };
+        let of = (plan.pipeline.as_str(), plan.input.topic.as_str());
+        let retries = self.retries.get(database)?;
+        retries.of(&self.jobs, BRIEF, of).await
+    }
+
+    /// Letters were retried here: they are counted anew for the next who asks.
+    pub(super) fn retried(&self) {
+        self.retries.values().for_each(|retries| retries.forget());
     }
 
     /// Something ended that should not have.

@@ -7,6 +7,7 @@
 //! | `difference` | what it changes, and the hash of a plan |
 //! | `bundle` | a dead letter with what it takes to run it elsewhere |
 //! | `letters` | dead letters: found, dropped, retried |
+//! | `past` | what was deployed and who did what, as the control log tells it |
 //! | `raise` | write times lifted after a topic gained partitions |
 //! | `replace` | whether a release may take the place of the one in force |
 //! | `status` | what pipelines do now, in the words of the API |
@@ -20,6 +21,7 @@ mod behind;
 mod bundle;
 mod difference;
 mod letters;
+mod past;
 pub(super) mod plan;
 mod raise;
 pub(super) mod replace;
@@ -363,7 +365,7 @@ impl Operator for Desk {
             if state.pipeline(pipeline).is_none() {
                 return Err(self.no_pipeline("look at", pipeline));
             }
-            Ok(status::history(&state, pipeline))
+            Ok(past::history(&state, pipeline))
         }
         .boxed()
     }
@@ -411,7 +413,7 @@ impl Operator for Desk {
     }
 
     fn audit(&self, most: usize) -> Answer<'_, Vec<AuditEntry>> {
-        let entries = status::audit(&self.hub.control.state(), most);
+        let entries = past::audit(&self.hub.control.state(), most);
         async move { Ok(entries) }.boxed()
     }
 

@@ -16,6 +16,23 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Clears a terminal and goes to its first line (ECMA-48: ED 2, CUP).
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
+/// Of the table of pipelines.
+const COLUMNS: [&str; 11] = [
+    "pipeline",
+    "state",
+    "plugin",
+    "rev",
+    "lag",
+    "records/s",
+    "rows/s",
+    "dead",
+    "errors",
+    "p99 ms",
+    "memory",
+];
+/// Those that are numbers.
+const NUMBERS: &[&str] = COLUMNS.split_at(3).1;
+
 /// What a host and its pipelines do: lag, rates, dead letters, memory, errors, canaries.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -96,7 +113,6 @@ fn word(state: PipelineState) -> &'static str {
     }
 }
 
-/// The host in a line, its pipelines in a table.
 /// What became of the records of the host's partitions, together; `None` where it does not say it of any.
 pub(super) fn ledger(partitions: &[PartitionStatus]) -> Option<Ledger> {
     let all = partitions.iter().filter_map(|partition| partition.ledger);
@@ -109,6 +125,7 @@ pub(super) fn ledger(partitions: &[PartitionStatus]) -> Option<Ledger> {
     })
 }
 
+/// The host in a line, its pipelines in a table.
 fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
     let ready = if host.ready {
         "ready".to_owned()
@@ -128,29 +145,8 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
         return lines;
     }
     lines.push(show::table(
-        [
-            "pipeline",
-            "state",
-            "plugin",
-            "rev",
-            "lag",
-            "records/s",
-            "rows/s",
-            "dead",
-            "errors",
-            "p99 ms",
-            "memory",
-        ],
-        &[
-            "rev",
-            "lag",
-            "records/s",
-            "rows/s",
-            "dead",
-            "errors",
-            "p99 ms",
-            "memory",
-        ],
+        COLUMNS,
+        NUMBERS,
         pipelines.iter().map(|pipeline| {
             let under_way = match (&pipeline.canary, &pipeline.shadow) {
                 (Some(canary), _) => format!(" (canary {})", canary.plugin),
@@ -162,7 +158,7 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
                 word(pipeline.state).to_owned(),
                 format!("{}{under_way}", pipeline.plugin),
                 pipeline.revision.to_string(),
-                show::count(pipeline.lag.records),
+                show::or_dash(pipeline.lag.records.map(show::count)),
                 show::rate(pipeline.rates.records_per_second),
                 show::rate(pipeline.rates.rows_per_second),
                 show::or_dash(ledger(&pipeline.partitions).map(|ledger| show::count(ledger.dead))),

@@ -273,8 +273,10 @@ impl Committer {
             dead.code == code::KILLS_HOST && offsets[dead.source as usize] < self.owned.found
         });
         unseen.map_or(Ok(()), |dead| {
+            let (release, reserved) = (&self.context.release.id, self.owned.granted);
             let detail = format!(
-                "{}; it may have been written to another sink already",
+                "{}; it may have been written to another sink already: it cannot be set aside, and release {release} has \
+                 to complete what lies below offset {reserved}",
                 dead.reason
             );
             Err(self.stop(processed, dead.source as usize, "run", &detail))
@@ -287,8 +289,9 @@ impl Committer {
         let hint = match verb {
             "write" => "mend the table or the record's constraint, then restart the pipeline",
             "run" => {
-                "look at what the host died of and mend that (memory, a limit of the machine), then resume: the record is \
-                 tried three times again"
+                "look at the host's log, and at its core file, for what it died of and mend that (memory, a limit of the \
+                 machine, a newer wasmill), then resume: the record is tried three times again; a version of the plugin \
+                 that does not die of it can be deployed now, and begins where that release has completed its part"
             }
             _ => "mend the producer, or set errors.data = \"dead-letter\" in the manifest",
         };

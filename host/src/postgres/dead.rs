@@ -5,7 +5,6 @@
 //! first), so that neither waits for the other in a circle. Of two retries of one letter the second waits for the
 //! first's position row and then finds no letter.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::LocalBoxFuture;
@@ -14,7 +13,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::anchor::{
     Ahead, Becomes, CommitError, Coordinates, DeadLetters, Letter, LetterFilter, LetterPage,
-    LetterRetry, Part, Redriven,
+    LetterRetry, Part,
 };
 use crate::error::{Error, Result};
 use crate::route::DeadLetter;
@@ -34,9 +33,6 @@ const COUNT: &str = "UPDATE wasmill.position SET retried = least(retried + 1, de
      retried_filtered = retried_filtered + least($6::int8, dead - retried) \
      WHERE pipeline = $1::text AND topic = $2::text AND partition = $3::int4 AND next > $4::int8 \
      AND pg_catalog.current_setting('wasmill.flight', true) = $5::text";
-
-const REDRIVEN: &str = "SELECT partition, retried - retried_filtered, retried_filtered FROM wasmill.position \
-     WHERE pipeline = $1::text AND topic = $2::text AND retried > 0";
 
 /// Takes exactly the letter that was read. `$7`: the flight's number.
 const TAKE: &str = "DELETE FROM wasmill.dead_letter \
@@ -265,27 +261,6 @@ impl PostgresAnchor {
         Ok(kept == 1)
     }
 
-    async fn count_redriven(&self) -> Result<BTreeMap<i32, Redriven>> {
-        let (pipeline, topic) = (&self.settings.pipeline, &self.settings.topic);
-        let lease = self.pool.lease(&self.settings).await?;
-        let rows = within(
-            "count retried dead letters in postgres",
-            self.settings.timeouts.statement,
-            lease.client.query(REDRIVEN, &[pipeline, topic]),
-        )
-        .await?;
-        lease.release();
-        let count = |row: &Row, column: usize| u64::try_from(row.get::<_, i64>(column));
-        let of = |row: &Row| {
-            let redriven = Redriven {
-                emitted: count(row, 1).unwrap_or(0),
-                filtered: count(row, 2).unwrap_or(0),
-            };
-            (row.get(0), redriven)
-        };
-        Ok(rows.iter().map(of).collect())
-    }
-
     /// Pipeline, topic, partition and offset.
     fn of(&self, at: Coordinates) -> impl Iterator<Item = Param<'_>> {
         [
@@ -340,10 +315,6 @@ impl DeadLetters for PostgresAnchor {
         dead: &'a DeadLetter,
     ) -> LocalBoxFuture<'a, Result<bool, Error>> {
         Box::pin(self.keep_reason(letter, dead))
-    }
-
-    fn redriven(&self) -> LocalBoxFuture<'_, Result<BTreeMap<i32, Redriven>, Error>> {
-        Box::pin(self.count_redriven())
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `spare` | buffers used again |
 //! | `durability` | what a server keeps when it crashes, for `explain` |
 //! | `dead` | dead letters found, removed, retried |
+//! | `retried` | [`Retried`]: how many were retried, for a status |
 //! | `company`, `cargo` | flights of several lanes in one transaction; a flight as parameters |
 //! | `anchor`, `positions`, `raise` | [`PostgresAnchor`]: the flight; claims, seeds, grants; write times lifted |
 //! | `snapshot` | positions, dead letters and tables at one instant, for checks |
@@ -42,6 +43,7 @@ mod plan;
 mod pool;
 mod positions;
 mod raise;
+mod retried;
 mod rows;
 mod schema;
 mod settings;
@@ -57,6 +59,7 @@ pub use catalog::TableReport;
 pub use durability::{Keeps, NEEDED, keeps};
 pub use look::query_text;
 pub use names::TableName;
+pub use retried::{Retried, RetriedCounts};
 pub use settings::{Durability, PostgresRoute, Settings, Timeouts};
 pub use snapshot::Snapshot;
 pub use tables::Tables;

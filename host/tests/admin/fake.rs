@@ -199,7 +199,7 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
         release: last.release.clone(),
         canary: None,
         shadow: None,
-        lag: Lag { records: 7 },
+        lag: Lag { records: Some(7) },
         rates: Rates {
             records_per_second: 12.5,
             rows_per_second: 2.5,

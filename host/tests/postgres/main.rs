@@ -17,6 +17,7 @@ mod letters;
 mod pin;
 mod pooled;
 mod raise;
+mod retried;
 mod support;
 mod traps;
 mod types;

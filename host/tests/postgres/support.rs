@@ -2,10 +2,12 @@
 
 use tokio_postgres::{Client, NoTls};
 use wasmill::anchor::{Ahead, Anchor, Claim, CommitError, Flight, HereRows, Stored};
-use wasmill::config::Secret;
+use wasmill::config::{PostgresConnection, Secret};
 use wasmill::error::Error;
 use wasmill::manifest::{Create, Mode};
-use wasmill::postgres::{PostgresAnchor, PostgresRoute, Settings, TableName, TableReport, Tables};
+use wasmill::postgres::{
+    PostgresAnchor, PostgresRoute, Retried, Settings, TableName, TableReport, Tables,
+};
 use wasmill::record::cells;
 use wasmill::record::{Batch, Column, Op, Record, RowBatch};
 use wasmill::route::DeadLetter;
@@ -50,6 +52,13 @@ impl Place {
         settings.digest = "sha256:abc".to_owned();
         settings.routes = routes;
         settings
+    }
+
+    /// What a status asks for how many dead letters were retried.
+    pub(crate) fn retried(&self) -> Retried {
+        Retried::new(&PostgresConnection {
+            url: Secret::new(self.server.socket_url()),
+        })
     }
 
     /// An anchor whose tables exist and whose partitions 0 to 7 stand at 100.

@@ -114,8 +114,8 @@ pub struct PipelineStatus {
 /// Records between positions and the ends of the partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lag {
-    /// Of the partitions this host owns.
-    pub records: u64,
+    /// Of the partitions this host owns; `null` while the end of one is not known.
+    pub records: Option<u64>,
 }
 
 /// Work a second.

@@ -116,7 +116,7 @@ impl Desk {
         const WHAT: &str = "list dead letters";
         let place = self.place(WHAT, pipeline, None).await?;
         let hub = Arc::clone(&self.hub);
-        let page = hub.at_work(WHAT, PATIENCE, move || {
+        let page = hub.jobs.at_work(WHAT, PATIENCE, move || {
             async move {
                 let letters = place.open().await?;
                 let found = page(&*letters, &query, LIMIT, SHOWN).await?;
@@ -148,7 +148,7 @@ impl Desk {
             index,
         };
         let hub = Arc::clone(&self.hub);
-        let found = hub.at_work(WHAT, PATIENCE, move || {
+        let found = hub.jobs.at_work(WHAT, PATIENCE, move || {
             async move {
                 let letters = place.open().await?;
                 Ok(match whole(&*letters, at).await? {
@@ -177,7 +177,7 @@ impl Desk {
         const WHAT: &str = "drop dead letters";
         let place = self.place(WHAT, pipeline, None).await?;
         let (hub, by, pipeline) = (Arc::clone(&self.hub), by.to_owned(), pipeline.to_owned());
-        let dropped = hub.at_work(WHAT, WORK, move || {
+        let dropped = hub.jobs.at_work(WHAT, WORK, move || {
             async move {
                 let letters = place.open().await?;
                 if request.dry_run {
@@ -212,7 +212,7 @@ impl Desk {
             .await?;
         supported(WHAT, pipeline, &place.loaded)?;
         let (hub, by, pipeline) = (Arc::clone(&self.hub), by.to_owned(), pipeline.to_owned());
-        let report = hub.at_work(WHAT, WORK, move || {
+        let report = hub.jobs.at_work(WHAT, WORK, move || {
             async move {
                 let letters = place.open().await?;
                 let ahead = open_ahead(&*place.world, &place.loaded.release.plan).await?;
@@ -247,7 +247,7 @@ impl Desk {
                         break;
                     }
                 }
-                place.hub.retried(&pipeline);
+                place.hub.retried();
                 if !report.results.is_empty() {
                     let outcome = shown::summary(&report, &request.letters);
                     place.audit(&by, &pipeline, WHAT, outcome).await;

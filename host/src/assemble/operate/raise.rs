@@ -21,7 +21,7 @@ impl Desk {
         let (hub, by, pipeline) = (Arc::clone(&self.hub), by.to_owned(), pipeline.to_owned());
         let asked = Arc::clone(&place.world);
         let info = task::blocking(move || asked.topic()).await??;
-        let raised = hub.at_work(WHAT, super::letters::WORK, move || {
+        let raised = hub.jobs.at_work(WHAT, super::letters::WORK, move || {
             async move {
                 let plan = &place.loaded.release.plan;
                 let raised = place.world.raise(plan, &info).await?;

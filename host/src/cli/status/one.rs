@@ -3,6 +3,17 @@
 use crate::admin::types::{CanaryStatus, Evidence, PartitionStatus, PipelineStatus, ShadowReport};
 use crate::cli::show;
 
+/// Columns of a canary's table; all but the first are numbers.
+const SIDES: [&str; 7] = [
+    "version",
+    "records",
+    "rows/record",
+    "dead/record",
+    "plugin errors",
+    "guest µs/record",
+    "p99 ms",
+];
+
 /// Everything that is known of a pipeline.
 pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
     let totals = &status.totals;
@@ -12,7 +23,12 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
             "  plugin   {} (release {}), revision {} by {}",
             status.plugin, status.release, status.revision, status.origin
         ),
-        format!("  lag      {} records", show::count(status.lag.records)),
+        match status.lag.records {
+            Some(lag) => format!("  lag      {} records", show::count(lag)),
+            None => {
+                "  lag      not known: the broker did not tell where the partitions end".to_owned()
+            }
+        },
         format!(
             "  rates    {} records/s, {} rows/s over the last 10 s",
             show::rate(status.rates.records_per_second),
@@ -58,16 +74,7 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
         .iter()
         .map(|dead| format!("{} {}", show::count(dead.count), dead.code))
         .collect();
-    lines.extend(super::ledger(&status.partitions).map(|ledger| {
-        format!(
-            "  ledger   {} records = {} emitted + {} filtered + {} dead ({} were dead letters that were retried)",
-            show::count(ledger.records),
-            show::count(ledger.emitted),
-            show::count(ledger.filtered),
-            show::count(ledger.dead),
-            show::count(ledger.retried)
-        )
-    }));
+    lines.extend(ledger(&status.partitions));
     lines.push(format!(
         "  dead     {}",
         if dead.is_empty() {
@@ -100,6 +107,24 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
     lines
 }
 
+/// What became of the records; that it is not known where partitions stand somewhere and nobody tells.
+fn ledger(partitions: &[PartitionStatus]) -> Option<String> {
+    if let Some(ledger) = super::ledger(partitions) {
+        return Some(format!(
+            "  ledger   {} records = {} emitted + {} filtered + {} dead ({} were dead letters that were retried)",
+            show::count(ledger.records),
+            show::count(ledger.emitted),
+            show::count(ledger.filtered),
+            show::count(ledger.dead),
+            show::count(ledger.retried)
+        ));
+    }
+    let stands = partitions.iter().any(|one| one.position.is_some());
+    stands.then(|| {
+        "  ledger   not known: the database did not tell which dead letters were retried".to_owned()
+    })
+}
+
 fn canary_lines(canary: &CanaryStatus, deployed: &str) -> Vec<String> {
     let numbers: Vec<_> = canary.partitions.iter().map(ToString::to_string).collect();
     let side = |name: String, evidence: &Evidence| {
@@ -123,23 +148,8 @@ fn canary_lines(canary: &CanaryStatus, deployed: &str) -> Vec<String> {
             canary.for_seconds
         ),
         show::table(
-            [
-                "version",
-                "records",
-                "rows/record",
-                "dead/record",
-                "plugin errors",
-                "guest µs/record",
-                "p99 ms",
-            ],
-            &[
-                "records",
-                "rows/record",
-                "dead/record",
-                "plugin errors",
-                "guest µs/record",
-                "p99 ms",
-            ],
+            SIDES,
+            SIDES.split_at(1).1,
             [
                 side(format!("{} (canary)", canary.plugin), &evidence.canary),
                 side(format!("{deployed} (others)"), &evidence.others),
@@ -229,6 +239,24 @@ fn partitions(partitions: &[PartitionStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ledger_that_is_not_known_is_said_to_be_so() {
+        let mut partition = PartitionStatus {
+            partition: 0,
+            host: None,
+            position: None,
+            lag: None,
+            ledger: None,
+            release: None,
+            quarantined: false,
+            stalled: false,
+        };
+        assert_eq!(ledger(std::slice::from_ref(&partition)), None);
+        partition.position = Some(7);
+        let unknown = ledger(&[partition]).unwrap_or_default();
+        assert!(unknown.contains("ledger   not known"), "{unknown}");
+    }
 
     #[test]
     fn partitions_in_quarantine_are_named() {

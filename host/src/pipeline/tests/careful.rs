@@ -64,6 +64,15 @@ fn where_it_may_have_been_sent_ahead_the_lane_stops_and_names_it() {
     };
     assert_eq!((died, error.blame()), (6, Blame::Config));
     assert!(error.to_string().contains("offset 17"), "{error}");
+    // Who may complete it, and what an operator can do.
+    let release = world.release().id.clone();
+    let said = error.detail();
+    assert!(said.contains("cannot be set aside"), "{said}");
+    assert!(said.contains(&format!("release {release} has")), "{said}");
+    let hint = error.hint_text().unwrap();
+    for action in ["core file", "newer wasmill", "resume", "can be deployed"] {
+        assert!(hint.contains(action), "{action}: {hint}");
+    }
     assert_eq!(world.store.lock().dead, []);
     assert_eq!(on_a_shard(world.position()), 17);
 }
