@@ -9,6 +9,7 @@ mod flights;
 mod kill;
 mod late_write;
 mod links;
+mod lost_positions;
 mod permissions;
 mod restart;
 mod ring;

@@ -283,7 +283,7 @@ fn entry(version: &str) -> String {
 }
 
 /// Brokers of version 4 need Java 17 (kafka.apache.org/41/documentation, "Java Version").
-fn java(version: &str) -> Result<Java, Missing> {
+pub(crate) fn java(version: &str) -> Result<Java, Missing> {
     Java::find(|major| major >= 17).ok_or_else(|| Missing {
         server: name(version),
         what: "no Java 17 or later was found in JAVA_HOME, PATH or the usual folders".into(),
@@ -301,7 +301,7 @@ fn no_maven(version: &str) -> Missing {
     }
 }
 
-fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, StartError> {
+pub(crate) fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, StartError> {
     if let Some(jars) = cache.found(&entry(version)) {
         return Ok(jars);
     }
@@ -398,7 +398,7 @@ fn properties(data: &Path, ports: [u16; 3], member: &Member, options: &KafkaOpti
     text
 }
 
-fn logging(level: &str) -> [String; 3] {
+pub(crate) fn logging(level: &str) -> [String; 3] {
     [
         format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"),
         "-Dorg.slf4j.simpleLogger.showDateTime=true".into(),
