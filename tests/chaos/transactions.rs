@@ -29,8 +29,8 @@ const PACE: Pace = Pace {
     backlog: 10_000,
     rate: 3_000,
 };
-const POSITIONS: &str = "wasmill.position.alerts.records";
-const LETTERS: &str = "wasmill.dead-letter.alerts.records";
+pub(super) const POSITIONS: &str = "wasmill.position.alerts.records";
+pub(super) const LETTERS: &str = "wasmill.dead-letter.alerts.records";
 
 /// Record `n`: one in a hundred lacks what the plugin needs.
 fn made(n: usize) -> Made {
@@ -52,7 +52,7 @@ fn messages(n: usize) -> usize {
 }
 
 /// What a reader of committed messages finds in a topic, each partition in its order.
-fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
+pub(super) fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", stage.bootstrap())
         .set("group.id", "reader")
@@ -88,17 +88,19 @@ fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
 }
 
 /// The last committed position of each partition.
-fn positions(stage: &Stage) -> Result<BTreeMap<i32, Value>, String> {
+pub(super) fn positions(stage: &Stage) -> Result<BTreeMap<i32, Value>, String> {
     let all = committed(stage, POSITIONS)?;
     let positions = all
         .iter()
         .filter(|message| message.key() == Some(&b"position"[..]));
-    Ok(positions
-        .map(|message| {
-            let value = serde_json::from_slice(message.payload().unwrap()).unwrap();
-            (message.partition(), value)
-        })
-        .collect())
+    let mut last = BTreeMap::new();
+    for message in positions {
+        match message.payload() {
+            Some(value) => last.insert(message.partition(), serde_json::from_slice(value).unwrap()),
+            None => last.remove(&message.partition()),
+        };
+    }
+    Ok(last)
 }
 
 /// How far the pipeline is, over all partitions.
@@ -110,7 +112,7 @@ fn position(stage: &Stage) -> Result<i64, String> {
         .sum())
 }
 
-async fn passes(stage: &Stage, wanted: i64) -> i64 {
+pub(super) async fn passes(stage: &Stage, wanted: i64) -> i64 {
     eventually(
         LONG,
         &format!("position {wanted} is passed"),
@@ -124,7 +126,7 @@ async fn passes(stage: &Stage, wanted: i64) -> i64 {
 }
 
 /// Waits for the end of the records at `places`.
-async fn ends_exact(stage: &Stage, places: &[Place]) {
+pub(super) async fn ends_exact(stage: &Stage, places: &[Place]) {
     let total = total(places);
     assert_eq!(passes(stage, total).await, total);
     exact(stage, places);
@@ -179,7 +181,7 @@ fn exact(stage: &Stage, places: &[Place]) {
 }
 
 /// A real Kafka, a stage on it, and records that flow; `None` where there is none.
-async fn staged() -> Option<(Kafka, Stage, Flow)> {
+pub(super) async fn staged() -> Option<(Kafka, Stage, Flow)> {
     if let Err(missing) = Kafka::available() {
         skip(missing);
         return None;
@@ -201,7 +203,7 @@ fn more(stage: &Stage, count: usize, places: &mut Vec<Place>) {
     places.extend(stage.feed.send("records", &records));
 }
 
-fn alerts() -> String {
+pub(super) fn alerts() -> String {
     let file = plugin("tests/guests/alerts");
     pipeline("alerts", &file, "bind.route.log = \"discard\"")
 }

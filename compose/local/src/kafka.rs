@@ -301,7 +301,11 @@ fn no_maven(version: &str) -> Missing {
     }
 }
 
-pub(crate) fn jars(cache: &Cache, version: &str, progress: &Progress) -> Result<PathBuf, StartError> {
+pub(crate) fn jars(
+    cache: &Cache,
+    version: &str,
+    progress: &Progress,
+) -> Result<PathBuf, StartError> {
     if let Some(jars) = cache.found(&entry(version)) {
         return Ok(jars);
     }
