@@ -10,6 +10,8 @@ mod flights;
 mod kill;
 mod late_write;
 mod links;
+mod lost_positions;
+mod lost_topics;
 mod permissions;
 mod restart;
 mod ring;

@@ -28,7 +28,7 @@ const PACE: Pace = Pace {
     rate: 3_000,
 };
 pub(super) const POSITIONS: &str = "wasmill.position.alerts.records";
-const LETTERS: &str = "wasmill.dead-letter.alerts.records";
+pub(super) const LETTERS: &str = "wasmill.dead-letter.alerts.records";
 
 /// Record `n`: one in a hundred lacks what the plugin needs.
 fn made(n: usize) -> Made {
@@ -50,7 +50,7 @@ fn messages(n: usize) -> usize {
 }
 
 /// What a reader of committed messages finds in a topic, each partition in its order.
-fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
+pub(super) fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
     let mut all = Vec::new();
     reader::committed(stage.bootstrap(), topic, LONG, |message| {
         all.push(message.detach())
@@ -60,17 +60,19 @@ fn committed(stage: &Stage, topic: &str) -> Result<Vec<OwnedMessage>, String> {
 }
 
 /// The last committed position of each partition.
-fn positions(stage: &Stage) -> Result<BTreeMap<i32, Value>, String> {
+pub(super) fn positions(stage: &Stage) -> Result<BTreeMap<i32, Value>, String> {
     let all = committed(stage, POSITIONS)?;
     let positions = all
         .iter()
         .filter(|message| message.key() == Some(&b"position"[..]));
-    Ok(positions
-        .map(|message| {
-            let value = serde_json::from_slice(message.payload().unwrap()).unwrap();
-            (message.partition(), value)
-        })
-        .collect())
+    let mut last = BTreeMap::new();
+    for message in positions {
+        match message.payload() {
+            Some(value) => last.insert(message.partition(), serde_json::from_slice(value).unwrap()),
+            None => last.remove(&message.partition()),
+        };
+    }
+    Ok(last)
 }
 
 /// How far the pipeline is, over all partitions.
@@ -151,7 +153,7 @@ fn exact(stage: &Stage, places: &[Place]) {
 }
 
 /// A real Kafka, a stage on it, and records that flow; `None` where there is none.
-async fn staged() -> Option<(Kafka, Stage, Flow)> {
+pub(super) async fn staged() -> Option<(Kafka, Stage, Flow)> {
     let kafka = started(KafkaOptions::default())?;
     let stage = Stage::on(&kafka.bootstrap());
     let flow = flowing(&stage, 4).await;

@@ -250,7 +250,7 @@ fn name(version: &str) -> String {
     format!("Apache Kafka {version}")
 }
 
-fn jars(version: &str) -> Jars {
+pub(crate) fn jars(version: &str) -> Jars {
     Jars {
         server: name(version),
         entry: format!("kafka-{version}"),
@@ -260,7 +260,7 @@ fn jars(version: &str) -> Jars {
 }
 
 /// Brokers of version 4 need Java 17 (kafka.apache.org/41/documentation, "Java Version").
-fn java(version: &str) -> Result<Java, Missing> {
+pub(crate) fn java(version: &str) -> Result<Java, Missing> {
     Java::find(|major| major >= 17).ok_or_else(|| Missing {
         server: name(version),
         what: "no Java 17 or later was found in JAVA_HOME, PATH or the usual folders".into(),
@@ -270,7 +270,7 @@ fn java(version: &str) -> Result<Java, Missing> {
     })
 }
 
-fn logging(level: &str) -> [String; 3] {
+pub(crate) fn logging(level: &str) -> [String; 3] {
     [
         format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"),
         "-Dorg.slf4j.simpleLogger.showDateTime=true".into(),

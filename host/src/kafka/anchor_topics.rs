@@ -80,7 +80,7 @@ impl AnchorTopics {
         let detail = "DATA LOSS: the topic is gone, and the pipeline has run before: its dead letters are there";
         Err(Error::config(what, detail).hint(format!(
             "restore it, or give the pipeline a new name: nothing was skipped; to begin at its start again on purpose, \
-             delete topic {:?} too",
+             delete topic {:?} too, start it, and do what is said then of its group",
             self.dead_letters
         )))
     }

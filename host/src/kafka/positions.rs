@@ -255,11 +255,16 @@ fn look<'a>(
         else {
             continue;
         };
-        let value = message.payload().unwrap_or_default();
+        let value = message.payload();
         match message.key() {
-            Some(key) if key == POSITION => look.found = Some(Position::decode(what, value)?),
+            // A tombstone takes away what was there, before compaction and after.
+            Some(key) if key == POSITION => {
+                look.found = value
+                    .map(|value| Position::decode(what, value))
+                    .transpose()?;
+            }
             Some(key) if key == MARK => {
-                look.done = look.mark.is_some_and(|mark| mark.as_bytes() == value)
+                look.done = look.mark.is_some_and(|mark| Some(mark.as_bytes()) == value);
             }
             _ => {}
         }

@@ -293,7 +293,7 @@ impl Running {
                     // Taken away while the command was under way; dropping the inlet ends the lane.
                     return Ok(());
                 }
-                self.advice.starts(partition, position);
+                self.advice.hear(partition, position);
                 self.fetching
                     .start(partition, position, inlet)
                     .map_err(|error| client_error(&self.what, &error))?;
@@ -341,7 +341,6 @@ impl Running {
     fn leave(mut self) {
         // The last word too; where nobody hears it, the client would wait for an answer as long as its session.
         if self.membership.reaches() {
-            self.advise();
             self.advise();
         }
         drop((self.identity, self.fetching));

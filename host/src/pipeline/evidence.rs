@@ -3,8 +3,9 @@
 //!
 //! The anchor alone cannot tell that it lost something: all of its positions gone look like a first start, and a
 //! database that was restored looks like one that is behind. The group is a witness: a host commits a position there
-//! only after the anchor confirmed it, so the anchor never holds less. That holds for whoever commits, late or twice,
-//! as long as the group is asked *before* the anchor: positions only grow. What is missing there (offsets expire, and
+//! only after the anchor confirmed it, so an anchor that holds less has lost it, or went back. That holds for whoever
+//! commits, late or twice, as long as the group is asked *before* the anchor: positions only grow. What that means is
+//! for [`Evidence::allows_first`] and [`Evidence::allows`] to say. What is missing in the group (offsets expire, and
 //! tools reset them) proves nothing, and the group decides nothing else: no pipeline ever starts from it.
 
 use std::collections::BTreeMap;
@@ -68,10 +69,12 @@ impl<'a> Evidence<'a> {
         Err(self.loss(*partition, detail))
     }
 
-    /// Whether the positions that a claim found may be gone on from. Cassandra's anchor stores them a little later than it
-    /// confirms them: what was confirmed lies below the reservation then, and is written once more as it is. Where all
-    /// that is written lies in the anchor's own database, its rows went back with the positions, as after a crash with
-    /// `synchronous_commit = off` or a failover to a standby that was behind: to go on writes them again, once.
+    /// Whether the positions that a claim found may be gone on from. Two anchors may hold less than they confirmed:
+    ///
+    /// * Cassandra's stores a position a little later. What was confirmed lies below the reservation then, and is
+    ///   written once more as it is.
+    /// * Postgres where nothing else is written, after a crash with `synchronous_commit = off`, a failover to a standby
+    ///   that was behind, or a restore: rows went back with the positions, and are written again, once. It is told.
     ///
     /// # Errors
     /// A data-loss stop: the group has committed an offset past one.
@@ -111,11 +114,12 @@ impl<'a> Evidence<'a> {
     fn loss(&self, partition: i32, detail: String) -> Error {
         let InputPlan { topic, group, .. } = &self.plan.input;
         Error::config(format!("data loss: {topic} partition {partition}"), detail).hint(format!(
-            "nothing was skipped or doubled, and nothing will be: bring back the newest state of the database. If it \
-             was restored on purpose, or failed over, and its rows went back with its positions: pause the pipeline, \
-             make the group forget with `kafka-consumer-groups --delete --group {group}` (once its sessions have ended), \
-             and resume: it goes on from what the database holds now, or starts anew where that is nothing, and what it \
-             wrote elsewhere is written again"
+            "nothing was skipped or doubled, and nothing will be: bring back the newest state of what holds its positions \
+             ({}). If it was restored on purpose, or failed over, and its rows went back with its positions: pause the \
+             pipeline, make the group forget with `kafka-consumer-groups --delete --group {group}` (once its sessions \
+             have ended), and resume: it goes on from what is held now, or starts anew where that is nothing, and what \
+             it wrote elsewhere is written again",
+            self.plan.anchor
         ))
     }
 }
