@@ -8,6 +8,9 @@ use crate::toml_check::Look;
 /// Target of the event that a plugin asked for a capability nobody granted.
 pub const DENIED: &str = "wasmill::denied";
 
+/// Target of what plugins log.
+pub const GUEST: &str = "wasmill::guest";
+
 /// Says that a plugin asked for a capability it was not granted, and which key of the config grants it.
 pub fn denied(pipeline: &str, capability: &str, key: &str) {
     tracing::warn!(target: DENIED, pipeline, capability, key, "capability denied");

@@ -305,7 +305,7 @@ pub struct History {
     pub pipeline: String,
     /// Newest first.
     pub revisions: Vec<Revision>,
-    /// By partition, then offset. Rows that a bad canary wrote stay until their offsets are re-driven.
+    /// By partition, then offset. Rows that a bad canary wrote stay until their offsets are processed again.
     pub segments: Vec<Segment>,
 }
 

@@ -128,7 +128,7 @@ async fn decide(hub: &Hub, name: &str, revision: &Revision, canary: &Canary) {
         Verdict::Bad(reasons) => {
             deployment.action = Action::Rollback;
             format!(
-                "{} rolled back: {}; the rows it wrote stay until its offsets are re-driven",
+                "{} rolled back: {}; the rows it wrote stay until its offsets are processed again",
                 canary.release.plugin,
                 reasons.join("; ")
             )

@@ -27,6 +27,10 @@ impl Audit {
             return Ok(());
         }
         let entries: Vec<AuditEntry> = answer.read()?;
+        if entries.is_empty() {
+            report::line("nothing was changed or denied yet");
+            return Ok(());
+        }
         report::line(show::table(
             ["at", "by", "host", "action", "subject", "outcome"],
             &[],

@@ -19,7 +19,7 @@ const MAX_OVERLAY: u64 = 64 << 10;
 /// Run an uploaded version in a pipeline: shows what would change, asks, applies exactly that.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill deploy quakes@1.2.0 --plan-only\n  wasmill deploy quakes@1.2.0 --overlay quakes.toml\n  wasmill deploy quakes@1.2.0 --canary 1 --canary-for 5m\n  wasmill deploy quakes@1.2.0 --canary 1 --tolerance rows_share=0.2 --tolerance cpu_times=2\n  wasmill deploy quakes@1.2.0 --shadow --yes\n\nThe overlay is the [pipeline.NAME] section of a config file without its header: bind, grants, limits, config.\nWithout --overlay the one that is deployed stays. If anything changed between plan and apply, nothing is done\nand the exit code is 5."
+    after_help = "Examples:\n  wasmill deploy quakes@1.2.0 --plan-only\n  wasmill deploy quakes@1.2.0 --overlay quakes.toml\n  wasmill deploy quakes@1.2.0 --canary 1 --canary-for 5m\n  wasmill deploy quakes@1.2.0 --canary 1 --tolerance rows_share=0.2 --tolerance cpu_times=2\n  wasmill deploy quakes@1.2.0 --shadow --yes\n\nThe overlay is the [pipeline.NAME] section of a config file without its header: bind, grants, limits, config. Without --overlay the one that is deployed stays. If anything changed between plan and apply, nothing is done and the exit code is 5."
 )]
 pub(super) struct Deploy {
     /// The uploaded version, NAME@VERSION.

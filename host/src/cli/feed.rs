@@ -142,8 +142,31 @@ fn key_of(at: Option<KeyAt<'_>>, line: &[u8], number: u64) -> Result<Option<Vec<
     let value: serde_json::Value =
         serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
     match value.pointer(pointer) {
+        None if !pointer.is_empty() && !pointer.starts_with('/') => Err(Error::config(
+            format!("take the key of line {number}"),
+            format!("{pointer:?} is no JSON pointer: it has no / in front"),
+        )
+        .hint(format!("write --key /{pointer}"))),
         None => Err(wrong(format!("it has nothing at {pointer}"))),
         Some(serde_json::Value::String(text)) => Ok(Some(text.clone().into_bytes())),
         Some(other) => Ok(Some(other.to_string().into_bytes())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_by_pointer_and_a_bare_name_is_told_how_to_be_one() {
+        let key = |pointer| key_of(Some(KeyAt::named(pointer)), br#"{"id":"a","n":7}"#, 1);
+        assert_eq!(key("/id").unwrap().unwrap(), b"a");
+        assert_eq!(key("/n").unwrap().unwrap(), b"7");
+        let error = key("id").unwrap_err();
+        assert_eq!(error.hint_text(), Some("write --key /id"));
+        let error = key("/x").unwrap_err();
+        assert_eq!(error.hint_text(), Some("mend the line, or leave --key out"));
+        assert_eq!(key_of(None, b"no JSON", 1).unwrap(), None);
     }
 }

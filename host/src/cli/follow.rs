@@ -200,7 +200,11 @@ fn seen(status: &PipelineStatus, revision: u64, goal: Goal) -> Seen {
             (
                 done,
                 of,
-                format!("{} runs as a canary on {of} partitions", canary.plugin),
+                format!(
+                    "{} runs as a canary on {of} {}",
+                    canary.plugin,
+                    if of == 1 { "partition" } else { "partitions" }
+                ),
             )
         }
         (Goal::Canary, None, _) => return under(0, 0, "choosing the canary's partitions"),

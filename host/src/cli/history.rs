@@ -8,7 +8,7 @@ use crate::admin::types::History as Told;
 /// What a pipeline went through, and which version wrote which offsets.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill history quakes\n  wasmill history quakes --json | jq '.segments[] | select(.partition == 0)'\n\nOffset ranges are half-open. Rows that a bad canary wrote stay until their offsets are re-driven."
+    after_help = "Examples:\n  wasmill history quakes\n  wasmill history quakes --json | jq '.segments[] | select(.partition == 0)'\n\nOffset ranges are half-open. Rows that a bad canary wrote stay until their offsets are processed again."
 )]
 pub(super) struct History {
     /// The pipeline.
@@ -35,9 +35,7 @@ impl History {
 
 fn lines(history: &Told) -> Vec<String> {
     let mut lines = vec![show::table(
-        [
-            "revision", "at", "by", "action", "plugin", "release", "note",
-        ],
+        ["revision", "at", "by", "action", "plugin", "release"],
         &["revision"],
         history.revisions.iter().map(|revision| {
             [
@@ -47,10 +45,14 @@ fn lines(history: &Told) -> Vec<String> {
                 revision.action.clone(),
                 revision.plugin.clone(),
                 revision.release.clone(),
-                revision.note.clone().unwrap_or_default(),
             ]
         }),
     )];
+    // Sentences: as a column they would make every line as long as the longest of them.
+    lines.extend(history.revisions.iter().filter_map(|revision| {
+        let note = revision.note.as_deref()?;
+        Some(format!("  revision {}: {note}", revision.revision))
+    }));
     if !history.segments.is_empty() {
         lines.push(String::new());
         lines.push(show::table(

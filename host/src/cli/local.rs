@@ -19,7 +19,7 @@ const MARKERS: [&str; 2] = [
 /// A broker and a database on this machine until Ctrl-C, for writing and trying plugins.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill local                       development broker and Postgres; writes local.toml\n  wasmill local --real --cassandra    Apache Kafka, Postgres and Cassandra\n  wasmill local --brokers 3 --cassandra-nodes 3\n                                      three of each: kill one and look\n\nThe file gets the [kafka.main], [postgres.main] and [cassandra.main] sections between two marker lines; what\nyou add below them, such as [pipeline.NAME], is kept. The servers' data are removed when it ends."
+    after_help = "Examples:\n  wasmill local                       development broker and Postgres; writes local.toml\n  wasmill local --real --cassandra    Apache Kafka, Postgres and Cassandra\n  wasmill local --brokers 3 --cassandra-nodes 3\n                                      three of each: kill one and look\n\nThe file gets the [kafka.main], [postgres.main] and [cassandra.main] sections between two marker lines; what you add below them, such as [pipeline.NAME], is kept. The servers' data are removed when it ends."
 )]
 pub(super) struct Local {
     /// Apache Kafka instead of the development broker (in memory).

@@ -41,6 +41,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::error::{Blame, Error};
 use change::Change;
 
+/// Over the options that every command has, so that they do not stand among its own.
+const OUTPUT: &str = "Output and log";
+
 /// A stream processor: Kafka records through WebAssembly plugins into Postgres and Cassandra tables, exactly once, and
 /// into topics.
 #[derive(Debug, Parser)]
@@ -52,13 +55,19 @@ use change::Change;
 )]
 struct Arguments {
     /// Print one JSON document on standard output instead of text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = OUTPUT)]
     json: bool,
     /// What is logged on standard error: error, warn, info, debug, or a filter such as wasmill=debug.
-    #[arg(long, global = true, env = "WASMILL_LOG", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "WASMILL_LOG",
+        value_name = "FILTER",
+        help_heading = OUTPUT
+    )]
     log: Option<String>,
     /// Log one JSON object a line.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = OUTPUT)]
     log_json: bool,
     #[command(subcommand)]
     command: Command,
@@ -154,6 +163,8 @@ pub fn main() -> ExitCode {
     };
     let default = match arguments.command {
         Command::Run(_) => "info",
+        // It runs every record again, also those that were logged about when they were processed.
+        Command::Verify(_) => "error,wasmill::guest=off",
         _ => "warn",
     };
     crate::telemetry::log_to_stderr(

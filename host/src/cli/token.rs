@@ -23,8 +23,14 @@ pub(super) struct New {
     name: String,
     /// What its holder may do: read (also the bytes of dead letters), operate (also pause, resume, roll back, retry and
     /// drop dead letters) or deploy (everything).
-    #[arg(long, value_name = "ROLE")]
-    role: String,
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    role: Role,
+}
+
+fn role(word: &str) -> Result<Role, String> {
+    let known = Role::ALL.iter().find(|(known, _)| *known == word);
+    let role = known.map(|(_, role)| *role);
+    role.ok_or_else(|| "read, operate or deploy".to_owned())
 }
 
 impl Token {
@@ -38,14 +44,6 @@ impl Token {
 impl New {
     fn execute(self, voice: Voice) -> Result<(), Failure> {
         let Self { name, role } = self;
-        let known = Role::ALL.iter().find(|(word, _)| *word == role);
-        let Some((_, role)) = known else {
-            return Err(
-                Error::config("make a token", format!("there is no role {role:?}"))
-                    .hint("read, operate or deploy")
-                    .into(),
-            );
-        };
         if !admin::is_token_name(&name) {
             return Err(
                 Error::config("make a token", format!("the name {name:?} is not allowed"))

@@ -19,7 +19,7 @@ const MAX_SIGNATURE: usize = 4096;
 /// Send a plugin to a running host, which checks and keeps it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill upload quakes.wasm\n  wasmill upload quakes.wasm --host https://wasmill.example --json | jq -r .plugin\n\nNothing runs by it: `wasmill deploy NAME@VERSION` follows. Uploading the same file again changes nothing; the same\nversion with other bytes is refused."
+    after_help = "Examples:\n  wasmill upload quakes.wasm\n  wasmill upload quakes.wasm --host https://wasmill.example --json | jq -r .plugin\n\nNothing runs by it: `wasmill deploy NAME@VERSION` follows. Uploading the same file again changes nothing; the same version with other bytes is refused."
 )]
 pub(super) struct Upload {
     /// The component, as `wasmill plugin build` made it.

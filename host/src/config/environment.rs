@@ -122,7 +122,7 @@ pub fn look_of_stderr() -> Look {
 /// One more byte than is looked at is enough to see that a file is too long.
 fn read(path: &Path) -> Result<String, Error> {
     let what = || format!("read config {:?}", path.display().to_string());
-    let hint = "name the file with -c, e.g. `wasmill run -c wasmill.toml`";
+    let hint = "name the file with -c FILE; `wasmill local` writes local.toml";
     let wrong = |error: std::io::Error| Error::config(what(), error).hint(hint);
     let file = fs::File::open(path).map_err(wrong)?;
     let mut bytes = Vec::new();

@@ -126,6 +126,11 @@ pub(super) async fn create_topic(
     for outcome in created {
         match outcome {
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) if may_exist => {}
+            Err((_, code @ RDKafkaErrorCode::InvalidTopic)) => {
+                return Err(failed(KafkaError::AdminOp(code)).hint(
+                    "a topic's name is made of letters, digits, '.', '_' and '-', at most 249",
+                ));
+            }
             Err((_, code)) => return Err(failed(KafkaError::AdminOp(code))),
             Ok(_) => {}
         }

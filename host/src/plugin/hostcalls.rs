@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::abi::wasmill::plugin::{log, metrics, types};
 use super::limits::Meter;
+use crate::telemetry::GUEST;
 
 /// Longest message written, bytes; the rest is cut (`log.wit`).
 const LONGEST_MESSAGE: usize = 4096;
@@ -187,6 +188,7 @@ impl Voice {
         let (pipeline, plugin) = (self.pipeline.as_str(), self.plugin.as_str());
         if dropped_before > 0 {
             tracing::warn!(
+                target: GUEST,
                 pipeline,
                 plugin,
                 dropped = dropped_before,
@@ -194,10 +196,10 @@ impl Voice {
             );
         }
         match level {
-            LogLevel::Debug => tracing::debug!(pipeline, plugin, "{message}"),
-            LogLevel::Info => tracing::info!(pipeline, plugin, "{message}"),
-            LogLevel::Warn => tracing::warn!(pipeline, plugin, "{message}"),
-            LogLevel::Error => tracing::error!(pipeline, plugin, "{message}"),
+            LogLevel::Debug => tracing::debug!(target: GUEST, pipeline, plugin, "{message}"),
+            LogLevel::Info => tracing::info!(target: GUEST, pipeline, plugin, "{message}"),
+            LogLevel::Warn => tracing::warn!(target: GUEST, pipeline, plugin, "{message}"),
+            LogLevel::Error => tracing::error!(target: GUEST, pipeline, plugin, "{message}"),
         }
     }
 }
@@ -230,6 +232,7 @@ impl HostState {
 impl log::Host for HostState {
     fn write(&mut self, level: log::Level, mut message: String) {
         cut(&mut message);
+        one_line(&mut message);
         let level = match level {
             log::Level::Debug => LogLevel::Debug,
             log::Level::Info => LogLevel::Info,
@@ -246,6 +249,16 @@ fn cut(message: &mut String) {
     if message.len() > LONGEST_MESSAGE {
         message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
         message.push('…');
+    }
+}
+
+/// What a plugin says is one line of the log and of a dead letter's reason: it cannot pass for a line of the host's, and
+/// a panic stands behind its place.
+fn one_line(message: &mut String) {
+    if message.contains(char::is_control) {
+        let words = message.split(char::is_control);
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        *message = words.join(" ");
     }
 }
 
@@ -312,5 +325,16 @@ mod tests {
         let mut short = "ok".to_owned();
         cut(&mut short);
         assert_eq!(short, "ok");
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        let mut message =
+            "panicked at src/lib.rs:26:31:\nboom\r\n\u{1b}[31mERROR disk is gone".to_owned();
+        one_line(&mut message);
+        assert_eq!(
+            message,
+            "panicked at src/lib.rs:26:31: boom [31mERROR disk is gone"
+        );
     }
 }

@@ -101,10 +101,12 @@ pub(super) async fn ensure(
         .map(|problem| problem.fix.as_str())
         .filter(|fix| !fix.is_empty())
         .collect();
-    Err(
-        Error::config("compare routes with tables in postgres", texts.join("; "))
-            .hint(format!("run, or change the routes:\n{}", fixes.join("\n"))),
-    )
+    let hint = if fixes.is_empty() {
+        "bind the route to another table".to_owned()
+    } else {
+        format!("run this, or change the routes:\n{}", fixes.join("\n"))
+    };
+    Err(Error::config("compare routes with tables in postgres", texts.join("; ")).hint(hint))
 }
 
 /// Creates a route's table, one host at a time.

@@ -10,7 +10,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use crate::config::Secret;
-use crate::error::{Error, Result};
+use crate::error::{Blame, Error, Result};
 use crate::task;
 
 use super::failure;
@@ -140,7 +140,13 @@ impl Session {
     /// `Outside` when the server cannot be reached, `Config` when it refuses us or is too old.
     pub(super) async fn open(config: &Config, settings: &Settings) -> Result<Self> {
         let (client, connection) = config.connect(NoTls).await.map_err(|error| {
-            failure::error("connect to postgres", &error).about(address(config))
+            let error = failure::error("connect to postgres", &error).about(address(config));
+            match error.hint_text() {
+                None if error.blame() == Blame::Outside => {
+                    error.hint("is the database up, and its address right?")
+                }
+                _ => error,
+            }
         })?;
         let session = Self {
             client,

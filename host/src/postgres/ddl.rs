@@ -45,12 +45,19 @@ pub(super) fn key(route: &PostgresRoute) -> String {
     )
 }
 
-/// Adds a missing column.
+/// Adds a missing column. It takes nulls where the route lets it, for a table that has rows already could not get it
+/// otherwise.
 pub(super) fn add_column(route: &PostgresRoute, column: &Column) -> String {
+    let mut indices = route.key.iter().chain(&route.guard);
+    let needed = indices.any(|index| route.columns[*index].name == column.name);
+    let column = Column {
+        nullable: column.nullable || !needed,
+        ..column.clone()
+    };
     format!(
         "ALTER TABLE {} ADD COLUMN {};",
         route.table,
-        column_sql(column)
+        column_sql(&column)
     )
 }
 

@@ -205,7 +205,7 @@ fn waiting_for_a_canary_looks_at_its_partitions_only() {
     );
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert!(
-        out(&output).contains("quakes@1.3.0 runs as a canary on 1 partitions"),
+        out(&output).contains("quakes@1.3.0 runs as a canary on 1 partition after"),
         "{}",
         out(&output)
     );

@@ -64,14 +64,14 @@ async fn every_difference_is_named_at_once_and_the_ddl_removes_it() {
         .sql
         .batch_execute(
             "CREATE SCHEMA geo; CREATE UNLOGGED TABLE geo.quakes (id integer NOT NULL, place text NOT NULL, \
-             needed text NOT NULL, at timestamptz)",
+             needed text NOT NULL, at timestamptz); INSERT INTO geo.quakes VALUES (1, 'here', 'x', now())",
         )
         .await
         .unwrap();
     let columns = [
         ("id", "int64", false),
         ("place", "text", true),
-        ("mag", "float64", true),
+        ("mag", "float64", false),
         ("at", "timestamp", false),
     ];
     let mut route = route("quakes", &[0], &columns);

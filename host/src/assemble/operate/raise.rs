@@ -17,7 +17,7 @@ impl Desk {
         pipeline: &str,
     ) -> Result<Raised, Refusal> {
         const WHAT: &str = "raise write times";
-        let place = self.place(WHAT, pipeline, None).await?;
+        let place = self.place("raise write times of", pipeline, None).await?;
         let (hub, by, pipeline) = (Arc::clone(&self.hub), by.to_owned(), pipeline.to_owned());
         let asked = Arc::clone(&place.world);
         let info = task::blocking(move || asked.topic()).await??;

@@ -110,7 +110,7 @@ pub(in crate::cli) fn retried(report: &RetryReport) {
         report::line(show::table(["at", "now", "code", "reason"], &[], rows));
     }
     if report.results.is_empty() {
-        report::line("no dead letters");
+        report::line("no such dead letters");
         return;
     }
     let count = |outcome| {

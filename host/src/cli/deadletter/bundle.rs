@@ -15,13 +15,19 @@ use crate::error::Error;
 /// Writes the folder; returns the name of its fixture's input. What is there of an earlier bundle is replaced.
 ///
 /// # Errors
-/// The record's bytes are not to be had, or the folder cannot be written.
+/// The record's bytes are not to be had, the folder is a plugin's own, or it cannot be written.
 pub(super) fn write(folder: &Path, bundle: &DeadLetterBundle) -> Result<String, Failure> {
     let what = format!("write the bundle {}", folder.display());
     let letter = &bundle.letter;
     let record = letter.record.clone().unwrap_or_default();
     if let Some(missing) = &record.missing {
         return Err(Error::data(what, missing).into());
+    }
+    if folder.join("plugin.toml").exists() && !folder.join("bundle.json").exists() {
+        let detail = "a plugin.toml is there that no bundle brought";
+        let refused =
+            Error::config(what, detail).hint("choose another folder; nothing was written");
+        return Err(Failure::Refused(refused));
     }
     let fixtures = folder.join("fixtures");
     let outside = |error: std::io::Error| Error::outside(what.clone(), error);
@@ -144,6 +150,20 @@ mod tests {
             (read("plugin.toml"), read("config.toml")),
             (bundle().manifest, bundle().overlay)
         );
+    }
+
+    #[test]
+    fn an_earlier_bundle_is_replaced_and_a_plugin_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &bundle()).unwrap();
+        write(dir.path(), &bundle()).unwrap();
+        let own = tempfile::tempdir().unwrap();
+        let manifest = own.path().join("plugin.toml");
+        fs::write(&manifest, "mine").unwrap();
+        let refused = write(own.path(), &bundle()).unwrap_err();
+        assert_eq!(refused.exit_code(), 5);
+        assert_eq!(fs::read_to_string(manifest).unwrap(), "mine");
+        assert!(!own.path().join("fixtures").exists());
     }
 
     #[test]

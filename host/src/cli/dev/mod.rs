@@ -25,7 +25,7 @@ use watch::Watch;
 /// Write a plugin with everything around it running: rebuilt, deployed and compared on every save.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill dev                                  the plugin in this folder\n  wasmill dev --plugin orders --key /id        data/*.ndjson keyed by their member id\n  wasmill dev --data big.ndjson --records 5000\n\nEach build is a version of its own, 1.0.0-dev.1, 1.0.0-dev.2, …: plugin.toml stays as it is. Routes to Cassandra\nare discarded without --cassandra. Ctrl-C ends everything; nothing is left running or behind."
+    after_help = "Examples:\n  wasmill dev                                  the plugin in this folder\n  wasmill dev --plugin orders --key /id        data/*.ndjson keyed by their member id\n  wasmill dev --data big.ndjson --records 5000\n\nEach build is a version of its own, 1.0.0-dev.1, 1.0.0-dev.2, …: plugin.toml stays as it is. Routes to Cassandra are discarded without --cassandra. Ctrl-C ends everything; nothing is left running or behind."
 )]
 pub(super) struct Dev {
     /// The plugin's folder; the current one by default.

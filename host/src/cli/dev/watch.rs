@@ -107,7 +107,9 @@ fn is_change(kind: EventKind) -> bool {
     }
 }
 
-/// Whether a path of the plugin's folder is something that a build is made of.
+/// Whether a path of the plugin's folder is something that a build is made of: the folder's own `*.toml` and `*.rs`, and
+/// everything in its folders but `target`. Other files beside the manifest do not count: what `wasmill dev` itself is
+/// made to write there (`> dev.log`) would be a save after every build.
 fn is_source(folder: &Path, path: &Path) -> bool {
     let Ok(inside) = path.strip_prefix(folder) else {
         return false;
@@ -122,15 +124,20 @@ fn is_source(folder: &Path, path: &Path) -> bool {
     {
         return false;
     }
+    // What `wasmill local` writes is no part of it either.
+    let extension = inside.extension().unwrap_or_default();
+    let outermost = inside.components().nth(1).is_none() && !path.is_dir();
+    if outermost && (first == "local.toml" || (extension != "toml" && extension != "rs")) {
+        return false;
+    }
     let name = inside.file_name().unwrap_or_default().to_string_lossy();
-    // Cargo writes its lock file, by a temporary one; editors leave copies, and vim tries whether it can write by a file 4913.
-    let ours = name.ends_with(".wasm") || name.starts_with("Cargo.lock");
+    // Editors leave copies, and vim tries whether it can write by a file 4913.
     let editors = name.ends_with('~')
         || name.ends_with(".swp")
         || name.ends_with(".tmp")
         || name == "4913"
         || name.starts_with('#');
-    !ours && !editors
+    !editors
 }
 
 /// When a run of touches is over. Pure: it is told the time.
@@ -183,6 +190,7 @@ mod tests {
             "src/lib.rs",
             "plugin.toml",
             "Cargo.toml",
+            "build.rs",
             "fixtures/a.in.ndjson",
             "src/target/x.rs",
             "data/a.ndjson",
@@ -193,6 +201,10 @@ mod tests {
             "target",
             "target/a/b.rs",
             "p.wasm",
+            "dev.log",
+            "out",
+            "README.md",
+            "local.toml",
             "Cargo.lock",
             "Cargo.lockX1y2Z3",
             ".git/HEAD",
@@ -231,6 +243,7 @@ mod tests {
         };
         std::fs::write(folder.join("target/x/y.rs"), "x").unwrap();
         std::fs::write(folder.join("p.wasm"), "x").unwrap();
+        std::fs::write(folder.join("dev.log"), "x").unwrap();
         assert!(!saved(600), "what a build writes was told");
         std::fs::write(folder.join("src/lib.rs"), "x").unwrap();
         std::fs::write(folder.join("src/lib.rs"), "y").unwrap();
