@@ -1,5 +1,6 @@
-//! A record that kills the host. A guest that never returns stands for it, as long as its run time lasts: whenever the lane's mark says that the guest
-//! is at it, the test kills the host. It is narrowed down, run alone, and set aside; nothing else is.
+//! A record that kills the host. A guest that never returns stands for it, as long as its run time lasts: whenever the
+//! lane's mark says that the guest is at it, the test kills the host. It is narrowed down, run alone, and set aside;
+//! nothing else is.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -57,14 +58,17 @@ async fn a_record_that_kills_the_host_is_set_aside_after_six_deaths() {
     );
     let mark = artifact::compiled_cache().join("deaths/test-host/deadly.0");
     let mut host = stage.host(&config);
-    for death in 1..=6 {
+    let mut deaths = 0;
+    while deaths < 6 {
         let (from, to) = at_the_record(&mark, &mut host);
-        if death > 3 {
-            assert_eq!((from, to), (DEADLY, DEADLY + 1), "death {death}");
+        host.kill();
+        // Where the run time ended just before the kill, this was no death at the record.
+        deaths += u32::from(working(&mark) == Some((from, to)));
+        if deaths > 3 {
+            assert_eq!((from, to), (DEADLY, DEADLY + 1), "death {deaths}");
             assert_eq!(stage.position("deadly").await, DEADLY);
         }
-        host.kill();
-        assert_eq!(stage.dead().await, [], "death {death}");
+        assert_eq!(stage.dead().await, [], "death {deaths}");
         host = stage.again();
     }
     let total = i64::try_from(COUNT).unwrap();
