@@ -1,5 +1,6 @@
 //! What stands in a topic, to a reader of committed messages.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -36,12 +37,15 @@ pub fn committed(
             .map_err(show)?;
     }
     consumer.assign(&all).map_err(show)?;
-    let mut open = all.count();
-    while open > 0 {
+    // A partition whose fetch begins anew may end twice.
+    let mut ended = BTreeSet::new();
+    while ended.len() < all.count() {
         match consumer.poll(Duration::from_millis(100)) {
             _ if begun.elapsed() > within => return Err(format!("{topic}: no end")),
             None => {}
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
             Some(message) => see(&message.map_err(show)?),
         }
     }
