@@ -2,6 +2,7 @@
 //! database fills when the row arrives. Needs no word of the host's.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::Stage;
@@ -71,16 +72,27 @@ pub fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap()
 }
 
-/// Delays of the records made from `from` on and before `to`, milliseconds since 1970.
+/// Delays of the records made in these spans of time together, milliseconds since 1970.
 ///
 /// # Panics
 /// There are none: nothing was measured.
-pub async fn delays(stage: &Stage, table: &str, from: i64, to: i64) -> Delays {
+pub async fn delays(
+    stage: &Stage,
+    table: &str,
+    spans: impl IntoIterator<Item = Range<i64>>,
+) -> Delays {
+    let made: Vec<String> = spans
+        .into_iter()
+        .map(|Range { start, end }| {
+            format!("at >= to_timestamp({start} / 1000.0) AND at < to_timestamp({end} / 1000.0)")
+        })
+        .collect();
+    let made = made.join(" OR ");
     let delay = "extract(epoch from seen - at)::float8";
     let sql = format!(
         "SELECT count(*), percentile_disc(0.5) WITHIN GROUP (ORDER BY {delay}), \
          percentile_disc(0.99) WITHIN GROUP (ORDER BY {delay}), max({delay}) FROM {table} \
-         WHERE at >= to_timestamp({from} / 1000.0) AND at < to_timestamp({to} / 1000.0)"
+         WHERE {made}"
     );
     let rows = stage.rows(&sql).await;
     let count: i64 = rows[0].get(0);

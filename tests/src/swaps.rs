@@ -13,6 +13,7 @@ mod storm;
 pub use history::against_history;
 
 use std::collections::BTreeMap;
+use std::iter::once;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -167,8 +168,8 @@ pub async fn run(stage: &Stage, plot: &Plot, options: &Options) -> Outcome {
         deploy_to_effect: storm.deploy_to_effect,
         kill_to_effect: storm.kill_to_effect,
         survived: storm.survived,
-        beside_before: latency::delays(stage, BESIDE, quiet, calm).await,
-        beside_during: latency::delays(stage, BESIDE, calm, storm.begun).await,
+        beside_before: latency::delays(stage, BESIDE, once(quiet..calm)).await,
+        beside_during: latency::delays(stage, BESIDE, once(calm..storm.begun)).await,
         used: running.used,
         deployed: running.deployed,
         faults,
