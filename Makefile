@@ -45,23 +45,23 @@ scenarios: ## the whole product on the development broker and on real Kafka, Cas
 RECORDS ?= 1000000
 KILLS ?= 10
 kill-run: ## RECORDS flights into Postgres and Cassandra with KILLS times kill -9, compared with an independent computation
-	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
+	$(CARGO) build --release --quiet --package wasmill
 	$(CARGO) run --release --quiet --package wasmill-tests --bin kill_run -- --records $(RECORDS) --kills $(KILLS)
 
 SWAP_RECORDS ?= 2000000
 SWAPS ?= 100
 swap-run: ## versions uploaded and swapped under a backlog of SWAP_RECORDS, SWAPS in a row during kill -9s, every row checked
-	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
+	$(CARGO) build --release --quiet --package wasmill
 	$(CARGO) run --release --quiet --package wasmill-tests --bin swap_run -- --records $(SWAP_RECORDS) --swaps $(SWAPS)
 
 CHAOS_MINUTES = $(or $(MINUTES),8)
 chaos: ## records through real Kafka, Postgres and Cassandra for MINUTES (8) of kills, faults and swaps, every sink checked (SEED=n repeats a run, REPORT=file)
-	$(CARGO) build --quiet --package wasmill --package wasmill-tests
+	$(CARGO) build --quiet --package wasmill
 	$(CARGO) run --quiet --package wasmill-tests --bin chaos_run -- --minutes $(CHAOS_MINUTES) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT)) $(if $(LOGS),--logs $(LOGS))
 
 idle-cost: ## 50 plugins with nothing to do: time until a restarted host is ready, memory each adds
-	$(CARGO) build --release --quiet --package wasmill --package wasmill-tests
+	$(CARGO) build --release --quiet --package wasmill
 	$(CARGO) run --release --quiet --package wasmill-tests --bin idle_cost
 
 ring: ## three Kafka brokers and three Cassandra nodes, two hosts; a broker, a node and a host die (some 3 GB of memory)
