@@ -42,15 +42,7 @@ pub(super) async fn forget(bootstrap: &str, group: &str) {
 
 /// A host that has to stop by itself, and say `words`.
 pub(super) fn stops(host: Host, words: &[&str]) {
-    let exit = host.wait(LONG);
-    assert_eq!(exit.code, Some(3), "{}", exit.stderr);
-    for word in words {
-        assert!(
-            exit.stderr.contains(word),
-            "{word:?} is not said:\n{}",
-            exit.stderr
-        );
-    }
+    host.wait(LONG).refused(words);
 }
 
 /// A pipeline from its own topic to its own keyspace, and nothing else.

@@ -31,6 +31,20 @@ pub struct Exit {
     pub stderr: String,
 }
 
+impl Exit {
+    /// Holds that it ended by itself over something an operator has to mend (exit code 3), and said all of `words`.
+    pub fn refused(&self, words: &[&str]) {
+        assert_eq!(self.code, Some(3), "{}", self.stderr);
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "{word:?} is not said:\n{}",
+                self.stderr
+            );
+        }
+    }
+}
+
 /// What a host used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {

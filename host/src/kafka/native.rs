@@ -1,7 +1,7 @@
 //! The things rdkafka does not offer: draining a queue in batches, a topic's identity, replies to asynchronous
 //! commits, whether a member has left, and what a group has committed.
 //!
-//! The only module here with `unsafe`. [`FetchQueue`] owns a consumer that never subscribes together with its
+//! The only module here with `unsafe`, its files below included. [`FetchQueue`] owns a consumer that never subscribes together with its
 //! queue and copies each message once, straight into the caller's batch. Batch fetch and group membership do
 //! not mix on one handle: `rd_kafka_consume_batch_queue` would serve the rebalance event itself and silently
 //! unassign, so membership lives on another handle.
@@ -11,11 +11,15 @@
     reason = "librdkafka's batch and admin calls have no safe wrapper; each block says why it is sound"
 )]
 
+mod commits;
 mod committed;
+mod describe;
 
+pub(super) use commits::Commits;
 pub(super) use committed::committed;
+pub(super) use describe::{Describe, Described};
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, c_int};
 use std::ptr;
 use std::time::Duration;
 
@@ -24,7 +28,6 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::logs::{self, Logs};
 use crate::record::{Mark, Record, cells};
@@ -264,196 +267,5 @@ pub(super) fn is_member<C: ClientContext>(client: &Client<C>) -> bool {
         let is = !CStr::from_ptr(id).is_empty();
         sys::rd_kafka_mem_free(client.native_ptr(), id.cast());
         is
-    }
-}
-
-/// Commits of a member and their replies. rdkafka's own commit callback is never called for asynchronous
-/// commits (0.39 sets no native callback, and librdkafka then makes no event), so replies come here.
-pub(super) struct Commits {
-    queue: *mut sys::rd_kafka_queue_t,
-}
-
-// SAFETY: the queue is owned by this value alone and may be used from any thread.
-unsafe impl Send for Commits {}
-
-impl Drop for Commits {
-    fn drop(&mut self) {
-        // SAFETY: created in `new`, destroyed once; later replies are dropped by librdkafka.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
-    }
-}
-
-impl Commits {
-    /// A queue for replies. Must be dropped before the client.
-    pub(super) fn new<C: ClientContext>(client: &Client<C>) -> Self {
-        // SAFETY: the client is alive.
-        let queue = unsafe { sys::rd_kafka_queue_new(client.native_ptr()) };
-        Self { queue }
-    }
-
-    /// Commits without waiting; the reply carries `ticket`.
-    pub(super) fn send<C: ClientContext>(
-        &self,
-        client: &Client<C>,
-        list: &TopicPartitionList,
-        ticket: usize,
-    ) -> Result<(), RDKafkaErrorCode> {
-        // SAFETY: client, list and queue are alive, the list is copied; the ticket is a number that is never
-        // dereferenced.
-        let error = unsafe {
-            sys::rd_kafka_commit_queue(
-                client.native_ptr(),
-                list.ptr(),
-                self.queue,
-                None,
-                ptr::without_provenance_mut(ticket),
-            )
-        };
-        match error {
-            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-            error => Err(error.into()),
-        }
-    }
-
-    /// The next reply that has come: its ticket, and whether the broker took the whole commit.
-    pub(super) fn reply(&self) -> Option<(usize, bool)> {
-        // SAFETY: the queue is alive as long as `self`; the event is destroyed once, nothing of it leaves.
-        unsafe {
-            let event = sys::rd_kafka_queue_poll(self.queue, 0);
-            if event.is_null() {
-                return None;
-            }
-            let error = sys::rd_kafka_event_error(event);
-            let ticket = sys::rd_kafka_event_opaque(event).addr();
-            sys::rd_kafka_event_destroy(event);
-            Some((
-                ticket,
-                error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
-            ))
-        }
-    }
-}
-
-/// What a broker says of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Described {
-    /// Its identity, `None` where the broker tells none (before 2.8).
-    pub(super) id: Option<String>,
-    /// How many partitions it has.
-    pub(super) partitions: usize,
-}
-
-/// A question about one topic, under way: nothing waits for the answer unless asked to.
-pub(super) struct Describe {
-    queue: *mut sys::rd_kafka_queue_t,
-}
-
-// SAFETY: the queue is owned by this value alone and may be used from any thread.
-unsafe impl Send for Describe {}
-
-impl std::fmt::Debug for Describe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Describe")
-    }
-}
-
-impl Drop for Describe {
-    fn drop(&mut self) {
-        // SAFETY: created in `ask`, destroyed once; a reply that comes later is dropped by librdkafka, which
-        // holds a reference of its own.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
-    }
-}
-
-impl Describe {
-    /// Asks; the answer comes within about `wait`, an error included. Must be dropped before the client.
-    pub(super) fn ask<C: ClientContext>(
-        client: &Client<C>,
-        topic: &str,
-        wait: Duration,
-    ) -> Option<Self> {
-        let name = CString::new(topic).ok()?;
-        let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the client is alive; names, options and the collection are copied by the call and destroyed
-        // here, the queue is owned by the value returned.
-        unsafe {
-            let rk = client.native_ptr();
-            let queue = sys::rd_kafka_queue_new(rk);
-            let mut names = [name.as_ptr()];
-            let topics =
-                sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-            let options = sys::rd_kafka_AdminOptions_new(
-                rk,
-                sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-            );
-            let mut text = [0; 256];
-            sys::rd_kafka_AdminOptions_set_request_timeout(
-                options,
-                millis,
-                text.as_mut_ptr(),
-                text.len(),
-            );
-            sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
-            sys::rd_kafka_AdminOptions_destroy(options);
-            sys::rd_kafka_TopicCollection_destroy(topics);
-            Some(Self { queue })
-        }
-    }
-
-    /// The answer, waiting for it at most `wait`; `None` when there is none yet. An answer is given once.
-    pub(super) fn answer(&self, wait: Duration) -> Option<Result<Described, RDKafkaErrorCode>> {
-        let millis = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the queue is alive as long as `self`; what the event holds is copied before it is destroyed.
-        unsafe {
-            let event = sys::rd_kafka_queue_poll(self.queue, millis);
-            if event.is_null() {
-                return None;
-            }
-            let described = read_description(event);
-            sys::rd_kafka_event_destroy(event);
-            Some(described)
-        }
-    }
-}
-
-/// # Safety
-/// `event` is a live event.
-unsafe fn read_description(
-    event: *mut sys::rd_kafka_event_t,
-) -> Result<Described, RDKafkaErrorCode> {
-    let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-    // SAFETY: alive by contract; the result and everything in it belong to the event.
-    unsafe {
-        let error = sys::rd_kafka_event_error(event);
-        if error != none {
-            return Err(error.into());
-        }
-        let result = sys::rd_kafka_event_DescribeTopics_result(event);
-        if result.is_null() {
-            return Err(RDKafkaErrorCode::BadMessage);
-        }
-        let mut count = 0;
-        let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        if count == 0 || topics.is_null() {
-            return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
-        }
-        let error = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(*topics));
-        if error != none {
-            return Err(error.into());
-        }
-        let mut partitions = 0;
-        sys::rd_kafka_TopicDescription_partitions(*topics, &raw mut partitions);
-        let uuid = sys::rd_kafka_TopicDescription_topic_id(*topics);
-        let shown = if uuid.is_null() {
-            ptr::null()
-        } else {
-            sys::rd_kafka_Uuid_base64str(uuid)
-        };
-        let id = (!shown.is_null()).then(|| CStr::from_ptr(shown).to_string_lossy().into_owned());
-        Ok(Described {
-            // An id of zeros, `AAAA…` in base 64, is none.
-            id: id.filter(|id| !id.is_empty() && !id.chars().all(|c| c == 'A')),
-            partitions,
-        })
     }
 }
