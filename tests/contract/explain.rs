@@ -94,6 +94,15 @@ fn a_database_that_is_away_is_said_to_be_and_what_it_would_have_to_keep() {
         let needed = told(place, "needed");
         assert!(needed.contains(needs), "{place}: {needed}");
     }
+    // Nobody knows whether its tables fit, and that is no failure.
+    for route in plans[0]["routes"].as_array().unwrap() {
+        assert_eq!(route["fits"], Value::Null, "{route}");
+    }
+    let said = explained(&config, &[]);
+    assert!(
+        said.contains("and tables that fit their routes, which nobody could look at"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -127,6 +136,73 @@ async fn a_live_postgres_is_asked_what_it_takes_away() {
     assert!(
         said.contains("synchronous_commit = on")
             && !said.contains("takes away: synchronous_commit"),
+        "{said}"
+    );
+}
+
+/// Statements among lines of a hint.
+fn statements(said: &str) -> String {
+    let lines = said.lines().map(str::trim);
+    let from = lines.skip_while(|line| !line.starts_with("CREATE ") && !line.starts_with("ALTER "));
+    let mut statements = Vec::new();
+    for line in from {
+        statements.push(line);
+        if line.ends_with(';') {
+            break;
+        }
+    }
+    statements.join(" ")
+}
+
+#[tokio::test]
+async fn a_table_that_is_missing_or_does_not_fit_is_said_beside_its_guarantee() {
+    let stage = Stage::new();
+    let folder = TempDir::new().unwrap();
+    let copies = pipeline("copies", &plugin("tests/guests/identity"), "");
+    let config = format!("{}\n{copies}", stage.connections());
+    fs::write(folder.path().join("wasmill.toml"), config).unwrap();
+    let explain = |more: &[&str]| {
+        let output = run(&folder, &[&["explain"], more].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, said, error) = explain(&[]);
+    assert_eq!(code, Some(3), "{said}{error}");
+    assert!(
+        said.contains("exactly once, once its table fits") && said.contains("does not exist"),
+        "{said}"
+    );
+    assert!(error.contains("does not fit its route"), "{error}");
+    let (code, said, _) = explain(&["--json"]);
+    let plans: Value = serde_json::from_str(&said).unwrap();
+    let route = &plans[0]["routes"][0];
+    assert_eq!(
+        (code, &route["fits"], &route["problem"]["class"]),
+        (Some(3), &false.into(), &"config".into())
+    );
+    let (code, said, error) = explain(&["--offline"]);
+    assert_eq!(code, Some(0), "{said}{error}");
+    assert!(said.contains("and tables that fit their routes"), "{said}");
+
+    // It looked and no more.
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'wasmill'";
+    assert_eq!(stage.number(made).await, 0);
+    let (_, said, _) = explain(&[]);
+    stage.execute(&statements(&said)).await;
+    let (code, said, error) = explain(&[]);
+    assert_eq!(code, Some(0), "{said}{error}");
+    assert!(!said.contains("once its table fits"), "{said}");
+    stage
+        .execute("ALTER TABLE identity ADD COLUMN must text NOT NULL")
+        .await;
+    let (code, said, _) = explain(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("\"must\"") && said.contains("DROP NOT NULL"),
         "{said}"
     );
 }
