@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 use wasmill_tests::artifact::{authors_target, must, plugin, repository, wasmill};
+use wasmill_tests::ring::RealServers;
 use wasmill_tests::site::Plot;
 use wasmill_tests::stage::pipeline;
 use wasmill_tests::{Site, Stage};
@@ -205,6 +206,69 @@ async fn a_table_that_is_missing_or_does_not_fit_is_said_beside_its_guarantee() 
         said.contains("\"must\"") && said.contains("DROP NOT NULL"),
         "{said}"
     );
+}
+
+/// Each route of the only pipeline with whether its table or topic fits, and the exit code.
+fn fits(config: &str) -> (Option<i32>, Vec<(String, Value, String)>) {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("wasmill.toml"), config).unwrap();
+    let output = run(&folder, &["explain", "--json"]);
+    let plans: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let routes = plans[0]["routes"].as_array().unwrap().iter();
+    let route = |route: &Value| {
+        let name = route["name"].as_str().unwrap().to_owned();
+        (name, route["fits"].clone(), route["problem"].to_string())
+    };
+    (output.status.code(), routes.map(route).collect())
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_fit_is_said_to_beside_a_table_that_will() {
+    let stage = Stage::new();
+    // The route needs three partitions.
+    stage.feed.topic("alerts", 1).await;
+    let alerts = pipeline("p", &plugin("tests/guests/alerts"), "");
+    let (code, found) = fits(&format!("{}\n{alerts}", stage.connections()));
+    let [log, topic] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(code, Some(3), "{found:?}");
+    assert_eq!((log.0.as_str(), &log.1), ("log", &true.into()), "{log:?}");
+    assert_eq!((topic.0.as_str(), &topic.1), ("alerts", &false.into()));
+    assert!(
+        topic.2.contains("1 partitions") && topic.2.contains("--alter"),
+        "{topic:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_cassandra_table_that_does_not_fit_is_said_to_and_a_missing_keyspace_is_made_later() {
+    let Some(servers) = RealServers::get() else {
+        return;
+    };
+    let stage = Stage::new();
+    let flights = pipeline("p", &plugin("plugins/flights"), NO_POSTGRES);
+    let ring = servers.connection("explained");
+    let config = format!("{}\n{ring}{flights}", stage.connections());
+    let (code, found) = fits(&config);
+    assert_eq!((code, &found[2].1), (Some(0), &true.into()), "{found:?}");
+    let session = servers.session().await;
+    for cql in [
+        "CREATE KEYSPACE explained WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+        "CREATE TABLE explained.flights_by_airport (origin text PRIMARY KEY)",
+    ] {
+        session.query_unpaged(cql, ()).await.unwrap();
+    }
+    let (code, found) = fits(&config);
+    assert_eq!((code, &found[2].1), (Some(3), &false.into()), "{found:?}");
+    assert!(
+        found[2].2.contains("\"config\"") && found[2].2.contains("ALTER TABLE"),
+        "{found:?}"
+    );
+    session
+        .query_unpaged("DROP KEYSPACE explained", ())
+        .await
+        .unwrap();
 }
 
 /// The component, asking for exactly-once: the line takes the place of the end of its description. The manifest stands in
