@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use wasmill::admin::serve;
-use wasmill::config::Config;
+use wasmill::assemble;
 
 #[allow(dead_code, reason = "the tests look into it, this program does not")]
 #[path = "../tests/admin/fake.rs"]
@@ -14,7 +14,7 @@ mod fake;
 fn main() {
     let file = std::env::args().next_back().unwrap();
     wasmill::telemetry::log_to_stderr("warn", false);
-    let config = Config::load(Path::new(&file)).unwrap();
+    let config = assemble::load(Path::new(&file)).unwrap();
     let http = config.http.unwrap();
     let folder = config.host.cache.join("uploads");
     let server = serve(&http, &folder, fake::Fake::new()).unwrap();

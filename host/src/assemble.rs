@@ -2,14 +2,16 @@
 //! log into running pipelines; nothing else decides which broker, engine or database stands behind a contract.
 //!
 //! [`Host`] follows the control log: one `running` task a pipeline does what its deployment says. [`plans`] opens
-//! only files; [`durability`] asks the databases of a plan what they keep.
+//! only files; [`durability`] asks the databases of a plan what they keep, [`fits`] compares its tables and topics.
 
 mod canaries;
 mod control_thread;
 mod durability;
+mod fit;
 mod host;
 mod hub;
 mod jobs;
+mod load;
 mod log;
 mod operate;
 mod plans;
@@ -24,6 +26,8 @@ mod verify;
 mod world;
 
 pub use durability::{Ask, Durability, durability};
+pub use fit::{Fit, fits};
 pub use host::Host;
+pub use load::load;
 pub use plans::plans;
 pub use verify::{VerifyOptions, VerifyProgress, VerifyStep, verify};

@@ -19,6 +19,34 @@ pub enum Blame {
     Bug,
 }
 
+impl Blame {
+    /// The word for it, the same in every answer, document and log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Data => "data",
+            Self::Config => "config",
+            Self::Outside => "outside",
+            Self::Bug => "bug",
+        }
+    }
+
+    /// What a word stands for.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        [
+            Self::Plugin,
+            Self::Data,
+            Self::Config,
+            Self::Outside,
+            Self::Bug,
+        ]
+        .into_iter()
+        .find(|blame| blame.word() == word)
+    }
+}
+
 /// Whether doing the same again can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Retry {
@@ -157,6 +185,20 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_blame_has_a_word_that_leads_back_to_it() {
+        for (blame, word) in [
+            (Blame::Plugin, "plugin"),
+            (Blame::Data, "data"),
+            (Blame::Config, "config"),
+            (Blame::Outside, "outside"),
+            (Blame::Bug, "bug"),
+        ] {
+            assert_eq!((blame.word(), Blame::of(word)), (word, Some(blame)));
+        }
+        assert_eq!(Blame::of("outsid"), None);
+    }
 
     #[test]
     fn only_outside_is_worth_a_retry_by_default() {

@@ -1,7 +1,7 @@
 //! `wasmill.toml` gone wrong: exit code 3, every problem at once, each with its line and a caret.
 
 use tempfile::TempDir;
-use wasmill_tests::artifact::plugin;
+use wasmill_tests::artifact::{plugin, wasmill};
 
 use super::{NOWHERE, refused, run};
 
@@ -46,6 +46,63 @@ fn a_secret_is_never_shown() {
     let said = refused(text, 3);
     assert!(said.contains("bogus"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn connections_that_cannot_be_used_are_refused_together_each_in_its_section() {
+    let folder = TempDir::new().unwrap();
+    let text = "[host]\nid = \"h\"\n[kafka.main]\nbrokers = \"broker-without-port\"\n\
+                [postgres.port]\nurl = \"postgres://u:hunter2@h:54x/d\"\n\
+                [postgres.tls]\nurl = \"host=h user=u password=hunter2 sslmode=require\"\n\
+                [postgres.word]\nurl = \"host=h password=a hunter2=x\"\n\
+                [postgres.env]\nurl_env = \"WASMILL_TEST_URL\"\n\
+                [cassandra.main]\nhosts = [\"a:b\"]\nkeyspace = \"k\"\n";
+    std::fs::write(folder.path().join("wasmill.toml"), text).unwrap();
+    for command in [&["run"][..], &["explain", "--offline"], &["verify", "p"]] {
+        let output = wasmill()
+            .args(command)
+            .env(
+                "WASMILL_TEST_URL",
+                "postgres://u:hunter2@:5432/d?sslrootcert=x",
+            )
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        for words in [
+            "broker-without-port",
+            "wasmill.toml:6:7",
+            "the url of [postgres.port]: invalid value for option `port`",
+            "wasmill.toml:8:7",
+            "the url of [postgres.tls]: it asks for TLS",
+            "wasmill.toml:10:7",
+            "the url of [postgres.word]: it has a parameter that is not known here",
+            "wasmill.toml:12:11",
+            "the url of [postgres.env]: it asks for TLS",
+            "\"a:b\" is no host and port",
+        ] {
+            assert!(
+                said.contains(words),
+                "{words:?} is not said by {command:?}:\n{said}"
+            );
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_component_that_is_not_there_is_told_where_one_comes_from() {
+    let output = run(
+        &TempDir::new().unwrap(),
+        &["plugin", "inspect", "nowhere.wasm"],
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("nowhere.wasm") && said.contains("wasmill plugin build"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 use wasmill_tests::artifact::{authors_target, must, plugin, repository, wasmill};
+use wasmill_tests::ring::RealServers;
 use wasmill_tests::site::Plot;
 use wasmill_tests::stage::pipeline;
 use wasmill_tests::{Site, Stage};
@@ -94,6 +95,15 @@ fn a_database_that_is_away_is_said_to_be_and_what_it_would_have_to_keep() {
         let needed = told(place, "needed");
         assert!(needed.contains(needs), "{place}: {needed}");
     }
+    // Nobody knows whether its tables fit, and that is no failure.
+    for route in plans[0]["routes"].as_array().unwrap() {
+        assert_eq!(route["fits"], Value::Null, "{route}");
+    }
+    let said = explained(&config, &[]);
+    assert!(
+        said.contains("and tables that fit their routes, which nobody could look at"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -129,6 +139,136 @@ async fn a_live_postgres_is_asked_what_it_takes_away() {
             && !said.contains("takes away: synchronous_commit"),
         "{said}"
     );
+}
+
+/// Statements among lines of a hint.
+fn statements(said: &str) -> String {
+    let lines = said.lines().map(str::trim);
+    let from = lines.skip_while(|line| !line.starts_with("CREATE ") && !line.starts_with("ALTER "));
+    let mut statements = Vec::new();
+    for line in from {
+        statements.push(line);
+        if line.ends_with(';') {
+            break;
+        }
+    }
+    statements.join(" ")
+}
+
+#[tokio::test]
+async fn a_table_that_is_missing_or_does_not_fit_is_said_beside_its_guarantee() {
+    let stage = Stage::new();
+    let folder = TempDir::new().unwrap();
+    let copies = pipeline("copies", &plugin("tests/guests/identity"), "");
+    let config = format!("{}\n{copies}", stage.connections());
+    fs::write(folder.path().join("wasmill.toml"), config).unwrap();
+    let explain = |more: &[&str]| {
+        let output = run(&folder, &[&["explain"], more].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, said, error) = explain(&[]);
+    assert_eq!(code, Some(3), "{said}{error}");
+    assert!(
+        said.contains("exactly once, once its table fits") && said.contains("does not exist"),
+        "{said}"
+    );
+    assert!(error.contains("does not fit its route"), "{error}");
+    let (code, said, _) = explain(&["--json"]);
+    let plans: Value = serde_json::from_str(&said).unwrap();
+    let route = &plans[0]["routes"][0];
+    assert_eq!(
+        (code, &route["fits"], &route["problem"]["class"]),
+        (Some(3), &false.into(), &"config".into())
+    );
+    let (code, said, error) = explain(&["--offline"]);
+    assert_eq!(code, Some(0), "{said}{error}");
+    assert!(said.contains("and tables that fit their routes"), "{said}");
+
+    // It looked and no more.
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'wasmill'";
+    assert_eq!(stage.number(made).await, 0);
+    let (_, said, _) = explain(&[]);
+    stage.execute(&statements(&said)).await;
+    let (code, said, error) = explain(&[]);
+    assert_eq!(code, Some(0), "{said}{error}");
+    assert!(!said.contains("once its table fits"), "{said}");
+    stage
+        .execute("ALTER TABLE identity ADD COLUMN must text NOT NULL")
+        .await;
+    let (code, said, _) = explain(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("\"must\"") && said.contains("DROP NOT NULL"),
+        "{said}"
+    );
+}
+
+/// Each route of the only pipeline with whether its table or topic fits, and the exit code.
+fn fits(config: &str) -> (Option<i32>, Vec<(String, Value, String)>) {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("wasmill.toml"), config).unwrap();
+    let output = run(&folder, &["explain", "--json"]);
+    let plans: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let routes = plans[0]["routes"].as_array().unwrap().iter();
+    let route = |route: &Value| {
+        let name = route["name"].as_str().unwrap().to_owned();
+        (name, route["fits"].clone(), route["problem"].to_string())
+    };
+    (output.status.code(), routes.map(route).collect())
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_fit_is_said_to_beside_a_table_that_will() {
+    let stage = Stage::new();
+    // The route needs three partitions.
+    stage.feed.topic("alerts", 1).await;
+    let alerts = pipeline("p", &plugin("tests/guests/alerts"), "");
+    let (code, found) = fits(&format!("{}\n{alerts}", stage.connections()));
+    let [log, topic] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(code, Some(3), "{found:?}");
+    assert_eq!((log.0.as_str(), &log.1), ("log", &true.into()), "{log:?}");
+    assert_eq!((topic.0.as_str(), &topic.1), ("alerts", &false.into()));
+    assert!(
+        topic.2.contains("1 partitions") && topic.2.contains("--alter"),
+        "{topic:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_cassandra_table_that_does_not_fit_is_said_to_and_a_missing_keyspace_is_made_later() {
+    let Some(servers) = RealServers::get() else {
+        return;
+    };
+    let stage = Stage::new();
+    let flights = pipeline("p", &plugin("plugins/flights"), NO_POSTGRES);
+    let ring = servers.connection("explained");
+    let config = format!("{}\n{ring}{flights}", stage.connections());
+    let (code, found) = fits(&config);
+    assert_eq!((code, &found[2].1), (Some(0), &true.into()), "{found:?}");
+    let session = servers.session().await;
+    for cql in [
+        "CREATE KEYSPACE explained WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+        "CREATE TABLE explained.flights_by_airport (origin text PRIMARY KEY)",
+    ] {
+        session.query_unpaged(cql, ()).await.unwrap();
+    }
+    let (code, found) = fits(&config);
+    assert_eq!((code, &found[2].1), (Some(3), &false.into()), "{found:?}");
+    assert!(
+        found[2].2.contains("\"config\"") && found[2].2.contains("ALTER TABLE"),
+        "{found:?}"
+    );
+    session
+        .query_unpaged("DROP KEYSPACE explained", ())
+        .await
+        .unwrap();
 }
 
 /// The component, asking for exactly-once: the line takes the place of the end of its description. The manifest stands in

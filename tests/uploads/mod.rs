@@ -2,6 +2,7 @@
 //! and everything about that which should be refused.
 
 mod access;
+mod away;
 mod cache_full;
 mod canary;
 mod command_line;

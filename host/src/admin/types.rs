@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::control::CanaryRules;
+use crate::error::{Blame, Error};
 
 pub use letters::{
     DeadHeader, DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery, DeadRecord,
@@ -278,13 +279,47 @@ pub struct RouteGuarantee {
 /// Why a plan would be refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanProblem {
-    /// What does not fit.
+    /// `plugin`, `data`, `config`, `outside` or `bug`. `outside`: nobody could look, and trying again helps.
+    pub class: String,
+    /// What does not fit, or was looked at.
     pub what: String,
-    /// How it does not fit.
+    /// How it does not fit, or what came back.
     pub detail: String,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl PlanProblem {
+    /// The one that says how a deployment is refused: the first that a person has to mend, or, where something is only
+    /// away, the first of all.
+    #[must_use]
+    pub fn decisive(problems: &[Self]) -> Option<&Self> {
+        let to_mend = |problem: &&Self| problem.class != Blame::Outside.word();
+        problems.iter().find(to_mend).or(problems.first())
+    }
+}
+
+impl From<&Error> for PlanProblem {
+    fn from(error: &Error) -> Self {
+        Self {
+            class: error.blame().word().to_owned(),
+            what: error.what().to_owned(),
+            detail: error.detail().to_owned(),
+            hint: error.hint_text().map(str::to_owned),
+        }
+    }
+}
+
+impl From<&PlanProblem> for Error {
+    fn from(problem: &PlanProblem) -> Self {
+        let blame = Blame::of(&problem.class).unwrap_or(Blame::Config);
+        let error = Self::new(blame, problem.what.as_str(), &problem.detail);
+        match &problem.hint {
+            Some(hint) => error.hint(hint.as_str()),
+            None => error,
+        }
+    }
 }
 
 /// The answer to everything that changes a deployment: the change is in the control log, hosts follow it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Blame, Error};
 use crate::kafka::{AnchorTopics, Content, KafkaSettings, TopicAsked};
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, Plan};
@@ -28,6 +28,15 @@ pub struct Unread {
     pub why: Option<Error>,
     /// What has to hold there.
     pub needed: &'static str,
+}
+
+impl Unread {
+    /// Whether nobody asked, or nobody answered: any other answer is one.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let why = self.why.as_ref();
+        why.is_none_or(|error| error.blame() == Blame::Outside)
+    }
 }
 
 /// Whether servers are asked.

@@ -41,7 +41,7 @@ use super::hub::Hub;
 use crate::admin::types::{
     AuditEntry, ChangeRequest, DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery,
     DeployRequest, Deployed, DropRequest, Dropped, History, HostStatus, PipelineStatus, Plan,
-    Raised, Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
+    PlanProblem, Raised, Readiness, RetryReport, RetryRequest, Uploaded, VersionInfo,
 };
 use crate::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use crate::control::{Action, Change, Deployment, Origin, Outcome, Release, Revision};
@@ -301,6 +301,14 @@ impl Operator for Desk {
             {
                 return Err(overtaken("deploy", pipeline, seen, plan.seen));
             }
+            let obstacle = PlanProblem::decisive(&plan.problems).map(Error::from);
+            // Where nobody could look it is another plan, which says nothing of what changed.
+            if let Some(away) = obstacle
+                .as_ref()
+                .filter(|error| error.blame() == Blame::Outside)
+            {
+                return Err(away.clone().into());
+            }
             if let Some(hash) = &request.plan
                 && *hash != plan.hash
             {
@@ -316,12 +324,8 @@ impl Operator for Desk {
                     error.hint("something changed meanwhile: plan again, look, then deploy"),
                 ));
             }
-            if let Some(problem) = plan.problems.first() {
-                let mut error = Error::config(problem.what.clone(), &problem.detail);
-                if let Some(hint) = &problem.hint {
-                    error = error.hint(hint.clone());
-                }
-                return Err(Refusal::new(Kind::Refused, error));
+            if let Some(error) = obstacle {
+                return Err(error.into());
             }
             if plan.changes.is_empty() {
                 return Ok(Deployed {

@@ -145,11 +145,5 @@ impl Pipeline {
 
 /// The word for a class of failures.
 pub(super) fn class(blame: Blame) -> &'static str {
-    match blame {
-        Blame::Plugin => "plugin",
-        Blame::Data => "data",
-        Blame::Config => "config",
-        Blame::Outside => "outside",
-        Blame::Bug => "bug",
-    }
+    blame.word()
 }

@@ -6,6 +6,9 @@
 mod anchors;
 mod targets;
 
+pub(super) use anchors::postgres_route;
+pub(super) use targets::look_outside;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,20 +1,20 @@
-//! `wasmill explain`: what is guaranteed at each sink, why, what a reader sees, and what the databases as they are set up
-//! take away of it. It changes nothing.
+//! `wasmill explain`: what is guaranteed at each sink, why, what a reader sees, what the databases as they are set up
+//! take away of it, and whether the live tables and topics fit. It changes nothing.
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::{Failure, Voice, or_default, report};
-use crate::assemble::{self, Ask, Durability};
-use crate::config::Config;
+use crate::admin::types::PlanProblem;
+use crate::assemble::{self, Ask, Durability, Fit};
 use crate::manifest::Delivery;
 use crate::pipeline::{Plan, because, reader};
 
 /// What is guaranteed at each sink of a pipeline, and why.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  wasmill explain flights -c wasmill.toml\n  wasmill explain --offline                  only the files: no database is asked how it is set up\n  wasmill explain --json | jq '.[].routes[].guarantee'\n\nIt exits with 3 for a pipeline that asks for more than its sinks give."
+    after_help = "Examples:\n  wasmill explain flights -c wasmill.toml\n  wasmill explain --offline                  only the files: nobody is asked, no table is looked at\n  wasmill explain --json | jq '.[].routes[].guarantee'\n\nIt exits with 3 for a pipeline that asks for more than its sinks give, and when a live table or topic is missing or does not fit its route: the statements that mend it are shown. A server that is away is said to be, and what depends on it is left open; that is no failure. In --json a route `fits` true, false, or null where nobody looked."
 )]
 pub(super) struct Explain {
     /// The pipeline; all of the config by default.
@@ -22,14 +22,14 @@ pub(super) struct Explain {
     /// The host's config.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Ask no database.
+    /// Ask no server, look at no table.
     #[arg(long)]
     offline: bool,
 }
 
 impl Explain {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
-        let config = Config::load(&or_default(self.config, "wasmill.toml"))?;
+        let config = assemble::load(&or_default(self.config, "wasmill.toml"))?;
         let plans = assemble::plans(&config, self.pipeline.as_deref())?;
         let ask = if self.offline {
             Ask::Nobody
@@ -37,24 +37,37 @@ impl Explain {
             Ask::Servers
         };
         let durability = assemble::durability(&config, &plans, ask)?;
-        let all = plans.iter().zip(&durability);
+        let fits = assemble::fits(&config, &plans, &durability)?;
+        let all = plans.iter().zip(&durability).zip(&fits);
         if voice.json {
-            report::json(
-                &all.map(|(plan, databases)| document(plan, databases))
-                    .collect(),
-            );
-            return Ok(());
-        }
-        for (plan, databases) in all {
-            for line in lines(plan, databases) {
-                report::line(line);
+            let documents = all.map(|((plan, databases), fits)| document(plan, databases, fits));
+            report::json(&documents.collect());
+        } else {
+            for ((plan, databases), fits) in all {
+                for line in lines(plan, databases, fits) {
+                    report::line(line);
+                }
             }
         }
-        Ok(())
+        verdict(&fits)
     }
 }
 
-fn document(plan: &Plan, databases: &[Durability]) -> Value {
+/// What is promised of a table that does not fit does not hold.
+fn verdict(fits: &[Vec<Fit>]) -> Result<(), Failure> {
+    let differs = |fit: &&Fit| matches!(fit, Fit::Differs(_));
+    match fits.iter().flatten().filter(differs).count() {
+        0 => Ok(()),
+        1 => Err(Failure::Unfit(
+            "a table or topic does not fit its route".to_owned(),
+        )),
+        more => Err(Failure::Unfit(format!(
+            "{more} tables and topics do not fit their routes"
+        ))),
+    }
+}
+
+fn document(plan: &Plan, databases: &[Durability], fits: &[Fit]) -> Value {
     json!({
         "pipeline": plan.pipeline,
         "plugin": plan.plugin,
@@ -63,10 +76,19 @@ fn document(plan: &Plan, databases: &[Durability]) -> Value {
         "anchor": plan.anchor.to_string(),
         "because": because(&plan.anchor),
         "asks": plan.asks.map(Delivery::word),
-        "routes": plan.routes.iter().map(|route| json!({
-            "name": route.route.name, "kind": route.kind(), "table": route.table(),
-            "guarantee": route.guarantee.to_string(), "why": route.why, "reader": reader(route),
-        })).collect::<Vec<_>>(),
+        "routes": plan.routes.iter().zip(fits).map(|(route, fit)| {
+            let (fits, problem) = match fit {
+                Fit::Fits => (Some(true), None),
+                Fit::Differs(error) => (Some(false), Some(PlanProblem::from(error))),
+                Fit::Unknown(error) => (None, error.as_ref().map(PlanProblem::from)),
+                Fit::Nowhere => (None, None),
+            };
+            json!({
+                "name": route.route.name, "kind": route.kind(), "table": route.table(),
+                "guarantee": route.guarantee.to_string(), "why": route.why, "reader": reader(route),
+                "fits": fits, "problem": problem,
+            })
+        }).collect::<Vec<_>>(),
         "databases": databases.iter().map(database).collect::<Vec<_>>(),
     })
 }
@@ -86,7 +108,7 @@ fn database(one: &Durability) -> Value {
 }
 
 /// The plan in words.
-fn lines(plan: &Plan, databases: &[Durability]) -> Vec<String> {
+fn lines(plan: &Plan, databases: &[Durability], fits: &[Fit]) -> Vec<String> {
     let mut lines = vec![
         format!("pipeline {}: {}", plan.pipeline, plan.plugin),
         format!(
@@ -95,19 +117,35 @@ fn lines(plan: &Plan, databases: &[Durability]) -> Vec<String> {
         ),
         format!("  position in {}: {}", plan.anchor, because(&plan.anchor)),
     ];
-    for route in &plan.routes {
-        let kind = match route.kind() {
-            "kafka" => "kafka topic".to_owned(),
-            kind => format!("{kind} table"),
+    for (route, fit) in plan.routes.iter().zip(fits) {
+        let noun = match route.kind() {
+            "kafka" => "topic",
+            _ => "table",
+        };
+        let once = match fit {
+            Fit::Differs(_) => format!(", once its {noun} fits"),
+            Fit::Fits | Fit::Unknown(_) | Fit::Nowhere => String::new(),
         };
         lines.push(format!(
-            "  {} → {kind} {}: {}",
+            "  {} → {} {noun} {}: {}{once}",
             route.route.name,
+            route.kind(),
             route.table(),
             route.guarantee
         ));
         lines.push(format!("    why  {}", route.why));
         lines.push(format!("    so   {}", reader(route)));
+        match fit {
+            Fit::Differs(error) => {
+                lines.push(format!("    but  {error}"));
+                let hint = error.hint_text().into_iter().flat_map(str::lines);
+                lines.extend(hint.map(|line| format!("         {line}")));
+            }
+            Fit::Unknown(Some(error)) => {
+                lines.push(format!("    but  nobody could look at its {noun}: {error}"));
+            }
+            Fit::Unknown(None) | Fit::Fits | Fit::Nowhere => {}
+        }
     }
     match plan.asks {
         Some(Delivery::ExactlyOnce) => lines.push(
@@ -140,12 +178,24 @@ fn set_up(one: &Durability, lines: &mut Vec<String>) {
         }
         Err(unread) => {
             let why = unread.why.as_ref();
-            let why = why.map_or("not asked".to_owned(), |error| format!("not read: {error}"));
-            lines.push(format!("  {} is {why}", one.place));
+            let said = why.map_or("not asked".to_owned(), |error| format!("not read: {error}"));
+            lines.push(format!("  {} is {said}", one.place));
             lines.push(format!(
                 "    what is said above needs there: {}",
                 unread.needed
             ));
+            let nouns = match one.place.starts_with("kafka.") {
+                true => "topics",
+                false => "tables",
+            };
+            let looked = match why {
+                _ if !unread.is_away() => return,
+                Some(_) => "which nobody could look at",
+                None => {
+                    "which explain looks at without --offline, and a host before it runs the pipeline"
+                }
+            };
+            lines.push(format!("    and {nouns} that fit their routes, {looked}"));
         }
     }
 }

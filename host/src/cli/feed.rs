@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use super::{Failure, Voice, or_default, report};
-use crate::config::Config;
+use crate::assemble;
 use crate::error::Error;
 use crate::kafka::{Feed as Producer, KafkaSettings};
 use crate::task;
@@ -35,7 +35,7 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
-        let config = Config::load(&or_default(self.config.clone(), "wasmill.toml"))?;
+        let config = assemble::load(&or_default(self.config.clone(), "wasmill.toml"))?;
         let name = match &self.kafka {
             Some(name) => name.clone(),
             None if config.kafka.len() == 1 => config.kafka.keys().cloned().collect(),

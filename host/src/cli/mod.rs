@@ -224,6 +224,8 @@ enum Failure {
     Mismatch(String),
     /// What a pipeline wrote is not what it should be: shown already.
     Differs(String),
+    /// What is live does not fit what would run: shown already.
+    Unfit(String),
     /// An argument that parses and means nothing.
     Usage(Error),
     /// Not done because it must not be: not allowed, not confirmed, somebody else was first.
@@ -270,7 +272,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Error(error) => exit_code(error.blame()),
-            Self::Problems(_) => exit_code(Blame::Config),
+            Self::Problems(_) | Self::Unfit(_) => exit_code(Blame::Config),
             Self::Mismatch(_) => 1,
             Self::Differs(_) => 6,
             Self::Usage(_) => 2,

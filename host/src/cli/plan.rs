@@ -3,7 +3,7 @@
 
 use super::show;
 use crate::admin::types::{Change, Plan, PlanProblem};
-use crate::error::Error;
+use crate::error::{Blame, Error};
 
 /// The whole plan.
 pub(super) fn lines(plan: &Plan) -> Vec<String> {
@@ -34,7 +34,11 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
             .map(|warning| format!("warning: {warning}")),
     );
     for problem in &plan.problems {
-        lines.push(format!("problem: {}: {}", problem.what, problem.detail));
+        let word = match is_away(problem) {
+            true => "away",
+            false => "problem",
+        };
+        lines.push(format!("{word}: {}: {}", problem.what, problem.detail));
         lines.extend(problem.hint.iter().map(|hint| format!("  hint: {hint}")));
     }
     lines
@@ -55,9 +59,16 @@ fn changes(changes: &[Change]) -> String {
     )
 }
 
-/// Why a plan cannot be deployed.
+/// Whether nobody could look, and nobody has to mend anything.
+fn is_away(problem: &PlanProblem) -> bool {
+    problem.class == Blame::Outside.word()
+}
+
+/// Why a plan cannot be deployed, blamed by what a person has to mend first, if there is anything to mend.
 pub(super) fn refused(pipeline: &str, problems: &[PlanProblem]) -> Option<Error> {
-    let first = problems.first()?;
+    const AGAIN: &str =
+        "nothing has to be mended in the plan, something is away: try again when it answers";
+    let first = PlanProblem::decisive(problems)?;
     let what = format!("deploy pipeline {pipeline:?}");
     // Many problems are of the deployment itself, and say so.
     let found = match first.what == what {
@@ -68,11 +79,14 @@ pub(super) fn refused(pipeline: &str, problems: &[PlanProblem]) -> Option<Error>
         1 => found,
         more => format!("{more} problems, first: {found}"),
     };
-    let error = Error::config(what, detail);
-    Some(match &first.hint {
-        Some(hint) => error.hint(hint.clone()),
-        None => error.hint("mend what the plan shows, then deploy again"),
-    })
+    let hint = match (&first.hint, is_away(first)) {
+        (Some(hint), true) if hint.ends_with('?') => format!("{hint} {AGAIN}"),
+        (Some(hint), true) => format!("{hint}; {AGAIN}"),
+        (None, true) => AGAIN.to_owned(),
+        (Some(hint), false) => hint.clone(),
+        (None, false) => "mend what the plan shows, then deploy again".to_owned(),
+    };
+    Some(Error::new(Error::from(first).blame(), what, detail).hint(hint))
 }
 
 #[cfg(test)]
@@ -83,6 +97,7 @@ mod tests {
     #[test]
     fn a_refusal_says_once_what_was_attempted() {
         let problem = |what: &str| PlanProblem {
+            class: "config".to_owned(),
             what: what.to_owned(),
             detail: "its topic would change".to_owned(),
             hint: None,
@@ -102,5 +117,47 @@ mod tests {
             "deploy pipeline \"p\": look at table t: its topic would change"
         );
         assert!(refused("p", &[]).is_none());
+    }
+
+    #[test]
+    fn what_is_away_is_to_be_tried_again_unless_there_is_something_to_mend() {
+        let problem = |class: &str, hint: Option<&str>| PlanProblem {
+            class: class.to_owned(),
+            what: format!("{class} x"),
+            detail: "no".to_owned(),
+            hint: hint.map(str::to_owned),
+        };
+        let away = problem("outside", None);
+        let said = |problems: &[PlanProblem]| {
+            let error = refused("p", problems).unwrap();
+            let hint = error.hint_text().unwrap().to_owned();
+            (error.blame(), error.detail().to_owned(), hint)
+        };
+        let (blame, detail, hint) = said(&[away.clone(), away.clone()]);
+        assert_eq!(blame, Blame::Outside);
+        assert_eq!(detail, "2 problems, first: outside x: no");
+        assert!(
+            hint.contains("try again") && !hint.contains("mend what"),
+            "{hint}"
+        );
+        let hinted = problem("outside", Some("is it up?"));
+        assert!(
+            said(&[hinted])
+                .2
+                .starts_with("is it up? nothing has to be mended")
+        );
+        // Whatever else there is comes first: trying again does not help.
+        for (class, wanted) in [
+            ("config", Blame::Config),
+            ("plugin", Blame::Plugin),
+            ("bug", Blame::Bug),
+            ("what a newer host says", Blame::Config),
+        ] {
+            let mixed = [away.clone(), problem(class, Some("mend it")), away.clone()];
+            let (blame, detail, hint) = said(&mixed);
+            assert_eq!(blame, wanted, "{class}");
+            assert_eq!(detail, format!("3 problems, first: {class} x: no"));
+            assert_eq!(hint, "mend it");
+        }
     }
 }

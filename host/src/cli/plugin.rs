@@ -290,8 +290,7 @@ fn fixture_document(fixture: &FixtureReport) -> serde_json::Value {
 }
 
 fn inspect(file: &Path, voice: Voice) -> Result<(), Failure> {
-    let bytes = std::fs::read(file)
-        .map_err(|error| Error::config(format!("read {}", file.display()), error))?;
+    let bytes = read_component(file)?;
     let inspection = author::inspect(&bytes)?;
     if voice.json {
         report::json(&serde_json::json!(inspection));

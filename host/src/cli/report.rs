@@ -21,9 +21,7 @@ pub(super) fn line(text: impl std::fmt::Display) {
 pub(super) fn failure(failure: &Failure, voice: Voice) {
     if voice.json {
         let document = match failure {
-            Failure::Error(error) => {
-                document(error, &format!("{:?}", error.blame()).to_lowercase())
-            }
+            Failure::Error(error) => document(error, error.blame().word()),
             Failure::Usage(error) => document(error, "usage"),
             Failure::Refused(error) => document(error, "refused"),
             Failure::Remote(remote) => {
@@ -36,7 +34,7 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
                 serde_json::json!({"error": {"problems": problems.to_string()}})
             }
             // The document with the mismatches stands on standard output already.
-            Failure::Mismatch(detail) | Failure::Differs(detail) => {
+            Failure::Mismatch(detail) | Failure::Differs(detail) | Failure::Unfit(detail) => {
                 eprintln!("error: {detail}");
                 return;
             }
@@ -55,7 +53,7 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
             }
         }
         Failure::Problems(problems) => eprintln!("{}", problems.render(look_of_stderr())),
-        Failure::Mismatch(detail) | Failure::Differs(detail) => {
+        Failure::Mismatch(detail) | Failure::Differs(detail) | Failure::Unfit(detail) => {
             eprintln!("{} {detail}", paint("error:", "1;31"))
         }
     }

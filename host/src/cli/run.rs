@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Failure, Voice, or_default, report};
-use crate::assemble::Host;
-use crate::config::Config;
+use crate::assemble::{self, Host};
 
 /// Run a host.
 #[derive(Debug, clap::Args)]
@@ -19,7 +18,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
-        let config = Config::load(&or_default(self.config, "wasmill.toml"))?;
+        let config = assemble::load(&or_default(self.config, "wasmill.toml"))?;
         let host = Host::start_with(&config, std::env::current_exe().ok())?;
         let outcome = host.run_until_signal();
         let totals = host.totals();

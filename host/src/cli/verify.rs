@@ -8,7 +8,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, Voice, or_default, report, show};
 use crate::assemble::{self, VerifyOptions, VerifyStep};
-use crate::config::Config;
 use crate::verify::{Difference, Report};
 
 /// Columns of what was read; all but the last are numbers.
@@ -60,7 +59,7 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
-        let config = Config::load(&or_default(self.config, "wasmill.toml"))?;
+        let config = assemble::load(&or_default(self.config, "wasmill.toml"))?;
         let options = VerifyOptions {
             pipeline: self.pipeline,
             partitions: self.partition,

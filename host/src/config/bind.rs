@@ -1,7 +1,7 @@
 //! A pipeline's bindings once the plugin's names are known: written ones are checked, missing ones filled
 //! in where there is exactly one choice. Takes names only, so that it knows no manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::types::{Config, InputBinding, PipelineConfig, RouteBinding};
 use crate::error::{Error, Result};
@@ -45,6 +45,14 @@ pub struct Bindings {
     pub routes: Vec<RouteBinding>,
 }
 
+/// Why an input or route is not bound.
+#[derive(Debug)]
+struct Wrong {
+    why: String,
+    /// The section of the host's config that would bind it, where there is none.
+    lacks: Option<String>,
+}
+
 impl Config {
     /// Binds a plugin's inputs and routes, given by name in index order. What the pipeline does not bind
     /// goes to the only cluster or connection of its kind.
@@ -82,14 +90,11 @@ impl Config {
             return Ok(bindings);
         }
         let what = format!("bind pipeline {:?}", pipeline.name);
-        let hint = format!(
-            "correct [pipeline.{}.bind] in the host's config",
-            pipeline.name
-        );
-        Err(Error::config(what, wrong.join("\n")).hint(hint))
+        let detail: Vec<&str> = wrong.iter().map(|wrong| wrong.why.as_str()).collect();
+        Err(Error::config(what, detail.join("\n")).hint(hint(&pipeline.name, &wrong)))
     }
 
-    fn bind_input(&self, pipeline: &PipelineConfig, name: &str) -> Result<InputBinding, String> {
+    fn bind_input(&self, pipeline: &PipelineConfig, name: &str) -> Result<InputBinding, Wrong> {
         if let Some(binding) = pipeline.inputs.get(name) {
             return Ok(binding.clone());
         }
@@ -110,7 +115,7 @@ impl Config {
         pipeline: &PipelineConfig,
         name: &str,
         kind: ConnectionKind,
-    ) -> Result<RouteBinding, String> {
+    ) -> Result<RouteBinding, Wrong> {
         let (exists, only): (&dyn Fn(&str) -> bool, _) = match kind {
             ConnectionKind::Postgres => (
                 &|name| self.postgres.contains_key(name),
@@ -134,14 +139,19 @@ impl Config {
             ) => {
                 if topic != matches!(binding, RouteBinding::Topic { .. }) {
                     let example = kind.example();
-                    return Err(format!(
+                    let why = format!(
                         "route {name:?} writes to {kind_text}: write bind.route.{name} = {example}"
-                    ));
+                    );
+                    return Err(Wrong { why, lacks: None });
                 }
                 if !exists(bound) {
-                    return Err(format!(
-                        "route {name:?} writes to {kind_text}, and there is no [{kind_text}.{bound}]"
-                    ));
+                    let section = format!("[{kind_text}.{bound}]");
+                    return Err(Wrong {
+                        why: format!(
+                            "route {name:?} writes to {kind_text}, and there is no {section}"
+                        ),
+                        lacks: Some(section),
+                    });
                 }
                 Ok(binding.clone())
             }
@@ -178,25 +188,56 @@ fn unbound<'n>(
     kind: &str,
     all: impl Iterator<Item = &'n String>,
     write: &str,
-) -> String {
+) -> Wrong {
     let all: Vec<&str> = all.map(String::as_str).collect();
     if all.is_empty() {
-        return format!("{what} {name:?} is bound to nothing: there is no [{kind}.NAME]");
+        let section = format!("[{kind}.NAME]");
+        return Wrong {
+            why: format!("{what} {name:?} is bound to nothing: there is no {section}"),
+            lacks: Some(section),
+        };
     }
     let all = all.join(", ");
-    format!(
+    let why = format!(
         "{what} {name:?} is bound to nothing and there are several: write bind.{what}.{name} = {write}, one of {all}"
-    )
+    );
+    Wrong { why, lacks: None }
 }
 
-fn unused<T>(what: &str, written: &BTreeMap<String, T>, there: &[&str], wrong: &mut Vec<String>) {
+/// What to do, and who can: a connection is the operator's to add, a binding whoever deploys can correct.
+fn hint(pipeline: &str, wrong: &[Wrong]) -> String {
+    let lacking: BTreeSet<&str> = wrong
+        .iter()
+        .filter_map(|one| one.lacks.as_deref())
+        .collect();
+    let lacking: Vec<&str> = lacking.into_iter().collect();
+    let add = format!(
+        "add {} to the config of every host that runs the pipeline and restart it, or bind the route elsewhere or to \
+         \"discard\"",
+        lacking.join(" and ")
+    );
+    let correct = format!(
+        "correct bind in [pipeline.{pipeline}] of the host's config, or in the overlay deployed with it"
+    );
+    let others = wrong.iter().any(|one| one.lacks.is_none());
+    match (lacking.is_empty(), others) {
+        (true, _) => correct,
+        (false, false) => add,
+        (false, true) => format!("{add}; {correct}"),
+    }
+}
+
+fn unused<T>(what: &str, written: &BTreeMap<String, T>, there: &[&str], wrong: &mut Vec<Wrong>) {
     for name in written
         .keys()
         .filter(|name| !there.contains(&name.as_str()))
     {
         let hint = did_you_mean(name, there.iter().copied());
         let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
-        wrong.push(format!("the plugin has no {what} {name:?}{hint}"));
+        wrong.push(Wrong {
+            why: format!("the plugin has no {what} {name:?}{hint}"),
+            lacks: None,
+        });
     }
 }
 
@@ -305,6 +346,54 @@ mod tests {
                 "route \"quakes\" writes to cassandra, and there is no [cassandra.main]",
                 "route \"audits\" is bound to nothing and there are several: write bind.route.audits = { connection = \"NAME\" }, one of main, spare",
             ]
+        );
+    }
+    #[test]
+    fn the_hint_is_for_whoever_can_mend_it() {
+        let config = Config::check(CONFIG, &|_| None).unwrap();
+        let hint = |routes: &[(&str, ConnectionKind)]| {
+            let bare = Config::check(
+                "[kafka.main]\nbrokers = \"a:1\"\n[pipeline.p]\nfile = \"p.wasm\"",
+                &|_| None,
+            );
+            let bare = bare.unwrap();
+            let error = bare
+                .bind(&bare.pipelines[0], &["quakes"], routes)
+                .unwrap_err();
+            error.hint_text().unwrap().to_owned()
+        };
+        let alone = hint(&[
+            ("quakes", Postgres),
+            ("more", Postgres),
+            ("by_day", Cassandra),
+        ]);
+        assert!(
+            alone.starts_with(
+                "add [cassandra.NAME] and [postgres.NAME] to the config of every host"
+            ),
+            "{alone}"
+        );
+        assert!(!alone.contains("correct"), "{alone}");
+        let error = config
+            .bind(
+                &config.pipelines[0],
+                &[],
+                &[("quakes", Postgres), ("audits", Postgres)],
+            )
+            .unwrap_err();
+        let hint = error.hint_text().unwrap();
+        assert!(hint.starts_with("correct bind in [pipeline.p]"), "{hint}");
+        let error = config
+            .bind(
+                &config.pipelines[0],
+                &[],
+                &[("quakes", Cassandra), ("audits", Postgres)],
+            )
+            .unwrap_err();
+        let both = error.hint_text().unwrap();
+        assert!(
+            both.contains("add [cassandra.main]") && both.contains("correct bind"),
+            "{both}"
         );
     }
 }

@@ -10,6 +10,7 @@ use super::http;
 use super::pipelines;
 use super::signing;
 use super::types::{Ceilings, Config, HostConfig, PipelineConfig};
+use crate::error::Error;
 use crate::toml_check::{At, Problem, Problems, Report, Section, names};
 
 /// Most shards of a host; more threads than this never pay.
@@ -26,7 +27,15 @@ pub struct Surroundings<'a> {
     pub host_name: Option<String>,
     /// Cores, default of `host.shards`.
     pub cores: usize,
+    /// Whether a Postgres database can be reached by a url: its adapter knows how one is written.
+    pub postgres_url: UrlCheck,
 }
+
+/// What speaks against a url, told without any part of it: it may hold a password.
+pub type UrlCheck = fn(&str) -> Result<(), Error>;
+
+/// Takes any url.
+pub(super) const ANY_URL: UrlCheck = |_| Ok(());
 
 impl std::fmt::Debug for Surroundings<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,7 +55,7 @@ impl Surroundings<'_> {
 }
 
 impl Config {
-    /// Checks a config's text on a machine called `localhost` with one core; paths stay relative.
+    /// Checks a config's text on a machine called `localhost` with one core; paths stay relative, any url is taken.
     /// [`Config::load`] is what a host uses.
     ///
     /// # Errors
@@ -57,6 +66,7 @@ impl Config {
             base: Path::new(""),
             host_name: Some(String::from("localhost")),
             cores: 1,
+            postgres_url: ANY_URL,
         };
         Self::check_in("wasmill.toml", text, &around)
     }

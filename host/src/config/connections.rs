@@ -52,21 +52,36 @@ pub(super) fn postgres(
                     .hint("add url_env = \"DATABASE_URL\", or url = \"postgres://USER@HOST/DATABASE\""),
             );
         }
-        if let Some(url) = &url
-            && let Some((scheme, _)) = url.value.split_once("://")
-            && !matches!(scheme, "postgres" | "postgresql")
-        {
-            section.report().add(
-                Problem::at(url.span.clone(), "the url is not one of a Postgres database")
-                    .label("another scheme")
-                    .hint("it starts with \"postgres://\", or is \"host=… user=… dbname=…\""),
-            );
+        if let Some(url) = &url {
+            check_url(&section, url, around);
         }
         section.finish();
         let url = url.map_or_else(String::new, |url| url.value);
         (name.value.to_owned(), PostgresConnection { url: Secret::new(url) })
     });
     read.collect()
+}
+
+/// Refuses a url by which no database can be reached.
+fn check_url(section: &Section<'_>, url: &At<String>, around: &Surroundings<'_>) {
+    let scheme = url.value.split_once("://").map(|(scheme, _)| scheme);
+    if scheme.is_some_and(|scheme| !matches!(scheme, "postgres" | "postgresql")) {
+        section.report().add(
+            Problem::at(
+                url.span.clone(),
+                "the url is not one of a Postgres database",
+            )
+            .label("another scheme")
+            .hint("it starts with \"postgres://\", or is \"host=… user=… dbname=…\""),
+        );
+    } else if let Err(error) = (around.postgres_url)(&url.value) {
+        let what = format!("the url of {}: {}", section.shown(), error.detail());
+        section.report().add(
+            Problem::at(url.span.clone(), what)
+                .label("cannot be used")
+                .maybe_hint(error.hint_text().map(str::to_owned)),
+        );
+    }
 }
 
 /// Cassandra clusters by name.

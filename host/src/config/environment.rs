@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use super::check::Surroundings;
+use super::check::{ANY_URL, Surroundings, UrlCheck};
 use super::types::Config;
 use crate::error::Error;
 use crate::toml_check::{Look, MAX_TEXT, Problems};
@@ -42,17 +42,18 @@ impl From<LoadError> for Error {
 
 impl Config {
     /// Reads and checks a config file with this process's environment. Relative paths in it start from its
-    /// folder. Blocks on the file.
+    /// folder. Blocks on the file. `postgres_url` checks what the adapter will be given.
     ///
     /// # Errors
     /// The file cannot be read, or everything that is wrong with it.
-    pub fn load(path: &Path) -> Result<Self, LoadError> {
+    pub fn load(path: &Path, postgres_url: UrlCheck) -> Result<Self, LoadError> {
         let text = read(path).map_err(LoadError::Unreadable)?;
         let around = Surroundings {
             env: &variable,
             base: path.parent().unwrap_or(Path::new("")),
             host_name: host_name(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            postgres_url,
         };
         Self::check_in(&path.display().to_string(), &text, &around).map_err(LoadError::Wrong)
     }
@@ -102,6 +103,8 @@ impl Config {
             base: Path::new(""),
             host_name: Some(self.host.id.clone()),
             cores: self.host.shards,
+            // An overlay has none.
+            postgres_url: ANY_URL,
         };
         self.overlay_in(pipeline, plugin, text, &around)
     }
@@ -167,7 +170,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wasmill.toml");
         fs::write(&path, CONFIG).unwrap();
-        let config = Config::load(&path).unwrap();
+        let config = Config::load(&path, ANY_URL).unwrap();
         assert_eq!(
             config.pipelines[0].plugin,
             PluginSource::File(folder.path().join("plugins/p.wasm"))
@@ -185,12 +188,15 @@ mod tests {
     fn a_file_that_is_not_there_or_wrong_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wasmill.toml");
-        let error = Config::load(&path).unwrap_err();
+        let error = Config::load(&path, ANY_URL).unwrap_err();
         assert!(matches!(error, LoadError::Unreadable(_)), "{error:?}");
         fs::write(&path, b"\xff").unwrap();
-        assert!(matches!(Config::load(&path), Err(LoadError::Unreadable(_))));
+        assert!(matches!(
+            Config::load(&path, ANY_URL),
+            Err(LoadError::Unreadable(_))
+        ));
         fs::write(&path, "[kafak.main]\n").unwrap();
-        let error = Error::from(Config::load(&path).unwrap_err());
+        let error = Error::from(Config::load(&path, ANY_URL).unwrap_err());
         assert_eq!(error.blame(), Blame::Config);
         assert!(
             error.detail().contains("did you mean \"kafka\"?"),
@@ -206,6 +212,7 @@ mod tests {
             base: Path::new("/etc"),
             host_name: Some(String::from("über")),
             cores: 3,
+            postgres_url: ANY_URL,
         };
         let problems = Config::check_in("x.toml", "", &around).unwrap_err();
         assert!(

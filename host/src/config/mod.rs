@@ -17,7 +17,7 @@ mod signing;
 mod types;
 
 pub use bind::{Bindings, ConnectionKind};
-pub use check::Surroundings;
+pub use check::{Surroundings, UrlCheck};
 pub use control::ControlConfig;
 pub use environment::{LoadError, look_of_stderr};
 pub use http::{HttpConfig, HttpLimits, Role, TlsFiles, TokenConfig, TokenHash};

@@ -4,18 +4,16 @@
 //! a route, each once. Dropping it closes the socket; the server then rolls back what was open.
 
 use std::rc::Rc;
-use std::str::FromStr;
 
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
-use crate::config::Secret;
 use crate::error::{Blame, Error, Result};
 use crate::task;
 
-use super::failure;
 use super::plan::{RoutePlan, Shape};
 use super::settings::{Durability, Settings};
+use super::{failure, url};
 
 /// Silence after which the kernel probes the peer, and between probes; a dead peer is known after 15 s.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -64,33 +62,12 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Parses the url and adds what the operator left open.
+/// Reads the url and adds what the operator left open.
 ///
 /// # Errors
-/// `Config` when it does not parse, names no host, or asks for TLS. Never shows the url: it holds a password.
+/// As [`url::read`].
 pub(super) fn configure(settings: &Settings) -> Result<Config> {
-    const WHAT: &str = "postgres url";
-    let url: &Secret<String> = &settings.url;
-    if url.expose().contains("sslmode=verify-") {
-        return Err(no_tls());
-    }
-    let mut config = Config::from_str(url.expose()).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        // Only the names of options are safe to show: anything else may be a part of the password.
-        let detail = cause
-            .filter(|cause| cause.starts_with("invalid value for option"))
-            .unwrap_or_else(|| "it does not parse".to_owned());
-        Error::config(WHAT, detail).hint(
-            "write postgres://user:password@host:port/database (with special characters percent-encoded), or \
-             host=… user=… password=… dbname=…",
-        )
-    })?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(no_tls());
-    }
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err(Error::config(WHAT, "it names no host").hint("add the host of the server"));
-    }
+    let mut config = url::read(settings.url.expose())?;
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(settings.timeouts.connect);
     }
@@ -119,12 +96,6 @@ fn address(config: &Config) -> String {
         }
     });
     hosts.collect::<Vec<_>>().join(", ")
-}
-
-fn no_tls() -> Error {
-    Error::config("postgres url", "it asks for TLS, which this build does not have yet").hint(
-        "reach the server over a private network or a local TLS tunnel, with sslmode=prefer or disable",
-    )
 }
 
 /// A bare session: connected and with its parameters pinned, nothing prepared.
@@ -300,40 +271,5 @@ where
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-    use super::*;
-
-    fn refused(url: &str) -> Error {
-        configure(&Settings::new(Secret::new(url.to_owned()), "p", "t")).unwrap_err()
-    }
-
-    #[test]
-    fn urls_that_ask_for_tls_are_refused() {
-        for url in [
-            "postgres://u:secret@h/db?sslmode=require",
-            "host=h user=u sslmode=verify-full",
-        ] {
-            let error = refused(url);
-            assert!(error.detail().contains("TLS"), "{error}");
-            assert!(error.hint_text().is_some());
-        }
-    }
-
-    #[test]
-    fn a_url_that_does_not_parse_is_not_shown() {
-        for url in [
-            "host=h password=to p-secret",
-            "postgres://u:p-secret@h:port:1/db",
-            "p-secret",
-        ] {
-            let error = refused(url);
-            assert!(!format!("{error:?}").contains("p-secret"), "{error:?}");
-        }
-        assert!(refused("user=u").detail().contains("no host"));
     }
 }

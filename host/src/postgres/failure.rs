@@ -108,7 +108,13 @@ pub(super) fn detail(error: &tokio_postgres::Error) -> String {
 pub(super) fn error(what: impl Into<String>, error: &tokio_postgres::Error) -> Error {
     let detail = detail(error);
     let Some(sqlstate) = sqlstate(error) else {
-        return Error::outside(what, detail);
+        return match error.to_string().as_str() {
+            // The driver's words for what it lacks to log in; it has no other sign of it.
+            "invalid configuration" | "authentication error" => {
+                Error::config(what, detail).hint(hint("28000"))
+            }
+            _ => Error::outside(what, detail),
+        };
     };
     match class(sqlstate) {
         Class::Config => Error::config(what, detail).hint(hint(sqlstate)),
@@ -156,6 +162,22 @@ pub(super) fn unknown(detail: impl std::fmt::Display) -> CommitError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_the_driver_lacks_to_log_in_is_for_a_person() {
+        let connect = async |url: &str| {
+            let config: tokio_postgres::Config = url.parse().expect("a url");
+            match config.connect(tokio_postgres::NoTls).await {
+                Ok(_) => panic!("nothing listens there"),
+                Err(failed) => error("connect", &failed).blame(),
+            }
+        };
+        assert_eq!(connect("user=u").await, Blame::Config);
+        assert_eq!(
+            connect("host=127.0.0.1 port=1 user=u").await,
+            Blame::Outside
+        );
+    }
 
     #[test]
     fn classes_of_the_delivery_rules() {

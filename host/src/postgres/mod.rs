@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `settings` | what an anchor is opened with: [`Settings`], [`PostgresRoute`] |
+//! | `url` | where a database is, read and never shown |
 //! | `names` | identifiers: checked, always quoted |
 //! | `connection`, `pool` | a session with its parameters pinned; a few of them, reconnecting |
 //! | `transaction` | a transaction that any error poisons |
@@ -52,6 +53,7 @@ mod spare;
 mod table;
 mod tables;
 mod transaction;
+mod url;
 mod wire;
 
 pub use anchor::PostgresAnchor;
@@ -62,4 +64,5 @@ pub use names::TableName;
 pub use retried::{Retried, RetriedCounts};
 pub use settings::{Durability, PostgresRoute, Settings, Timeouts};
 pub use snapshot::Snapshot;
-pub use tables::Tables;
+pub use tables::{Tables, look_at_table};
+pub use url::check_url;

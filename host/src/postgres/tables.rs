@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_postgres::Config;
 
+use crate::config::PostgresConnection;
 use crate::error::{Error, Result};
 
 use super::catalog::{self, Missing, TableReport};
@@ -18,10 +19,24 @@ use super::failure;
 use super::plan::RoutePlan;
 use super::pool::in_time;
 use super::schema;
-use super::settings::Settings;
+use super::settings::{PostgresRoute, Settings};
 
 /// Looks at once: some may wait for a lock, and should not hold up all.
 const SESSIONS: usize = 4;
+
+/// Compares one route with its table, in a session of its own; changes nothing at all, and one that would be created is
+/// fine.
+///
+/// # Errors
+/// As [`Tables::look`], but for the schema.
+pub async fn look_at_table(postgres: &PostgresConnection, route: &PostgresRoute) -> Result<()> {
+    let plans = RoutePlan::all(std::slice::from_ref(route))?;
+    let settings = Settings::new(postgres.url.clone(), "look", "look");
+    let config = connection::configure(&settings)?;
+    let session = in_time(&settings, Session::open(&config, &settings)).await?;
+    let looked = catalog::ensure(&session.client, &plans, Missing::PassOver).await;
+    looked.map(drop)
+}
 
 /// The tables of one database. Connects when asked; every call may be dropped at any point.
 #[derive(Debug)]

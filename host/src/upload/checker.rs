@@ -194,7 +194,7 @@ impl Checker {
             _ if ended.messages.contains("memory allocation of") => self.out_of_memory(&what),
             Some(SIGXCPU) => self.out_of_time(&what),
             // The hard limit follows the soft one; anything else that kills is the machine itself.
-            Some(SIGKILL) => Error::plugin(
+            Some(SIGKILL) => Error::outside(
                 what,
                 "the process was killed: the machine has no memory left, or somebody ended it",
             )

@@ -91,14 +91,7 @@ impl From<Result<UploadReport, Error>> for Answer {
         match result {
             Ok(report) => Self::Passed(Box::new(report)),
             Err(error) => Self::Refused(Parts {
-                blame: match error.blame() {
-                    Blame::Plugin => "plugin",
-                    Blame::Data => "data",
-                    Blame::Config => "config",
-                    Blame::Outside => "outside",
-                    Blame::Bug => "bug",
-                }
-                .to_owned(),
+                blame: error.blame().word().to_owned(),
                 retry: error.retry() == Retry::Backoff,
                 what: error.what().to_owned(),
                 detail: error.detail().to_owned(),
@@ -118,13 +111,7 @@ impl Answer {
             Self::Passed(report) => return Ok(*report),
             Self::Refused(parts) => parts,
         };
-        let blame = match parts.blame.as_str() {
-            "plugin" => Blame::Plugin,
-            "data" => Blame::Data,
-            "config" => Blame::Config,
-            "outside" => Blame::Outside,
-            _ => Blame::Bug,
-        };
+        let blame = Blame::of(&parts.blame).unwrap_or(Blame::Bug);
         let retry = if parts.retry {
             Retry::Backoff
         } else {

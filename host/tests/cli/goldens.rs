@@ -38,9 +38,14 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
     warned["warnings"] = serde_json::json!(["the memory limit is tightened"]);
     let mut problems = a::plan();
     problems["ddl"] = serde_json::json!(["ALTER TABLE geo.quakes ADD COLUMN depth float8;"]);
+    let away = serde_json::json!({"class": "outside", "what": "connect to postgres (db:5432)", "detail": "connection refused",
+        "hint": "is the database up, and its address right?"});
+    let mut absent = a::plan();
+    absent["problems"] = serde_json::json!([away]);
     problems["problems"] = serde_json::json!([
-        {"what": "route \"quakes\"", "detail": "table geo.quakes has no column \"depth\"", "hint": "run the statement shown"},
-        {"what": "grants", "detail": "it asks for headers"},
+        away,
+        {"class": "config", "what": "route \"quakes\"", "detail": "table geo.quakes has no column \"depth\"", "hint": "run the statement shown"},
+        {"class": "config", "what": "grants", "detail": "it asks for headers"},
     ]);
     let mut empty = a::plan();
     empty["changes"] = serde_json::json!([]);
@@ -97,6 +102,28 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
             "plan-problems",
             "deploy quakes@1.2.0",
             &[(PLAN, 200, problems)],
+        ),
+        case(
+            "plan-away",
+            "deploy quakes@1.2.0 --plan-only",
+            &[(PLAN, 200, absent.clone())],
+        ),
+        case(
+            "plan-away-json",
+            "deploy quakes@1.2.0 --plan-only --json",
+            &[(PLAN, 200, absent)],
+        ),
+        case(
+            "deploy-away",
+            "deploy quakes@1.2.0 --yes",
+            &[
+                (PLAN, 200, a::plan()),
+                (
+                    DEPLOY,
+                    503,
+                    a::problem(503, "unavailable", "connection refused"),
+                ),
+            ],
         ),
         case(
             "deploy",

@@ -115,7 +115,7 @@ fn what_cannot_be_deployed_is_never_sent() {
     let broken = broken.display().to_string();
     let host = Scripted::new(&[("POST /v1/pipelines/quakes/plan", 200, {
         let mut plan = a::plan();
-        plan["problems"] = json!([{"what": "w", "detail": "d"}]);
+        plan["problems"] = json!([{"class": "config", "what": "w", "detail": "d"}]);
         plan
     })]);
     assert_eq!(

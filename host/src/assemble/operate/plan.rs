@@ -61,7 +61,7 @@ pub(super) async fn target(
     };
     let mut deployment = deployment(running.map(|now| &now.deployment), release.clone(), request);
     match hub.releases.load(pipeline, &release).await {
-        Err(error) => plan.problems.push(problem(&error)),
+        Err(error) => plan.problems.push(PlanProblem::from(&error)),
         Ok(loaded) => {
             plan.guarantees = guarantees(&loaded.release.plan);
             if hub.shared_log {
@@ -79,7 +79,7 @@ pub(super) async fn target(
             let after = &loaded.release.plan;
             if let (Some(before), Some(_)) = (before, running) {
                 let moves = succession::moves(before, after);
-                plan.problems.extend(moves.iter().map(problem));
+                plan.problems.extend(moves.iter().map(PlanProblem::from));
             }
             plan.warnings = succession::warnings(
                 now.as_ref().map(|now| &now.deployment),
@@ -88,8 +88,13 @@ pub(super) async fn target(
                 after,
                 &loaded.manifest.limits,
             );
-            plan.problems
-                .extend(replace::alone(hub, after).await.err().iter().map(problem));
+            plan.problems.extend(
+                replace::alone(hub, after)
+                    .await
+                    .err()
+                    .iter()
+                    .map(PlanProblem::from),
+            );
             live(hub, &loaded, request, &mut deployment, &mut plan).await;
         }
     }
@@ -231,11 +236,10 @@ async fn live(
 ) {
     let trial = request.canary.is_some() || request.shadow;
     if trial && deployment.action == Action::Deploy {
-        plan.problems.push(PlanProblem {
-            what: format!("try {} in pipeline {:?}", request.plugin, plan.pipeline),
-            detail: "nothing is deployed there that it could be compared with".to_owned(),
-            hint: Some("deploy it without --canary and --shadow".to_owned()),
-        });
+        let what = format!("try {} in pipeline {:?}", request.plugin, plan.pipeline);
+        let detail = "nothing is deployed there that it could be compared with";
+        let error = Error::config(what, detail).hint("deploy it without --canary and --shadow");
+        plan.problems.push(PlanProblem::from(&error));
     }
     let look = hub.look(Arc::clone(loaded)).await;
     match look.partitions {
@@ -244,13 +248,13 @@ async fn live(
                 choose(wanted, partitions, canary, plan);
             }
         }
-        Err(error) => plan.problems.push(problem(&error)),
+        Err(error) => plan.problems.push(PlanProblem::from(&error)),
     }
     plan.warnings.extend(look.notes);
     for error in look.problems {
         plan.ddl
             .extend(error.hint_text().map(statements).unwrap_or_default());
-        plan.problems.push(problem(&error));
+        plan.problems.push(PlanProblem::from(&error));
     }
 }
 
@@ -280,29 +284,23 @@ fn statements(hint: &str) -> Vec<String> {
 fn choose(request: &CanaryRequest, partitions: i32, canary: &mut Canary, plan: &mut Plan) {
     let what = format!("try a canary in pipeline {:?}", plan.pipeline);
     let wanted = i32::try_from(request.partitions).unwrap_or(i32::MAX);
-    if partitions < 2 {
-        plan.problems.push(PlanProblem {
-            what,
-            detail: format!(
-                "the topic has {partitions} partition, and a canary needs one to be compared with"
-            ),
-            hint: Some(
-                "run it beside the old version with --shadow: on live batches, its sinks off"
-                    .to_owned(),
-            ),
-        });
+    let error = if partitions < 2 {
+        let detail = format!(
+            "the topic has {partitions} partition, and a canary needs one to be compared with"
+        );
+        Error::config(what, detail)
+            .hint("run it beside the old version with --shadow: on live batches, its sinks off")
     } else if wanted < 1 || wanted >= partitions {
-        plan.problems.push(PlanProblem {
-            what,
-            detail: format!(
-                "{} partitions were asked for, the topic has {partitions}",
-                request.partitions
-            ),
-            hint: Some(format!("1 to {}", partitions - 1)),
-        });
+        let detail = format!(
+            "{} partitions were asked for, the topic has {partitions}",
+            request.partitions
+        );
+        Error::config(what, detail).hint(format!("1 to {}", partitions - 1))
     } else {
         canary.partitions = (partitions - wanted..partitions).collect();
-    }
+        return;
+    };
+    plan.problems.push(PlanProblem::from(&error));
 }
 
 /// Configuration that is secret and written out in an overlay: secrets do not go into a log that others read, only
@@ -319,13 +317,12 @@ pub(in crate::assemble) fn inline_secrets(loaded: &Loaded, release: &Release) ->
 
 fn secrets(loaded: &Loaded, release: &Release, plan: &mut Plan) {
     for name in inline_secrets(loaded, release) {
-        plan.problems.push(PlanProblem {
-            what: format!("deploy pipeline {:?}", plan.pipeline),
-            detail: format!("config.{name} is a secret and written out"),
-            hint: Some(format!(
-                "write config.{name} = {{ env = \"WASMILL_PLUGIN_…\" }} and set the variable on every host"
-            )),
-        });
+        let what = format!("deploy pipeline {:?}", plan.pipeline);
+        let detail = format!("config.{name} is a secret and written out");
+        let error = Error::config(what, detail).hint(format!(
+            "write config.{name} = {{ env = \"WASMILL_PLUGIN_…\" }} and set the variable on every host"
+        ));
+        plan.problems.push(PlanProblem::from(&error));
     }
 }
 
@@ -343,14 +340,6 @@ fn guarantees(plan: &RunPlan) -> Vec<RouteGuarantee> {
             why: route.why.to_owned(),
         })
         .collect()
-}
-
-fn problem(error: &Error) -> PlanProblem {
-    PlanProblem {
-        what: error.what().to_owned(),
-        detail: error.detail().to_owned(),
-        hint: error.hint_text().map(str::to_owned),
-    }
 }
 
 #[cfg(test)]

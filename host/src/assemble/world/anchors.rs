@@ -9,8 +9,8 @@ use crate::anchor::{Anchor as _, DeadLetters};
 use crate::cassandra::{self, CassandraAnchor};
 use crate::error::Error;
 use crate::kafka::{AnchorTopics, Author, KafkaAnchor, KafkaAnchorSettings, KafkaLetters};
-use crate::manifest::Target;
-use crate::pipeline::{AnchorPlan, Binding, Plan, added};
+use crate::manifest::{PostgresTable, Target};
+use crate::pipeline::{AnchorPlan, Binding, Plan, RoutePlan, added};
 use crate::postgres::{self, Durability, PostgresAnchor, PostgresRoute, TableName};
 use crate::source::TopicInfo;
 
@@ -39,17 +39,7 @@ impl World {
         for (index, bound) in plan.routes.iter().enumerate() {
             if let (Binding::Here, Target::Postgres(table)) = (&bound.binding, &bound.route.target)
             {
-                settings.routes.push(PostgresRoute {
-                    index,
-                    name: bound.route.name.clone(),
-                    columns: bound.route.columns.clone(),
-                    table: TableName::parse(&table.table)?,
-                    mode: table.mode,
-                    key: table.key.clone(),
-                    guard: table.guard,
-                    deleted_at: table.deleted_at.clone(),
-                    create: table.create,
-                });
+                settings.routes.push(postgres_route(index, bound, table)?);
             }
         }
         Ok(settings)
@@ -181,4 +171,26 @@ impl World {
             write_time,
         })
     }
+}
+
+/// A route to a table of the anchor's Postgres, as the adapter takes it.
+///
+/// # Errors
+/// `Config` for a table that cannot be named so.
+pub(in crate::assemble) fn postgres_route(
+    index: usize,
+    bound: &RoutePlan,
+    table: &PostgresTable,
+) -> Result<PostgresRoute, Error> {
+    Ok(PostgresRoute {
+        index,
+        name: bound.route.name.clone(),
+        columns: bound.route.columns.clone(),
+        table: TableName::parse(&table.table)?,
+        mode: table.mode,
+        key: table.key.clone(),
+        guard: table.guard,
+        deleted_at: table.deleted_at.clone(),
+        create: table.create,
+    })
 }

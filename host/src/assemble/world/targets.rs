@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{LOOK, World};
 use crate::cassandra::{self, CassandraAnchor, CassandraSession, Patience};
-use crate::config::CassandraConnection;
+use crate::config::{CassandraConnection, Config};
 use crate::error::Error;
-use crate::kafka::{self, Make};
+use crate::kafka::{self, KafkaSettings, Make};
 use crate::manifest::Target;
 use crate::pipeline::{AnchorPlan, Binding, Plan, RoutePlan};
 use crate::postgres::TableReport;
@@ -53,24 +53,8 @@ impl World {
             let Some(name) = outside(plan, bound) else {
                 continue;
             };
-            let looked = async {
-                match &bound.route.target {
-                    Target::Cassandra(table) => {
-                        let connection = self.cassandra(name)?;
-                        let session =
-                            CassandraSession::connect(connection, Patience::default()).await?;
-                        let route = Self::cassandra_table(plan, index, connection)?;
-                        let replicas = connection.create_keyspace;
-                        cassandra::look_at_table(&session, &route, table.create, replicas).await
-                    }
-                    Target::Kafka(topic) => {
-                        let settings = self.output(name)?;
-                        kafka::ensure_topic(&settings, &bound.route.name, topic, Make::Later).await
-                    }
-                    Target::Postgres(_) => Ok(()),
-                }
-            };
-            problems.extend(looked.await.err());
+            let looked = look_outside(&self.servers.config, plan, index, name).await;
+            problems.extend(looked.err());
         }
         (problems, notes)
     }
@@ -120,6 +104,36 @@ impl World {
             topics.ensure(&self.kafka()?, partitions).await?;
         }
         Ok(())
+    }
+}
+
+/// Compares the Cassandra table or the topic of a route, on the connection of this name, with what is live; creates
+/// nothing. Those in Postgres are looked at otherwise.
+///
+/// # Errors
+/// `Config` when it does not fit, `Outside` when nobody answers.
+pub(in crate::assemble) async fn look_outside(
+    config: &Config,
+    plan: &Plan,
+    index: usize,
+    name: &str,
+) -> Result<(), Error> {
+    let missing = || Error::bug("find a sink", "the plan names one the config lacks");
+    let bound = &plan.routes[index];
+    match &bound.route.target {
+        Target::Cassandra(table) => {
+            let connection = config.cassandra.get(name).ok_or_else(missing)?;
+            let session = CassandraSession::connect(connection, Patience::default()).await?;
+            let route = World::cassandra_table(plan, index, connection)?;
+            let replicas = connection.create_keyspace;
+            cassandra::look_at_table(&session, &route, table.create, replicas).await
+        }
+        Target::Kafka(topic) => {
+            let cluster = config.kafka.get(name).ok_or_else(missing)?;
+            let settings = KafkaSettings::new(cluster, &format!("wasmill/{}", config.host.id));
+            kafka::ensure_topic(&settings, &bound.route.name, topic, Make::Later).await
+        }
+        Target::Postgres(_) => Ok(()),
     }
 }
 
