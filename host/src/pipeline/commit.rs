@@ -90,7 +90,10 @@ impl Committer {
             let failed = stubborn;
             stubborn = 0;
             match self.attempt(processed, &range, before).await? {
-                Verdict::Committed => backoff = Backoff::default(),
+                Verdict::Committed => {
+                    backoff = Backoff::default();
+                    self.owned.waiter.done();
+                }
                 Verdict::Refused(_) if range.len() > 1 => halve(&mut ranges, &range),
                 Verdict::Refused(error) => {
                     self.refuse(processed, range.start, &error)?;
@@ -190,15 +193,18 @@ impl Committer {
                 Err(LaneEnd::Stopped(error))
             }
             CommitError::RolledBack(error) if error.retry() == Retry::Never => {
-                tracing::warn!(partition = self.owned.claim.partition, error = %error, "flight rolled back, trying again or narrower");
+                let waiter = &self.owned.waiter;
+                waiter.failed(&error, "flight rolled back, trying again or narrower");
                 Ok(Verdict::Stubborn(error))
             }
             CommitError::Ahead(error) | CommitError::RolledBack(error) => {
-                tracing::warn!(partition = self.owned.claim.partition, error = %error, "flight rolled back, trying again");
+                let waiter = &self.owned.waiter;
+                waiter.failed(&error, "flight rolled back, trying again");
                 Ok(Verdict::Again)
             }
             CommitError::Unknown(error) => {
                 tracing::warn!(partition = self.owned.claim.partition, error = %error, "outcome of a commit unknown, claiming anew");
+                self.owned.waiter.failed(&error, "commit not answered");
                 self.owned.claim_anew().await?;
                 if self.owned.next == positions.end {
                     let took = processed.begun.elapsed();
