@@ -194,6 +194,14 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
         if let Some(why) = &pipeline.behind {
             lines.push(format!("{}: behind: {why}", pipeline.name));
         }
+        for one in &pipeline.waiting {
+            let (name, awaited, error) = (&pipeline.name, awaited(one), &one.error);
+            lines.push(format!(
+                "{name}: waiting for {awaited}: {}: {}",
+                error.what, error.detail
+            ));
+            lines.extend(error.hint.iter().map(|hint| format!("  hint: {hint}")));
+        }
         if let Some(last) = &pipeline.last_error {
             lines.push(format!(
                 "{}: {} error at {}: {}: {}",

@@ -90,10 +90,7 @@ impl Committer {
             let failed = stubborn;
             stubborn = 0;
             match self.attempt(processed, &range, before).await? {
-                Verdict::Committed => {
-                    backoff = Backoff::default();
-                    self.owned.waiter.done();
-                }
+                Verdict::Committed => backoff = Backoff::default(),
                 Verdict::Refused(_) if range.len() > 1 => halve(&mut ranges, &range),
                 Verdict::Refused(error) => {
                     self.refuse(processed, range.start, &error)?;
@@ -178,6 +175,7 @@ impl Committer {
                 self.owned.hlc = hlc;
                 self.owned.ledger = ledger;
                 self.owned.granted = reserved;
+                self.owned.waiter.done();
                 let took = processed.begun.elapsed();
                 self.counters.add(&totals, positions.end, ledger, took);
                 self.advise(positions.end);
@@ -207,6 +205,7 @@ impl Committer {
                 self.owned.waiter.failed(&error, "commit not answered");
                 self.owned.claim_anew().await?;
                 if self.owned.next == positions.end {
+                    self.owned.waiter.done();
                     let took = processed.begun.elapsed();
                     self.counters.add(&totals, positions.end, ledger, took);
                     return Ok(Verdict::Committed);

@@ -135,10 +135,13 @@ fn waiting(one: &Waiting) -> Vec<String> {
         true => String::new(),
         false => format!(", partitions {}", partitions.join(", ")),
     };
-    let attempts = show::count(one.attempts);
+    let attempts = match one.attempts {
+        1 => "1 attempt".to_owned(),
+        more => format!("{} attempts", show::count(more)),
+    };
     let mut lines = vec![
         format!(
-            "  waiting  for {} since {} ({attempts} failed attempts{who})",
+            "  waiting  for {} since {} ({attempts} failed{who})",
             super::awaited(one),
             one.since
         ),

@@ -260,8 +260,8 @@ fn what_lanes_wait_for_is_told_until_they_get_on_or_are_given_away_or_stopped() 
         eventually(|| waiting().is_some_and(|one| one.partitions == [0]));
         assert!(waiting().unwrap().lasts > Duration::ZERO);
         store.lock().sink_away = false;
-        eventually(|| waiting().is_none());
         eventually(|| counters.totals().received == 10);
+        assert_eq!(waiting(), None, "a commit is a success");
         store.lock().sink_away = true;
         let first = inlets.iter().find(|(partition, _)| *partition == 0);
         first.unwrap().1.send(batch(0, 10..20)).unwrap();

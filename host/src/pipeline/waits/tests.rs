@@ -165,3 +165,21 @@ fn who_is_named_by_the_error_is_waited_for_and_nobody_where_no_server_is_at_faul
     lane.failed(&away("no quorum").on(CASSANDRA), "again");
     assert_eq!(servers(&waits), [CASSANDRA]);
 }
+
+/// What every flight does once it is committed.
+#[test]
+fn to_get_on_without_having_waited_takes_no_lock() {
+    let waits = Arc::new(Waits::default());
+    let lane = waiter(&waits, Some(POSTGRES));
+    let held = waits.state.lock();
+    let (told, hears) = std::sync::mpsc::channel();
+    let lane = std::thread::spawn(move || {
+        lane.done();
+        told.send(()).unwrap();
+        lane
+    });
+    let done = hears.recv_timeout(Duration::from_secs(5));
+    drop(held);
+    lane.join().unwrap();
+    done.expect("it waits for the lock");
+}
