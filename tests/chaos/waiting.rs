@@ -160,6 +160,41 @@ async fn a_postgres_or_a_broker_that_is_away_is_named_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_a_pipeline_from_starting_is_named_until_it_starts() {
+    let stage = Stage::linked();
+    let flow = flowing(&stage, 2).await;
+    let mut plot = Plot::new("starts");
+    plot.more = flights_in_postgres();
+    let site = Site::new(&stage, &plot);
+    let links = stage.links.as_ref().unwrap();
+    cut(&links.postgres);
+    let (mut host, _) = site.up();
+    let named = eventually(LATER, "the server is named", async || {
+        host.alive()?;
+        entry(&site, "postgres.main")
+    });
+    let one = named.await;
+    assert_eq!(one["partitions"], serde_json::json!([]), "{one:#}");
+    assert_eq!(status(&site)["state"], "starting");
+    let first = one["since"].clone();
+    let another = eventually(LATER, "another attempt fails", async || {
+        let one = entry(&site, "postgres.main")?;
+        match one["attempts"].as_u64() {
+            Some(2..) => Ok(one),
+            _ => Err(format!("{one:#}")),
+        }
+    });
+    assert_eq!(another.await["since"], first, "it is one wait");
+    links
+        .postgres
+        .point_at(stage.postgres.tcp_address().unwrap());
+    passes(&stage, 1_000).await;
+    forgotten(&site, "postgres.main", SOON).await;
+    drop(flow.stop());
+    assert_eq!(host.stop(Duration::from_secs(25)).code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cassandra_that_is_away_is_named_until_it_is_back() {
     if !real_servers() {
         return;
