@@ -71,6 +71,7 @@ struct Parts {
     what: String,
     detail: String,
     hint: Option<String>,
+    server: Option<String>,
 }
 
 /// The result of everything in this library that can fail for more than one reason.
@@ -93,6 +94,7 @@ impl Error {
                 what: what.into(),
                 detail: detail.to_string(),
                 hint: None,
+                server: None,
             }),
         }
     }
@@ -136,6 +138,15 @@ impl Error {
         self
     }
 
+    /// Says which server failed, in the words of the config: `postgres.main`. Who is nearest to it is right: a server that
+    /// is named already stays.
+    #[must_use]
+    pub fn on(mut self, server: impl fmt::Display) -> Self {
+        let named = &mut self.inner.server;
+        named.get_or_insert_with(|| server.to_string());
+        self
+    }
+
     /// Overrides whether a retry helps.
     #[must_use]
     pub fn with_retry(mut self, retry: Retry) -> Self {
@@ -165,6 +176,12 @@ impl Error {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.inner.detail
+    }
+
+    /// Which server failed, where somebody said so.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        self.inner.server.as_deref()
     }
 
     /// What to do, where something can be done.
@@ -209,5 +226,7 @@ mod tests {
         assert_eq!(error.retry(), Retry::Backoff);
         assert_eq!(error.to_string(), "connect to postgres: refused");
         assert_eq!(error.hint_text(), Some("start it"));
+        let named = error.on("postgres.main").on("kafka.main");
+        assert_eq!(named.server(), Some("postgres.main"), "the nearest knows");
     }
 }

@@ -74,14 +74,23 @@ pub mod metric {
     /// By pipeline.
     pub const FLIGHTS: Name = ("wasmill_flights", "Commits of the anchor");
     /// By pipeline.
-    pub const RETRIES: Name = ("wasmill_retries", "Attempts that had to be repeated");
+    pub const RETRIES: Name = ("wasmill_retries", "Flights that had to be sent again");
+    /// By pipeline and server: 0 for each server that the pipeline depends on and does not wait for, so that an alert
+    /// finds a series before anything is amiss, and sees it end.
+    pub const WAITING: Name = (
+        "wasmill_waiting_seconds",
+        "How long the pipeline has waited for a server; 0 when it does not",
+    );
     /// By pipeline.
     pub const GUEST_SECONDS: Name = (
         "wasmill_guest_seconds",
         "Processor time spent decoding, in the plugin and checking",
     );
     /// By pipeline and class.
-    pub const ERRORS: Name = ("wasmill_errors", "Failures by class");
+    pub const ERRORS: Name = (
+        "wasmill_errors",
+        "Failures of pipelines by class; attempts at a server that are repeated are none",
+    );
     /// By pipeline and code.
     pub const DEAD_LETTERS: Name = ("wasmill_dead_letters", "Dead letters by code");
     /// By pipeline.

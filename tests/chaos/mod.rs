@@ -24,3 +24,4 @@ mod taken_away;
 mod topic;
 mod transactions;
 mod two_hosts;
+mod waiting;

@@ -2,6 +2,7 @@
 //! says, so no number is kept twice; only requests are counted here. Labels are bounded: pipelines, partitions,
 //! codes and routes, never offsets, keys or error texts.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
@@ -137,6 +138,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     let mut retried = Vec::new();
     let mut stalled = Vec::new();
     let mut latencies = Vec::new();
+    let mut waiting = Vec::new();
     for status in pipelines {
         errors.extend(
             status
@@ -180,6 +182,11 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
                 ledgers.push((labels, float(records)));
             }
         }
+        let mut waits: BTreeMap<&str, f64> = BTreeMap::new();
+        waits.extend(status.servers.iter().map(|server| (server.as_str(), 0.0)));
+        waits.extend(status.waiting.iter().map(|one| (&*one.on, one.seconds)));
+        let waits = waits.into_iter();
+        waiting.extend(waits.map(|(server, seconds)| (with(status, "server", server), seconds)));
         if let Some(latency) = &status.latency {
             latencies.push((with(status, "quantile", "0.5"), latency.p50_ms / 1000.0));
             latencies.push((with(status, "quantile", "0.99"), latency.p99_ms / 1000.0));
@@ -193,6 +200,7 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     level(registry, metric::LEDGER_RETRIED, &retried);
     level(registry, metric::LANE_STALLED, &stalled);
     level(registry, metric::LATENCY, &latencies);
+    level(registry, metric::WAITING, &waiting);
 }
 
 /// Every state with its word: a pipeline has 1 in one of them and 0 in the others.

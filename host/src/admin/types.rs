@@ -24,7 +24,7 @@ pub use letters::{
 pub use status::{
     CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, HostPipeline, HostStatus,
     Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState, PipelineStatus, Rates,
-    Readiness, RowDifference, ShadowReport, Totals,
+    Readiness, RowDifference, ShadowReport, Totals, Waiting, WaitingError,
 };
 
 /// An answer of RFC 9457 (`application/problem+json`): every error of the API has this shape.

@@ -147,6 +147,23 @@ impl Hub {
         reasons
     }
 
+    /// What pipelines wait for outside, one server an entry. No reason against being ready: lanes go on by themselves
+    /// when the server is back, and a probe that failed meanwhile would only take the API, which says what is wrong,
+    /// away from who has to mend it, and the host's neighbours depend on the same server.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (name, pipeline) in self.pipelines() {
+            notes.extend(pipeline.counters.waiting().iter().map(|one| {
+                let (server, seconds) = (&one.server, one.lasts.as_secs());
+                format!(
+                    "pipeline {name} waits for {server} since {seconds} s: {}",
+                    one.error
+                )
+            }));
+        }
+        notes
+    }
+
     /// Looks at the topic and the live tables of a release; changes nothing.
     pub(super) async fn look(self: &Arc<Self>, loaded: Arc<Loaded>) -> Look {
         let world = World::new(&loaded, &self.releases, &self.servers, MemoryAnchor::new());

@@ -261,8 +261,12 @@ fn before(history: &[Arc<Revision>], now: &Release) -> Option<Release> {
 impl Operator for Desk {
     fn ready(&self) -> BoxFuture<'_, Readiness> {
         let reasons = self.hub.reasons();
-        let ready = reasons.is_empty();
-        async move { Readiness { ready, reasons } }.boxed()
+        let readiness = Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+            notes: self.hub.notes(),
+        };
+        std::future::ready(readiness).boxed()
     }
 
     fn host_status(&self) -> BoxFuture<'_, HostStatus> {

@@ -22,7 +22,9 @@ use crate::anchor::MemoryAnchor;
 use crate::clock::Backoff;
 use crate::control::{Control, Revision};
 use crate::error::{Blame, Error, Retry};
-use crate::pipeline::{self, Desired, PipelineSettings, SegmentStart, Shards, Surroundings};
+use crate::pipeline::{
+    self, Desired, PipelineSettings, SegmentStart, Shards, Surroundings, Waiter,
+};
 use prepared::Prepared;
 
 /// Starts in a row that the plugin fails before its pipeline is parked.
@@ -80,6 +82,8 @@ enum Ended {
 pub(super) struct Actor {
     shared: Shared,
     pipeline: Arc<Pipeline>,
+    /// Waits for the servers without which it cannot start.
+    waiter: Arc<Waiter>,
     deployed: watch::Receiver<Arc<Revision>>,
     stop: watch::Receiver<bool>,
     /// Positions of a pipeline that writes nothing: they outlive a pause.
@@ -95,9 +99,11 @@ impl Actor {
         deployed: watch::Receiver<Arc<Revision>>,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let pipeline = Arc::new(Pipeline::new(name));
         Self {
             shared,
-            pipeline: Arc::new(Pipeline::new(name)),
+            waiter: Arc::new(pipeline.counters.waiter(&pipeline.name, None, &[])),
+            pipeline,
             deployed,
             stop,
             memory: MemoryAnchor::new(),
@@ -125,6 +131,7 @@ impl Actor {
                     PipelineState::Paused
                 });
                 self.pipeline.stands_still(revision.revision);
+                self.waiter.done();
                 self.changed_or_stopped().await;
                 continue;
             }
@@ -152,7 +159,7 @@ impl Actor {
                 Blame::Config | Blame::Data | Blame::Bug => false,
             };
             if again {
-                tracing::warn!(pipeline = name, error = %error, hint = error.hint_text(), "not running, trying again");
+                self.waiter.failed(&error, "not running, trying again");
                 self.pipeline.is(PipelineState::Starting);
                 let pause = pause(&error, &mut tries.backoff, self.session_timeout);
                 tokio::select! {
@@ -168,6 +175,7 @@ impl Actor {
             };
             tracing::error!(pipeline = name, error = %error, hint = error.hint_text(), "pipeline stopped");
             self.pipeline.is(state);
+            self.waiter.done();
             if !self.shared.stays {
                 return;
             }
@@ -227,6 +235,7 @@ impl Actor {
             pipeline: Arc::clone(&self.pipeline.name),
             desired: follows,
             counters: Arc::clone(&self.pipeline.counters),
+            waiter: Arc::clone(&self.waiter),
             segments: shared.segments.clone(),
             session_timeout,
             stall: STALL,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::client::{Answer, Client, path};
 use super::connection::Connection;
 use super::{Failure, Voice, report, show};
-use crate::admin::types::{HostStatus, Ledger, PartitionStatus, PipelineState, PipelineStatus};
+use crate::admin::types::{
+    HostStatus, Ledger, PartitionStatus, PipelineState, PipelineStatus, Waiting,
+};
 use crate::error::Blame;
 
 /// Between two looks of `--watch`.
@@ -113,6 +115,21 @@ fn word(state: PipelineState) -> &'static str {
     }
 }
 
+/// The state, and what is waited for.
+fn state(pipeline: &PipelineStatus) -> String {
+    let word = word(pipeline.state);
+    if pipeline.waiting.is_empty() {
+        return word.to_owned();
+    }
+    let servers: Vec<_> = pipeline.waiting.iter().map(awaited).collect();
+    format!("{word}, waiting for {}", servers.join(", "))
+}
+
+/// A server and how long it is waited for.
+fn awaited(waiting: &Waiting) -> String {
+    format!("{} ({:.0} s)", waiting.on, waiting.seconds.floor())
+}
+
 /// What became of the records of the host's partitions, together; `None` where it does not say it of any.
 pub(super) fn ledger(partitions: &[PartitionStatus]) -> Option<Ledger> {
     let all = partitions.iter().filter_map(|partition| partition.ledger);
@@ -155,7 +172,7 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
             };
             [
                 pipeline.name.clone(),
-                word(pipeline.state).to_owned(),
+                state(pipeline),
                 format!("{}{under_way}", pipeline.plugin),
                 pipeline.revision.to_string(),
                 show::or_dash(pipeline.lag.records.map(show::count)),
@@ -176,6 +193,14 @@ fn all(host: &HostStatus, pipelines: &[PipelineStatus]) -> Vec<String> {
     for pipeline in pipelines {
         if let Some(why) = &pipeline.behind {
             lines.push(format!("{}: behind: {why}", pipeline.name));
+        }
+        for one in &pipeline.waiting {
+            let (name, awaited, error) = (&pipeline.name, awaited(one), &one.error);
+            lines.push(format!(
+                "{name}: waiting for {awaited}: {}: {}",
+                error.what, error.detail
+            ));
+            lines.extend(error.hint.iter().map(|hint| format!("  hint: {hint}")));
         }
         if let Some(last) = &pipeline.last_error {
             lines.push(format!(

@@ -42,6 +42,7 @@ pub(super) struct Fetching {
     paused: Vec<i32>,
     events: mpsc::UnboundedSender<SourceEvent>,
     reported: Option<Instant>,
+    amiss: bool,
 }
 
 impl Fetching {
@@ -58,6 +59,7 @@ impl Fetching {
             paused: Vec::new(),
             events,
             reported: None,
+            amiss: false,
         }
     }
 
@@ -141,6 +143,7 @@ impl Fetching {
 
     /// Tells the supervisor that something outside is amiss, now and then.
     pub(super) fn report(&mut self, partition: Option<i32>, error: Error) {
+        self.amiss = true;
         if self.reported.is_some_and(|at| at.elapsed() < REPORT) {
             tracing::debug!(?partition, error = %error, "source");
             return;
@@ -149,6 +152,11 @@ impl Fetching {
         self.events
             .send(SourceEvent::Failed { partition, error })
             .ok();
+    }
+
+    /// Whether something outside was amiss since the last call.
+    pub(super) fn was_amiss(&mut self) -> bool {
+        std::mem::take(&mut self.amiss)
     }
 
     /// Hands over what the round brought, pauses lanes that became full, resumes those that have room.

@@ -21,6 +21,8 @@ const DOUBT_INTERVAL: Duration = Duration::from_millis(500);
 const DOUBT: Duration = Duration::from_secs(5);
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The same where something else says already that it may not.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What is known of the topic's identity.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(super) struct Identity {
     expected: Option<String>,
     asked: Option<Describe>,
     next: Instant,
+    /// Whether brokers may be away: an answer is wanted sooner.
+    hurry: bool,
+    /// Whether a broker answered the last question; taken by who wants to know.
+    heard: Option<Result<(), RDKafkaErrorCode>>,
     /// Since when the topic, or a partition of it, has been unknown, and what said so.
     doubt: Option<(Instant, RDKafkaErrorCode)>,
 }
@@ -41,6 +47,8 @@ impl Identity {
             expected,
             asked: None,
             next: Instant::now(),
+            hurry: false,
+            heard: None,
             doubt: None,
         }
     }
@@ -52,6 +60,20 @@ impl Identity {
             self.doubt = Some((now, code));
             self.next = now;
         }
+    }
+
+    /// A handle says that a broker does not answer. One of many may be away, or a connection was closed: only the
+    /// question tells whether any does.
+    pub(super) fn hurry(&mut self) {
+        if !self.hurry {
+            self.hurry = true;
+            self.next = self.next.min(Instant::now() + DOUBT_INTERVAL);
+        }
+    }
+
+    /// Whether a broker answered, where that became known since the last call.
+    pub(super) fn heard(&mut self) -> Option<Result<(), RDKafkaErrorCode>> {
+        self.heard.take()
     }
 
     /// Takes the question back: its client is about to go.
@@ -75,10 +97,14 @@ impl Identity {
                 return Ok(());
             };
             self.asked = None;
+            let silent = answer.as_ref().err().filter(|code| is_silence(**code));
+            self.hurry = silent.is_some();
+            self.heard = Some(silent.map_or(Ok(()), |code| Err(*code)));
             return self.judge(answer, highest, Instant::now());
         }
         if Instant::now() >= self.next {
-            self.asked = Describe::ask(client, &self.topic, ANSWER);
+            let limit = if self.hurry { SOON } else { ANSWER };
+            self.asked = Describe::ask(client, &self.topic, limit);
             self.next = Instant::now() + INTERVAL;
         }
         Ok(())
@@ -159,6 +185,18 @@ pub(super) fn is_unknown(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether a code says that no broker answered.
+fn is_silence(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Resolve
+    )
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -212,6 +250,19 @@ mod tests {
         identity.judge(UNKNOWN, None, now + DOUBT * 2).unwrap();
         let error = identity.judge(UNKNOWN, None, now + DOUBT * 3).unwrap_err();
         assert!(error.hint_text().unwrap().contains("create the topic"));
+    }
+
+    #[test]
+    fn only_silence_is_taken_for_brokers_that_are_away() {
+        assert!(is_silence(RDKafkaErrorCode::OperationTimedOut));
+        assert!(is_silence(RDKafkaErrorCode::BrokerTransportFailure));
+        for answer in [
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::UnsupportedVersion,
+        ] {
+            assert!(!is_silence(answer), "{answer}: somebody said so");
+        }
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl Source for KafkaSource {
             fetching: Fetching::new(&self.settings.topic, fetch, events.clone()),
             membership,
             away: None,
+            silent: false,
             events,
             advice: Advice::default(),
             what,
@@ -182,6 +183,8 @@ struct Running {
     membership: Membership,
     /// Since when, and why, this member is not in the group.
     away: Option<(Instant, Error)>,
+    /// Whether it was told that no broker answers.
+    silent: bool,
     events: mpsc::UnboundedSender<SourceEvent>,
     advice: Advice,
     what: String,
@@ -324,8 +327,27 @@ impl Running {
         if let Some(code) = self.fetching.round(WAIT)? {
             self.identity.doubt(code);
         }
+        if self.fetching.was_amiss() {
+            self.identity.hurry();
+        }
         self.identity
-            .tick(self.membership.client(), self.fetching.highest())
+            .tick(self.membership.client(), self.fetching.highest())?;
+        self.tell_whether_brokers_answer();
+        Ok(())
+    }
+
+    fn tell_whether_brokers_answer(&mut self) {
+        let answer = match self.identity.heard() {
+            Some(Err(code)) => {
+                self.silent = true;
+                Err(Error::outside(&self.what, code).hint(
+                    "see whether the brokers run and are reached at the addresses they advertise",
+                ))
+            }
+            Some(Ok(())) if std::mem::take(&mut self.silent) => Ok(()),
+            _ => return,
+        };
+        self.events.send(SourceEvent::Brokers(answer)).ok();
     }
 
     fn advise(&mut self) {

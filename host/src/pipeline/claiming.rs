@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::evidence::Evidence;
-use super::{Plan, Surroundings};
+use super::{Plan, Surroundings, Waiter};
 use crate::anchor::{Anchor, Claim};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error};
@@ -25,9 +25,10 @@ impl<'a> Claiming<'a> {
         surroundings: Arc<dyn Surroundings>,
         plan: Arc<Plan>,
         partitions: Vec<i32>,
+        waiter: Waiter,
     ) -> Self {
         let wanted = partitions.clone();
-        let claims = async move { claim(anchor, &surroundings, &plan, wanted).await };
+        let claims = async move { claim(anchor, &surroundings, &plan, wanted, waiter).await };
         Self {
             partitions,
             claims: claims.boxed_local(),
@@ -55,19 +56,20 @@ async fn claim(
     surroundings: &Arc<dyn Surroundings>,
     plan: &Plan,
     partitions: Vec<i32>,
+    waiter: Waiter,
 ) -> Result<Vec<Claim>, Error> {
-    let pipeline = &plan.pipeline;
     let mut backoff = Backoff::default();
     loop {
         let claimed = async {
             let evidence = Evidence::ask(plan, surroundings).await?;
-            let claims = anchor.claim(&partitions).await?;
+            let claims = anchor.claim(&partitions).await;
+            let claims = claims.map_err(|error| error.on(&plan.anchor))?;
             evidence.allows(&claims)?;
             Ok::<_, Error>(claims)
         };
         match claimed.await {
             Err(error) if error.blame() == Blame::Outside => {
-                tracing::warn!(%pipeline, ?partitions, error = %error, "cannot claim yet");
+                waiter.failed(&error, "cannot claim yet");
                 tokio::time::sleep(backoff.pause()).await;
             }
             claimed => return claimed,

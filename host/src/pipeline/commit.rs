@@ -175,6 +175,7 @@ impl Committer {
                 self.owned.hlc = hlc;
                 self.owned.ledger = ledger;
                 self.owned.granted = reserved;
+                self.owned.waiter.done();
                 let took = processed.begun.elapsed();
                 self.counters.add(&totals, positions.end, ledger, took);
                 self.advise(positions.end);
@@ -190,17 +191,21 @@ impl Committer {
                 Err(LaneEnd::Stopped(error))
             }
             CommitError::RolledBack(error) if error.retry() == Retry::Never => {
-                tracing::warn!(partition = self.owned.claim.partition, error = %error, "flight rolled back, trying again or narrower");
+                let waiter = &self.owned.waiter;
+                waiter.failed(&error, "flight rolled back, trying again or narrower");
                 Ok(Verdict::Stubborn(error))
             }
             CommitError::Ahead(error) | CommitError::RolledBack(error) => {
-                tracing::warn!(partition = self.owned.claim.partition, error = %error, "flight rolled back, trying again");
+                let waiter = &self.owned.waiter;
+                waiter.failed(&error, "flight rolled back, trying again");
                 Ok(Verdict::Again)
             }
             CommitError::Unknown(error) => {
                 tracing::warn!(partition = self.owned.claim.partition, error = %error, "outcome of a commit unknown, claiming anew");
+                self.owned.waiter.failed(&error, "commit not answered");
                 self.owned.claim_anew().await?;
                 if self.owned.next == positions.end {
+                    self.owned.waiter.done();
                     let took = processed.begun.elapsed();
                     self.counters.add(&totals, positions.end, ledger, took);
                     return Ok(Verdict::Committed);

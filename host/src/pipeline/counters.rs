@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::shadow::Differences;
 pub(super) use super::totals::Totals;
+use super::waits::{Waiter, Waiting, Waits};
 use crate::anchor::Ledger;
 use crate::error::Error;
 
@@ -156,6 +157,7 @@ struct Lanes {
 pub struct Counters {
     // Taken when a lane starts and by readers; never on the way of a record.
     lanes: Mutex<Lanes>,
+    waits: Arc<Waits>,
 }
 
 impl Counters {
@@ -199,6 +201,24 @@ impl Counters {
         for (_, counters) in self.lanes.lock().lanes.values().flatten() {
             counters.counted.lock().failure = None;
         }
+    }
+
+    /// Something that may have to wait for servers, for these partitions or, without any, for the whole pipeline.
+    /// `server`: whose fault it is where an error does not say, in the words of the config.
+    #[must_use]
+    pub fn waiter(
+        &self,
+        pipeline: &Arc<str>,
+        server: Option<String>,
+        partitions: &[i32],
+    ) -> Waiter {
+        self.waits.waiter(pipeline, server, partitions)
+    }
+
+    /// What the pipeline waits for now, by server; empty when it gets on.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.waits.seen()
     }
 
     /// Everything since the process started.

@@ -35,7 +35,8 @@ impl<'a> Evidence<'a> {
         surroundings: &Arc<dyn Surroundings>,
     ) -> Result<Self, Error> {
         let asked = Arc::clone(surroundings);
-        let committed = task::blocking(move || asked.committed()).await??;
+        let committed = task::blocking(move || asked.committed()).await?;
+        let committed = committed.map_err(|error| error.on(plan.input.server()))?;
         Ok(Self { plan, committed })
     }
 

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use futures_util::TryFutureExt as _;
+
 use super::counters::Totals;
 use super::plan::{Binding, Plan};
 use super::process::Processed;
@@ -26,6 +28,8 @@ struct RouteShape {
     /// `None`: rows are appended as they are.
     merger: Option<Merger>,
     binding: Binding,
+    /// Whose fault it is when a row of it cannot be written ahead.
+    server: Option<String>,
 }
 
 /// Cuts, merges and stamps.
@@ -50,6 +54,7 @@ impl FlightBuilder {
                     .merges()
                     .then(|| Merger::new(&route.key(), &route.route.columns, route.guard())),
                 binding: route.binding.clone(),
+                server: route.server(),
             })
             .collect();
         Self {
@@ -80,20 +85,26 @@ impl FlightBuilder {
             .collect()
     }
 
-    /// Writes the rows of the flight for other databases: to every such sink, concurrently, acknowledged.
+    /// Writes the rows of the flight for other databases: to every such sink, concurrently, acknowledged. An error says
+    /// which server failed.
     pub(super) async fn send(
         &self,
         sinks: &[Option<Box<dyn AheadSink>>],
         batch: &Batch,
     ) -> Result<(), Error> {
         let now = now_micros();
-        let writes = sinks.iter().zip(&self.rows).filter_map(|(sink, rows)| {
+        let routes = sinks.iter().zip(&self.shapes).zip(&self.rows);
+        let writes = routes.filter_map(|((sink, shape), rows)| {
             let sink = sink.as_ref().filter(|_| !rows.is_empty())?;
-            Some(sink.write(AheadRows {
+            let written = sink.write(AheadRows {
                 rows,
                 batch,
                 stamps: &self.stamps,
                 now,
+            });
+            Some(written.map_err(|error| match &shape.server {
+                Some(server) => error.on(server),
+                None => error,
             }))
         });
         futures_util::future::try_join_all(writes).await.map(drop)

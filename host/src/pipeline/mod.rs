@@ -36,6 +36,7 @@ mod tables;
 mod tests;
 mod topics;
 mod totals;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -56,6 +57,7 @@ pub use shadow::{Difference, Differences};
 pub use shard::Shards;
 pub use start::added;
 pub use totals::{Latency, Totals};
+pub use waits::{Waiter, Waiting};
 
 use crate::anchor::Anchor;
 use crate::error::Error;
@@ -118,7 +120,10 @@ pub async fn open_ahead(
     let mut sinks = Vec::with_capacity(plan.routes.len());
     for (route, bound) in plan.routes.iter().enumerate() {
         sinks.push(match bound.binding {
-            Binding::Ahead(_) => Some(surroundings.ahead(plan, route).await?),
+            Binding::Ahead(_) => {
+                let sink = surroundings.ahead(plan, route).await;
+                Some(sink.map_err(|error| bound.blame(error))?)
+            }
             Binding::Here | Binding::Discard => None,
         });
     }
@@ -135,6 +140,8 @@ pub struct PipelineSettings {
     pub desired: watch::Receiver<Desired>,
     /// Where committed numbers are added.
     pub counters: Arc<Counters>,
+    /// Who tries to start it: it got on once what the pipeline needs before its first fetch is there.
+    pub waiter: Arc<Waiter>,
     /// Told which release begins where.
     pub segments: mpsc::UnboundedSender<SegmentStart>,
     /// Group session time-out of the source: the pause before a fenced lane tries again, and how long one waits for
@@ -158,8 +165,10 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let plan = Arc::clone(&settings.desired.borrow().release.plan);
-    let anchor = surroundings.anchor(&plan).await?;
+    let anchor = surroundings.anchor(&plan).await;
+    let anchor = anchor.map_err(|error| error.on(&plan.anchor))?;
     let topic_id = opening::prepare(&settings, &surroundings, &*anchor).await?;
+    settings.waiter.done();
     let source = surroundings.source(topic_id)?;
     let (thread, commands, events) = opening::start_source(&settings.pipeline, source)?;
     let supervisor = supervisor::Supervisor::new(settings, surroundings, shards, commands);

@@ -25,10 +25,12 @@ pub(super) async fn prepare(
     let input = &plan.input;
     // Positions first: those of a pipeline that other hosts run move on, and only a log's end that was read later
     // cannot lie below them.
-    let stored = anchor.stored().await?;
+    let away = |error: Error| error.on(&plan.anchor);
+    let stored = anchor.stored().await.map_err(away)?;
     know_what_is_asked(&desired, surroundings, &stored).await?;
     let asked = Arc::clone(surroundings);
-    let info = task::blocking(move || asked.topic()).await??;
+    let info = task::blocking(move || asked.topic()).await?;
+    let info = info.map_err(|error| error.on(input.server()))?;
     let seeds = start::seeds(
         &input.topic,
         &stored,
@@ -39,14 +41,14 @@ pub(super) async fn prepare(
     if !seeds.is_empty() {
         let evidence = Evidence::ask(plan, surroundings).await?;
         // Another host may have stored them since, and begun: what is compared with the group is read after it.
-        let now = anchor.stored().await?;
+        let now = anchor.stored().await.map_err(away)?;
         let lacks = |seed: &Stored| now.iter().all(|stored| stored.partition != seed.partition);
         evidence.allows_first(seeds.iter().filter(|seed| lacks(seed)))?;
     }
     let timed = plan.timed_route();
     start::refuse_growth(&input.topic, &stored, &seeds, timed)?;
     if !seeds.is_empty() {
-        anchor.seed(&seeds).await?;
+        anchor.seed(&seeds).await.map_err(away)?;
         tracing::info!(
             pipeline = %settings.pipeline,
             partitions = seeds.len(),

@@ -6,12 +6,14 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::lane::{Connections, LaneEnd, Mode};
 use super::release::Desired;
+use super::waits::Waiter;
 use crate::anchor::cuts::{self, Asks};
 use crate::anchor::{Claim, CommitError, Cut, Ledger, Pin};
 use crate::clock::Backoff;
@@ -27,6 +29,8 @@ const LEAVE: Duration = Duration::from_secs(3);
 pub(super) struct Ownership {
     pub(super) connections: Rc<Connections>,
     mode: watch::Receiver<Mode>,
+    /// Told of every attempt at the anchor that failed, and of what got on.
+    pub(super) waiter: Arc<Waiter>,
     /// The newest claim; `claim.cuts` is what is stored now.
     pub(super) claim: Claim,
     /// The reservation found at this owner's first claim: offsets below it may have been sent ahead by an earlier
@@ -52,10 +56,12 @@ impl Ownership {
         connections: Rc<Connections>,
         claim: Claim,
         mode: watch::Receiver<Mode>,
+        waiter: Arc<Waiter>,
     ) -> Self {
         Self {
             connections,
             mode,
+            waiter,
             next: claim.next,
             hlc: claim.hlc,
             ledger: claim.ledger,
@@ -164,21 +170,25 @@ impl Ownership {
                 Ok(()) => {
                     self.granted = reserved;
                     self.claim.cuts = list;
+                    self.waiter.done();
                     return Ok(());
                 }
                 Err(CommitError::Fenced(error)) => return Err(LaneEnd::Fenced(error)),
                 Err(CommitError::Stop(error)) => return Err(LaneEnd::Stopped(error)),
                 Err(CommitError::Unknown(error)) => {
                     tracing::warn!(partition, error = %error, what, "outcome unknown, claiming anew");
+                    self.waiter.failed(&error, "grant not answered");
                     let next = self.next;
                     self.claim_anew().await?;
                     if self.next == next {
+                        self.waiter.done();
                         return Ok(());
                     }
                     return Err(self.moved("resolve an unknown grant", next));
                 }
                 Err(error) => {
-                    tracing::warn!(partition, error = %error, what, "not stored, trying again");
+                    let error = error.into_error();
+                    self.waiter.failed(&error, "grant not stored, trying again");
                     self.pause(&mut backoff).await?;
                 }
             }
@@ -191,20 +201,26 @@ impl Ownership {
         loop {
             let settled = self.connections.anchor.settle(&self.claim).await;
             let error = match settled {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.waiter.done();
+                    return Ok(());
+                }
                 Err(CommitError::Fenced(error)) => return Err(LaneEnd::Fenced(error)),
                 Err(CommitError::Stop(error)) => return Err(LaneEnd::Stopped(error)),
                 Err(error) => error,
             };
+            let is_unknown = matches!(error, CommitError::Unknown(_));
             // A lane that ends without it is safe: acknowledged rows are written once more, as they are.
-            tracing::warn!(partition = self.claim.partition, error = %error, "position not stored yet");
+            let waiter = &self.waiter;
+            waiter.failed(&error.into_error(), "position not stored yet");
             if *self.mode.borrow() == Mode::Drain {
                 return Ok(());
             }
-            if let CommitError::Unknown(_) = error {
+            if is_unknown {
                 let next = self.next;
                 self.claim_anew().await?;
                 if self.next == next {
+                    self.waiter.done();
                     return Ok(());
                 }
                 return Err(self.moved("resolve an unknown position", next));
@@ -246,7 +262,7 @@ impl Ownership {
                     return Ok(());
                 }
                 Err(error) if error.blame() == Blame::Outside => {
-                    tracing::warn!(partition = self.claim.partition, error = %error, "cannot claim anew yet");
+                    self.waiter.failed(&error, "cannot claim anew yet");
                     self.pause(&mut backoff).await?;
                 }
                 Err(error) => return Err(LaneEnd::Stopped(error)),

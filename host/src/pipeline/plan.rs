@@ -4,6 +4,7 @@
 //! and why; `explain` prints it. How the anchor is chosen and what follows from it is in `guarantee`. Pure: it opens
 //! nothing.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::limits::limits;
@@ -122,6 +123,28 @@ impl fmt::Display for AnchorPlan {
 }
 
 impl RoutePlan {
+    /// The server it is written to, in the words of the config; `None` where that is the anchor's, or nothing is written.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        let Binding::Ahead(name) = &self.binding else {
+            return None;
+        };
+        let kind = match self.route.target {
+            Target::Postgres(_) => "postgres",
+            Target::Cassandra(_) => "cassandra",
+            Target::Kafka(_) => "kafka",
+        };
+        Some(format!("{kind}.{name}"))
+    }
+
+    /// Says whose an error of writing the route is.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        match self.server() {
+            Some(server) => error.on(server),
+            None => error,
+        }
+    }
+
     /// Key columns (indices) of the bound table or topic; empty where there is no key.
     #[must_use]
     pub fn key(&self) -> Vec<usize> {
@@ -161,7 +184,26 @@ impl RoutePlan {
     }
 }
 
+impl InputPlan {
+    /// The cluster it is read from, in the words of the config.
+    #[must_use]
+    pub fn server(&self) -> String {
+        format!("kafka.{}", self.kafka)
+    }
+}
+
 impl Plan {
+    /// The servers it depends on, in the words of the config, in order.
+    #[must_use]
+    pub fn servers(&self) -> BTreeSet<String> {
+        let mut servers: BTreeSet<_> = self.routes.iter().filter_map(RoutePlan::server).collect();
+        servers.insert(self.input.server());
+        if self.anchor != AnchorPlan::Memory {
+            servers.insert(self.anchor.to_string());
+        }
+        servers
+    }
+
     /// Plans a pipeline.
     ///
     /// # Errors

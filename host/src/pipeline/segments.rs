@@ -19,6 +19,7 @@ use super::ownership::Ownership;
 use super::pulse::Pulse;
 use super::release::{Desired, Release, SegmentStart};
 use super::shard::Local;
+use super::waits::Waiter;
 use crate::anchor::{Claim, Cut, cuts};
 use crate::clock::Backoff;
 use crate::error::{Blame, Error, Retry};
@@ -45,6 +46,8 @@ pub(super) struct Partition {
     pub(super) patience: Duration,
     /// Beaten by every turn.
     pub(super) pulse: Pulse,
+    /// Told what is waited for; gone with the lane.
+    pub(super) waiter: Arc<Waiter>,
 }
 
 impl Partition {
@@ -94,7 +97,12 @@ impl Partition {
             }
         };
         self.told_again();
-        let mut owned = Ownership::new(connections, self.claim.clone(), self.mode.clone());
+        let mut owned = Ownership::new(
+            connections,
+            self.claim.clone(),
+            self.mode.clone(),
+            Arc::clone(&self.waiter),
+        );
         owned.upgrade(&desired).await?;
         let (at, mut opened) = (owned.next, wanted);
         let mut release = self.go_on(local, &mut owned, at, &mut opened).await?;
@@ -197,7 +205,8 @@ impl Partition {
         self.release = Some(id.into());
         let surroundings = Arc::clone(&self.surroundings);
         let loaded = self.patiently("load an earlier release", async || {
-            surroundings.release(id).await
+            let loaded = surroundings.release(id).await;
+            loaded.map_err(|error| error.on("control"))
         });
         // Biased: what is loaded already is used.
         tokio::select! {
@@ -239,7 +248,10 @@ impl Partition {
         let begun = Instant::now();
         loop {
             let error = match attempt().await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.waiter.done();
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             let left = match error.retry() {
@@ -249,7 +261,7 @@ impl Partition {
             if error.blame() != Blame::Outside || left.is_zero() {
                 return Err(LaneEnd::Stopped(error));
             }
-            tracing::warn!(partition = self.claim.partition, error = %error, "{what}: not yet");
+            self.waiter.failed(&error, &format!("{what}: not yet"));
             tokio::select! {
                 biased;
                 _ = self.mode.wait_for(|mode| *mode == Mode::Drain) => return Err(LaneEnd::Done),

@@ -55,7 +55,8 @@ impl Local {
         let cell = Rc::clone(self.connections.borrow_mut().entry(key).or_default());
         let opened = cell.get_or_try_init(|| async {
             let plan = &release.plan;
-            let anchor = surroundings.anchor(plan).await?;
+            let anchor = surroundings.anchor(plan).await;
+            let anchor = anchor.map_err(|error| error.on(&plan.anchor))?;
             let ahead = super::open_ahead(surroundings, plan).await?;
             Ok::<_, Error>(Rc::new(Connections { anchor, ahead }))
         });

@@ -20,7 +20,7 @@ use super::pulse::{Pulse, Watch};
 use super::report::{Ended, Report};
 use super::segments::Partition;
 use super::shard::Shards;
-use super::{PipelineSettings, Surroundings};
+use super::{PipelineSettings, Surroundings, Waiter};
 use crate::anchor::{Anchor, Claim};
 use crate::error::{Blame, Error};
 use crate::source::{self, SourceCommand, SourceEvent};
@@ -59,6 +59,8 @@ pub(super) struct Supervisor {
     /// Partitions whose lanes misbehaved on their own shard.
     quarantined: BTreeSet<i32>,
     generation: u64,
+    /// Waits for the brokers of the input.
+    brokers: Waiter,
 }
 
 impl Supervisor {
@@ -68,8 +70,13 @@ impl Supervisor {
         shards: Shards,
         commands: blocking::Sender<SourceCommand>,
     ) -> Self {
+        let server = settings.desired.borrow().release.plan.input.server();
+        let brokers = settings
+            .counters
+            .waiter(&settings.pipeline, Some(server), &[]);
         Self {
             settings,
+            brokers,
             surroundings,
             shards,
             commands,
@@ -118,7 +125,8 @@ impl Supervisor {
                 let partitions: Vec<i32> = self.unclaimed.iter().copied().collect();
                 let plan = Arc::clone(&self.settings.desired.borrow().release.plan);
                 let around = Arc::clone(&self.surroundings);
-                claiming = Some(Claiming::begin(anchor, around, plan, partitions));
+                let waiter = self.waiter(&partitions);
+                claiming = Some(Claiming::begin(anchor, around, plan, partitions, waiter));
             }
             let claimed = async {
                 match &mut claiming {
@@ -214,11 +222,31 @@ impl Supervisor {
                 Ok(())
             }
             SourceEvent::Failed { partition, error } if error.blame() == Blame::Outside => {
-                tracing::warn!(pipeline, ?partition, error = %error, "source");
+                if self.brokers.is_waiting() {
+                    tracing::debug!(pipeline, ?partition, error = %error, "source");
+                } else {
+                    tracing::warn!(pipeline, ?partition, error = %error, "source");
+                }
+                Ok(())
+            }
+            SourceEvent::Brokers(answer) => {
+                match answer {
+                    Ok(()) => self.brokers.done(),
+                    Err(error) => self.brokers.failed(&error, "the source goes on asking"),
+                }
                 Ok(())
             }
             SourceEvent::Failed { error, .. } => Err(error),
         }
+    }
+
+    /// Of what is done at the anchor.
+    fn waiter(&self, partitions: &[i32]) -> Waiter {
+        let settings = &self.settings;
+        let anchor = settings.desired.borrow().release.plan.anchor.to_string();
+        settings
+            .counters
+            .waiter(&settings.pipeline, Some(anchor), partitions)
     }
 
     fn forget(&mut self, partitions: &[i32]) {
@@ -256,6 +284,7 @@ impl Supervisor {
             release: None,
             patience: self.settings.session_timeout,
             pulse,
+            waiter: Arc::new(self.waiter(&[partition])),
         };
         let ended = self.ended.0.clone();
         self.shards.run(partition, place, move |local| {

@@ -35,6 +35,8 @@ pub enum SourceEvent {
         /// What happened. An `Outside` error is reported for telemetry only: the source keeps trying.
         error: Error,
     },
+    /// Whether the brokers answer at all: told each time they were asked and did not, and once when they do again.
+    Brokers(Result<(), Error>),
 }
 
 /// What a supervisor asks of its source.

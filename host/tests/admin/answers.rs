@@ -204,6 +204,8 @@ fn probes_metrics_and_a_panic() {
         "wasmill_plugin_memory_bytes{pipeline=\"quakes\"} 1048576",
         "wasmill_host_memory_bytes{} 0",
         "wasmill_retries_total{pipeline=\"quakes\"} 1",
+        "wasmill_waiting_seconds{pipeline=\"quakes\",server=\"postgres.main\"} 12.5",
+        "wasmill_waiting_seconds{pipeline=\"quakes\",server=\"kafka.main\"} 0",
         "wasmill_flight_latency_seconds{pipeline=\"quakes\",quantile=\"0.5\"} 0.002",
         "wasmill_pipeline_state{pipeline=\"quakes\",state=\"running\"} 1",
         "wasmill_pipeline_state{pipeline=\"quakes\",state=\"paused\"} 0",

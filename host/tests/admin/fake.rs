@@ -13,7 +13,7 @@ use wasmill::admin::types::{
     ErrorCount, History, HostPipeline, HostStatus, Lag, LastError, Latency, Ledger,
     PartitionStatus, PipelineState, PipelineStatus, Plan, Raised, Rates, Readiness, RetryOutcome,
     RetryReport, RetryRequest, RetryResult, Revision, RouteGuarantee, Segment, Totals,
-    UploadReport, Uploaded, VersionInfo,
+    UploadReport, Uploaded, VersionInfo, Waiting, WaitingError,
 };
 use wasmill::admin::{Answer, Kind, NewUpload, Operator, Refusal, Step};
 use wasmill::error::Error;
@@ -199,6 +199,20 @@ fn status(name: &str, revisions: &[Revision]) -> Option<PipelineStatus> {
         release: last.release.clone(),
         canary: None,
         shadow: None,
+        waiting: vec![Waiting {
+            on: "postgres.main".to_owned(),
+            since: NOW.to_owned(),
+            seconds: 12.5,
+            attempts: 7,
+            partitions: vec![0],
+            error: WaitingError {
+                class: "outside".to_owned(),
+                what: "connect".to_owned(),
+                detail: "refused".to_owned(),
+                hint: Some("start it".to_owned()),
+            },
+        }],
+        servers: vec!["kafka.main".to_owned(), "postgres.main".to_owned()],
         lag: Lag { records: Some(7) },
         rates: Rates {
             records_per_second: 12.5,
@@ -260,6 +274,7 @@ impl Operator for Fake {
             Readiness {
                 ready: reasons.is_empty(),
                 reasons,
+                notes: vec!["pipeline quakes waits".to_owned()],
             }
         })
     }

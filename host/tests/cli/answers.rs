@@ -52,6 +52,19 @@ pub(crate) fn history() -> Value {
     })
 }
 
+/// A pipeline that waits for two servers.
+pub(crate) fn waiting() -> Value {
+    let mut status = status();
+    status["servers"] = json!(["cassandra.main", "kafka.main", "postgres.main"]);
+    status["waiting"] = json!([
+        {"on": "kafka.main", "since": AT, "seconds": 3.25, "attempts": 1, "partitions": [],
+         "error": {"class": "outside", "what": "consume topic \"quakes\"", "detail": "timed out"}},
+        {"on": "postgres.main", "since": AT, "seconds": 12.9, "attempts": 1234, "partitions": [0, 1],
+         "error": {"class": "outside", "what": "connect to postgres", "detail": "refused", "hint": "start it"}},
+    ]);
+    status
+}
+
 pub(crate) fn status() -> Value {
     json!({
         "name": "quakes", "state": "running", "revision": 4, "origin": "upload", "plugin": "quakes@1.2.0",

@@ -57,6 +57,7 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
     let mut behind = a::status();
     behind["behind"] =
         "revision 4 is in force, this host runs 3: reach table \"geo.quakes\": no such table; create it".into();
+    let waiting = a::waiting();
     let conflict = a::problem(409, "conflict", "revision 2 was seen, 4 stands");
     vec![
         case(
@@ -244,6 +245,23 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
             &[(PIPELINE, 200, a::status())],
         ),
         case("status-behind", "status quakes", &[(PIPELINE, 200, behind)]),
+        case(
+            "status-waiting",
+            "status",
+            &[
+                (
+                    "GET /v1/pipelines",
+                    200,
+                    serde_json::json!([waiting, a::status()]),
+                ),
+                ("GET /v1/host", 200, a::host()),
+            ],
+        ),
+        case(
+            "status-waiting-one",
+            "status quakes",
+            &[(PIPELINE, 200, a::waiting())],
+        ),
         case(
             "status-json",
             "status quakes --json",

@@ -116,6 +116,36 @@ fn a_broker_that_comes_back_is_waited_for() {
 }
 
 #[test]
+fn brokers_that_do_not_answer_are_told_until_they_do_though_nothing_is_read() {
+    let broker = Broker::start(Options::default()).unwrap();
+    let brokers = broker.bootstrap();
+    create_topic(&brokers, "silent", 1, &[]);
+    produce(&brokers, "silent", 1, 0..10);
+    let ledger = Arc::new(Ledger::default());
+    let mut member = Member::start(settings(&brokers, "silent", "h1"), &ledger);
+    member.until("its records", |member| member.ledger.total() == 10);
+    member.steps_for(Duration::from_secs(1));
+    assert_eq!(member.answers, [], "nothing was amiss");
+    broker.set_available(false);
+    member.until("silence", |member| member.answers.len() >= 2);
+    broker.set_available(true);
+    member.until("an answer", |member| {
+        member.answers.last().is_some_and(Result::is_ok)
+    });
+    let (last, before) = member.answers.split_last().unwrap();
+    assert_eq!(last, &Ok(()));
+    for answer in before {
+        let error = answer.as_ref().unwrap_err();
+        assert_eq!(error.blame(), Blame::Outside, "{error}");
+        assert!(error.hint_text().is_some(), "{error}");
+    }
+    let told = member.answers.len();
+    member.steps_for(Duration::from_secs(1));
+    assert_eq!(member.answers.len(), told, "told once");
+    member.shutdown();
+}
+
+#[test]
 fn a_real_kafka_that_is_killed_and_started_again_is_waited_for() {
     if real().is_none() {
         return;

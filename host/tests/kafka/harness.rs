@@ -240,6 +240,8 @@ pub(crate) struct Member {
     /// What happened, for tests about membership: `+[0, 1]`, `-[0]`, `lost[0]`.
     pub(crate) log: Vec<String>,
     pub(crate) errors: Vec<(Option<i32>, Error)>,
+    /// Whether brokers answered, each time that was told.
+    pub(crate) answers: Vec<Result<(), Error>>,
     /// `false`: batches are kept in `kept` instead of being checked.
     pub(crate) checks: bool,
     pub(crate) kept: Vec<Batch>,
@@ -265,6 +267,7 @@ impl Member {
             ledger: Arc::clone(ledger),
             log: Vec::new(),
             errors: Vec::new(),
+            answers: Vec::new(),
             checks: true,
             kept: Vec::new(),
             counts: false,
@@ -344,6 +347,7 @@ impl Member {
                 }
             }
             SourceEvent::Failed { partition, error } => self.errors.push((partition, error)),
+            SourceEvent::Brokers(answer) => self.answers.push(answer),
         }
     }
 

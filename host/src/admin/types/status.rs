@@ -45,13 +45,17 @@ pub struct Readiness {
     pub ready: bool,
     /// Why not, one reason an entry.
     pub reasons: Vec<String>,
+    /// What its pipelines wait for outside, one server an entry. The host is ready all the same: it goes on by itself
+    /// when the server is back, and until then it has to be reached to say so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What a pipeline does on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PipelineState {
-    /// It processes, or waits for records.
+    /// It processes, or waits for records, or for a server (see `waiting`).
     Running,
     /// It loads, compiles or opens connections.
     Starting,
@@ -89,6 +93,12 @@ pub struct PipelineStatus {
     /// The shadow under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowReport>,
+    /// The servers it waits for on this host; absent when it gets on. It goes on by itself when they are back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Waiting>,
+    /// The servers it depends on, in the words of the config, e.g. `postgres.main`; empty before it is loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
     /// Records that wait.
     pub lag: Lag,
     /// Over the last 10 s.
@@ -98,7 +108,9 @@ pub struct PipelineStatus {
     /// Flight latency over the last 10 s; absent when nothing was committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// Failures by class, since the host started it.
+    /// Failures of the pipeline by class, since the host started it: each ended it, kept it from starting or kept a
+    /// deployment from being followed. An attempt at a server that a running pipeline repeats is none: those are told by
+    /// `waiting` while they fail, and by `totals.retries`.
     pub errors: Vec<ErrorCount>,
     /// Dead letters by code, since the host started it.
     pub dead_letters: Vec<DeadLetterCount>,
@@ -109,6 +121,38 @@ pub struct PipelineStatus {
     pub last_error: Option<LastError>,
     /// Partitions, in order, as far as this host knows them.
     pub partitions: Vec<PartitionStatus>,
+}
+
+/// A server that a pipeline waits for, all partitions of this host together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Waiting {
+    /// The server in the words of the config, e.g. `postgres.main`.
+    pub on: String,
+    /// When it first failed, with nothing that got on since.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// How long ago that is, by the host's clock.
+    pub seconds: f64,
+    /// Failed attempts since then, of all partitions.
+    pub attempts: u64,
+    /// Partitions that wait; empty where the whole pipeline does.
+    pub partitions: Vec<i32>,
+    /// The last failure.
+    pub error: WaitingError,
+}
+
+/// What came back from a server that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WaitingError {
+    /// `outside`.
+    pub class: String,
+    /// What was attempted.
+    pub what: String,
+    /// What came back.
+    pub detail: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Records between positions and the ends of the partitions.
@@ -142,7 +186,7 @@ pub struct Totals {
     pub rows: u64,
     /// Flights committed.
     pub flights: u64,
-    /// Attempts that had to be repeated.
+    /// Flights that had to be sent again, since the database or a sink did not take them.
     pub retries: u64,
     /// Processor seconds spent decoding, in the guest and checking.
     pub guest_seconds: f64,

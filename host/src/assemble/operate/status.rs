@@ -8,7 +8,7 @@ use super::behind;
 use crate::admin::types::{
     CanaryEvidence, CanaryStatus, DeadLetterCount, ErrorCount, Evidence, HostPipeline, HostStatus,
     Lag, LastError, Latency, Ledger, PartitionStatus, PipelineState, PipelineStatus, Rates,
-    RowDifference, ShadowReport, Totals,
+    RowDifference, ShadowReport, Totals, Waiting, WaitingError,
 };
 use crate::anchor::{self, Redriven};
 use crate::assemble::canaries;
@@ -123,6 +123,8 @@ fn pipeline(
         release: deployment.release.id.clone(),
         canary: canary(state, name, deployment),
         shadow: shadow(deployment, &lanes),
+        waiting: here.map(|here| waiting(here)).unwrap_or_default(),
+        servers: servers(seen.as_ref()),
         lag: Lag {
             records: lag(&partitions),
         },
@@ -153,6 +155,33 @@ fn pipeline(
             }),
         partitions,
     }
+}
+
+/// What a pipeline waits for here.
+fn waiting(here: &Pipeline) -> Vec<Waiting> {
+    let waits = here.counters.waiting().into_iter();
+    waits
+        .map(|one| Waiting {
+            on: one.server,
+            since: time(one.since_millis),
+            seconds: one.lasts.as_millis() as f64 / 1000.0,
+            attempts: one.attempts,
+            partitions: one.partitions,
+            error: WaitingError {
+                class: seen::class(one.error.blame()).to_owned(),
+                what: one.error.what().to_owned(),
+                detail: one.error.detail().to_owned(),
+                hint: one.error.hint_text().map(str::to_owned),
+            },
+        })
+        .collect()
+}
+
+fn servers(seen: Option<&Seen>) -> Vec<String> {
+    let loaded = seen.and_then(|seen| seen.loaded.as_ref());
+    loaded.map_or_else(Vec::new, |loaded| {
+        loaded.release.plan.servers().into_iter().collect()
+    })
 }
 
 /// What runs here, or, where nothing does yet, what is deployed.

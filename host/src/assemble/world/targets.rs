@@ -63,7 +63,8 @@ impl World {
     pub(in crate::assemble) async fn ensure(&self, plan: &Plan) -> Result<(), Error> {
         if let AnchorPlan::Postgres(name) = &plan.anchor {
             let tables = self.servers.tables(name)?;
-            let reports = tables.ensure(&self.postgres(plan, name)?).await?;
+            let reports = tables.ensure(&self.postgres(plan, name)?).await;
+            let reports = reports.map_err(|error| error.on(&plan.anchor))?;
             for note in told(&reports) {
                 tracing::info!(pipeline = self.pipeline, note, "table");
             }
@@ -72,22 +73,35 @@ impl World {
             let Some(name) = outside(plan, bound) else {
                 continue;
             };
-            match &bound.route.target {
-                Target::Cassandra(table) => {
-                    let connection = self.cassandra(name)?;
-                    let session =
-                        CassandraSession::connect(connection, Patience::default()).await?;
-                    cassandra::ensure_keyspace(&session, connection.create_keyspace).await?;
-                    let route = Self::cassandra_table(plan, index, connection)?;
-                    cassandra::ensure_table(&session, &route, table.create).await?;
-                }
-                Target::Kafka(topic) => {
-                    let settings = self.output(name)?;
-                    kafka::ensure_topic(&settings, &bound.route.name, topic, Make::Allowed).await?;
-                }
-                Target::Postgres(_) => {}
-            }
+            let server = bound.server().unwrap_or_else(|| plan.anchor.to_string());
+            let ensured = self.ensure_target(plan, index, name).await;
+            ensured.map_err(|error| error.on(server))?;
         }
+        let ensured = self.ensure_anchor(plan).await;
+        ensured.map_err(|error| error.on(&plan.anchor))
+    }
+
+    /// The table or topic of one route outside the anchor's Postgres, on the connection `name`.
+    async fn ensure_target(&self, plan: &Plan, index: usize, name: &str) -> Result<(), Error> {
+        let bound = &plan.routes[index].route;
+        match &bound.target {
+            Target::Cassandra(table) => {
+                let connection = self.cassandra(name)?;
+                let session = CassandraSession::connect(connection, Patience::default()).await?;
+                cassandra::ensure_keyspace(&session, connection.create_keyspace).await?;
+                let route = Self::cassandra_table(plan, index, connection)?;
+                cassandra::ensure_table(&session, &route, table.create).await
+            }
+            Target::Kafka(topic) => {
+                let settings = self.output(name)?;
+                kafka::ensure_topic(&settings, &bound.name, topic, Make::Allowed).await
+            }
+            Target::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// What an anchor outside Postgres keeps its positions in.
+    async fn ensure_anchor(&self, plan: &Plan) -> Result<(), Error> {
         if let AnchorPlan::Cassandra(name) = &plan.anchor {
             let session =
                 CassandraSession::connect(self.cassandra(name)?, Patience::default()).await?;

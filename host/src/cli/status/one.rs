@@ -1,6 +1,8 @@
 //! One pipeline in full. Pure.
 
-use crate::admin::types::{CanaryStatus, Evidence, PartitionStatus, PipelineStatus, ShadowReport};
+use crate::admin::types::{
+    CanaryStatus, Evidence, PartitionStatus, PipelineStatus, ShadowReport, Waiting,
+};
 use crate::cli::show;
 
 /// Columns of a canary's table; all but the first are numbers.
@@ -18,7 +20,7 @@ const SIDES: [&str; 7] = [
 pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
     let totals = &status.totals;
     let mut lines = vec![
-        format!("pipeline {}: {}", status.name, super::word(status.state)),
+        format!("pipeline {}: {}", status.name, super::state(status)),
         format!(
             "  plugin   {} (release {}), revision {} by {}",
             status.plugin, status.release, status.revision, status.origin
@@ -83,6 +85,7 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
             dead.join(", ")
         }
     ));
+    lines.extend(status.waiting.iter().flat_map(waiting));
     if let Some(why) = &status.behind {
         lines.push(format!("  behind   {why}"));
     }
@@ -123,6 +126,37 @@ fn ledger(partitions: &[PartitionStatus]) -> Option<String> {
     stands.then(|| {
         "  ledger   not known: the database did not tell which dead letters were retried".to_owned()
     })
+}
+
+/// A server that is waited for, with what to do about it.
+fn waiting(one: &Waiting) -> Vec<String> {
+    let partitions: Vec<_> = one.partitions.iter().map(ToString::to_string).collect();
+    let who = match partitions.is_empty() {
+        true => String::new(),
+        false => format!(", partitions {}", partitions.join(", ")),
+    };
+    let attempts = match one.attempts {
+        1 => "1 attempt".to_owned(),
+        more => format!("{} attempts", show::count(more)),
+    };
+    let mut lines = vec![
+        format!(
+            "  waiting  for {} since {} ({attempts} failed{who})",
+            super::awaited(one),
+            one.since
+        ),
+        format!(
+            "    {} error: {}: {}",
+            one.error.class, one.error.what, one.error.detail
+        ),
+    ];
+    lines.extend(
+        one.error
+            .hint
+            .iter()
+            .map(|hint| format!("    hint: {hint}")),
+    );
+    lines
 }
 
 fn canary_lines(canary: &CanaryStatus, deployed: &str) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! change them, an offset stays with one release.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fakes::{Broken, Fault};
@@ -239,7 +240,8 @@ pub(super) async fn own(stand: &Stand) -> Ownership {
         ahead: Vec::new(),
     };
     let mode = tokio::sync::watch::channel(Mode::Run).1;
-    Ownership::new(Rc::new(connections), claim, mode)
+    let waiter = stand.counters.waiter(&"p".into(), None, &[0]);
+    Ownership::new(Rc::new(connections), claim, mode, Arc::new(waiter))
 }
 
 #[test]

@@ -197,6 +197,11 @@ impl Stand {
             release: None,
             patience: PATIENCE,
             pulse: Pulse::default(),
+            waiter: Arc::new(self.counters.waiter(
+                &"p".into(),
+                Some("postgres.main".to_owned()),
+                &[claim.partition],
+            )),
         };
         Host {
             run: async move { partition.run(&shared, outlet).await }.boxed_local(),

@@ -233,6 +233,67 @@ fn a_source_that_fails_stops_the_pipeline_unless_the_outside_is_to_blame() {
 }
 
 #[test]
+fn what_lanes_wait_for_is_told_until_they_get_on_or_are_given_away_or_stopped() {
+    let world = World::new(Sinks::Both, |_| Act::Row);
+    let (store, counters) = (Arc::clone(&world.store), Arc::clone(&world.counters));
+    play(&world, move |stage| {
+        stage.assign(&[0, 1]);
+        let inlets =
+            [stage.started(), stage.started()].map(|(partition, _, inlet)| (partition, inlet));
+        assert_eq!(counters.waiting(), [], "it could start after all");
+        store.lock().sink_away = true;
+        for (partition, inlet) in &inlets {
+            inlet.send(batch(*partition, 0..10)).unwrap();
+        }
+        let waiting = || counters.waiting().pop();
+        eventually(|| waiting().is_some_and(|one| one.partitions == [0, 1] && one.attempts > 3));
+        let one = waiting().unwrap();
+        assert_eq!(
+            (&*one.server, one.error.detail()),
+            ("cassandra.c", "no node answers")
+        );
+        assert_eq!(counters.waiting().len(), 1);
+        stage
+            .revoke(&[1])
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap();
+        eventually(|| waiting().is_some_and(|one| one.partitions == [0]));
+        assert!(waiting().unwrap().lasts > Duration::ZERO);
+        store.lock().sink_away = false;
+        eventually(|| counters.totals().received == 10);
+        assert_eq!(waiting(), None, "a commit is a success");
+        store.lock().sink_away = true;
+        let first = inlets.iter().find(|(partition, _)| *partition == 0);
+        first.unwrap().1.send(batch(0, 10..20)).unwrap();
+        eventually(|| waiting().is_some());
+    })
+    .unwrap();
+    assert_eq!(world.counters.waiting(), [], "it was stopped");
+}
+
+#[test]
+fn brokers_that_do_not_answer_are_waited_for_by_the_whole_pipeline() {
+    let world = World::new(Sinks::Here, |_| Act::Row);
+    let counters = Arc::clone(&world.counters);
+    play(&world, move |stage| {
+        let brokers = |answer| stage.events.send(SourceEvent::Brokers(answer)).unwrap();
+        brokers(Err(Error::outside("ask for the topic", "timed out")));
+        brokers(Err(Error::outside("ask for the topic", "timed out again")));
+        let waiting = || counters.waiting().pop().filter(|one| one.attempts == 2);
+        eventually(|| waiting().is_some());
+        let one = waiting().unwrap();
+        assert_eq!((&*one.server, one.partitions.len()), ("kafka.k", 0));
+        assert_eq!(one.error.detail(), "timed out again");
+        brokers(Ok(()));
+        eventually(|| counters.waiting().is_empty());
+        brokers(Err(Error::outside("ask for the topic", "timed out")));
+        eventually(|| counters.waiting().len() == 1);
+    })
+    .unwrap();
+    assert_eq!(world.counters.waiting(), [], "it was stopped");
+}
+
+#[test]
 fn a_lane_that_hangs_is_told_and_restarted_once_records_wait_for_it() {
     const STALL: Duration = Duration::from_secs(1);
     let mut world = World::new(Sinks::Here, |_| Act::Row);

@@ -123,7 +123,11 @@ fn play_with(
         script(stage);
         stop.send_replace(true);
     };
+    // It could not start before.
+    let waiter = world.counters.waiter(&"p".into(), None, &[]);
+    waiter.failed(&Error::outside("start", "refused").on("control"), "again");
     let settings = PipelineSettings {
+        waiter: Arc::new(waiter),
         pipeline: "p".into(),
         desired,
         segments,

@@ -20,6 +20,7 @@ use crate::manifest::{
     KeyFormat, Limits, Mode as TableMode, PostgresTable, Route, Start, Target, Tombstones,
     ValueFormat,
 };
+use crate::pipeline::Waiter;
 use crate::pipeline::conduct::{Conduct, Place};
 use crate::pipeline::counters::{Counters, Totals};
 use crate::pipeline::deaths::Deaths;
@@ -267,6 +268,12 @@ impl World {
         Processor::new(topic, decoder, routes, plugin, conduct)
     }
 
+    /// Of partition 0, whose anchor is `postgres.main`.
+    fn waiter(&self) -> Waiter {
+        let anchor = Some("postgres.main".to_owned());
+        self.counters.waiter(&"p".into(), anchor, &[0])
+    }
+
     /// Claims partition 0 and makes its lane.
     pub(super) async fn lane(&self) -> (OneLane, Inlet, Outlet, i64) {
         let said = self.group.ask();
@@ -294,7 +301,12 @@ impl World {
         };
         let (_, desired) = watch::channel(wanted);
         let takes = Cutover {
-            owned: Ownership::new(Rc::new(connections), claim, self.mode.subscribe()),
+            owned: Ownership::new(
+                Rc::new(connections),
+                claim,
+                self.mode.subscribe(),
+                Arc::new(self.waiter()),
+            ),
             at: next,
             carried: None,
         };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
-use super::numbers;
 use super::script::Broken;
 use super::store::Shared;
+use super::{numbers, outside};
 use crate::error::Error;
 use crate::sink::{AheadRows, AheadSink};
 
@@ -32,6 +32,9 @@ impl AheadSink for FakeSink {
         async move {
             tokio::task::yield_now().await;
             let mut store = self.store.lock();
+            if store.sink_away {
+                return Err(outside("no node answers"));
+            }
             for row in rows.rows.iter() {
                 let numbers = numbers(row.cells);
                 let (key, offset, release) = (numbers[0], numbers[1], numbers[2]);

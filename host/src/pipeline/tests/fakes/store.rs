@@ -59,6 +59,8 @@ pub(in super::super) struct Store {
     /// Writes that arrive with the next one although they failed.
     pub(super) late_writes: Vec<(i64, i64, i64)>,
     pub(in super::super) delay_writes: bool,
+    /// Sinks are not reached.
+    pub(in super::super) sink_away: bool,
     /// What is late arrives before the next claim, or after it.
     pub(in super::super) late_first: bool,
     pub(super) late: Vec<Late>,
