@@ -4,6 +4,7 @@
 //! [`Host`] follows the control log: one `running` task a pipeline does what its deployment says. [`plans`] opens
 //! only files; [`durability`] asks the databases of a plan what they keep.
 
+mod boot;
 mod canaries;
 mod control_thread;
 mod durability;
@@ -13,6 +14,7 @@ mod jobs;
 mod log;
 mod operate;
 mod plans;
+mod progress;
 mod publish;
 mod releases;
 mod retries;
