@@ -54,7 +54,9 @@ impl ClientContext for Overheard {
     fn error(&self, error: KafkaError, reason: &str) {
         // Comes after those that say why.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.last.lock() = Some(reason.to_owned());
+            // Without how long a connection was in which state, and how often the same was not said.
+            let (why, _) = reason.split_once(" (after ").unwrap_or((reason, ""));
+            *self.last.lock() = Some(why.to_owned());
         }
         global_error(&error, reason);
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmill::admin::types::HostStatus;
 use wasmill::admin::{Operator as _, document};
@@ -191,4 +191,21 @@ async fn who_took_the_seat_first_keeps_it() {
     assert!(!other.ready().await.ready);
     seat.take(other);
     assert_eq!(host.ask("GET /ready", &[], "").status, 200);
+}
+
+#[test]
+fn a_connection_without_a_request_does_not_hold_up_the_end() {
+    let (host, _seat) = Host::starting(&config(), waits());
+    let mut stream = BufReader::new(host.connect());
+    assert_eq!(again(&mut stream), 503);
+    let began = Instant::now();
+    host.server.stop().unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty());
 }
