@@ -1,7 +1,8 @@
 //! [`Host`]: every pipeline that is deployed, running until it is told to stop.
 //!
-//! One control thread with a current-thread runtime follows the control log and supervises (`control_thread`);
-//! shards compute; each pipeline's source has a thread of its own. A pipeline that has to stop leaves the others running.
+//! The API listens first. Then one control thread waits for what a host needs (`boot`), follows the control log and
+//! supervises (`control_thread`); shards compute; each pipeline's source has a thread of its own. A pipeline that has to
+//! stop leaves the others running.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ const DRAIN: Duration = Duration::from_secs(25);
 const UNBEGUN: Duration = Duration::from_secs(1);
 /// A second signal during the drain aborts with this status, as shells report SIGINT.
 const ABORTED: i32 = 130;
-/// A running host.
+
+/// A host that runs, or is on its way.
 #[derive(Debug)]
 pub struct Host {
     thread: Option<task::Thread<()>>,
@@ -37,7 +39,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts to start a host: its API listens when this returns. Then, on a thread of its own, the control log is
+    /// Begins to start a host: its API listens when this returns. Then, on a thread of its own, the control log is
     /// opened, every pipeline of the config that names a file is loaded, and whatever is deployed is started. What is
     /// outside (brokers, databases) is waited for as long as it takes; what is wrong with a plugin, or with the
     /// control log, ends the host: see [`Host::failure`].

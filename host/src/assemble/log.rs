@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How soon the first word is said of a broker that is away.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 /// The longest silence after it.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Opens the log; waits for a broker that is away as long as it takes, and tells `not_yet` why.
 ///
@@ -59,7 +59,7 @@ pub(super) async fn open(
 struct Away<'a> {
     /// In the client's words, of the attempt under way.
     heard: Overheard,
-    /// How the last attempt ended.
+    /// What was told last.
     last: Mutex<Option<Error>>,
     not_yet: &'a (dyn Fn(Error) + Sync),
 }
@@ -70,9 +70,14 @@ impl Away<'_> {
         let mut pauses = Backoff::default();
         loop {
             match KafkaControlLog::open(settings.clone(), self.heard.clone()).await {
-                Ok(log) => return Ok(Arc::new(log)),
+                Ok(log) => {
+                    if self.last.lock().is_some() {
+                        tracing::info!("the control log is there");
+                    }
+                    return Ok(Arc::new(log));
+                }
                 Err(error) if error.blame() == Blame::Outside => {
-                    *self.last.lock() = Some(self.because(error));
+                    self.tell(self.because(error));
                 }
                 Err(error) => return Err(error),
             }
@@ -98,8 +103,13 @@ impl Away<'_> {
                 None => last.unwrap_or_else(|| nothing.clone()),
             };
             tracing::warn!(error = %error, hint = error.hint_text(), "waiting for the control log");
-            (self.not_yet)(error);
+            self.tell(error);
         }
+    }
+
+    fn tell(&self, error: Error) {
+        *self.last.lock() = Some(error.clone());
+        (self.not_yet)(error);
     }
 
     /// The same failure with the reason that the client gave, where it did: that nobody answered in time is none.

@@ -76,9 +76,14 @@ impl Progress {
         self.hub.get()
     }
 
-    /// The start has failed: the host ends.
+    /// The host ends with this, unless something failed before.
     pub(super) fn failed(&self, error: Error) {
-        self.failure.get_or_init(|| error);
+        match self.hub() {
+            Some(hub) => hub.failed(error),
+            None => {
+                self.failure.get_or_init(|| error);
+            }
+        }
     }
 
     /// What ended the start, or the first failure of a host that was there.
@@ -106,5 +111,34 @@ impl Progress {
             None => format!("{} since {since}", step.doing),
             Some(why) => format!("{} since {since}: {why}", step.doing),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn a_host_that_starts_says_what_it_waits_for_since_when_and_why() {
+        let text = "[host]\nid = \"h1\"\n\n[kafka.main]\nbrokers = \"127.0.0.1:1\"\n\n[http]\n";
+        let config = Config::check(text, &|_| None).unwrap();
+        let progress = Progress::new(Arc::new(config));
+        let reason = || progress.status().reasons.remove(0);
+        assert!(reason().starts_with("reading the config's plugins since 20"));
+        progress.at("waiting for the control log");
+        let bare = reason();
+        assert!(bare.starts_with("waiting for the control log since 20") && bare.ends_with('Z'));
+        progress.not_yet(Error::outside("open it", "nobody answers"));
+        assert_eq!(reason(), format!("{bare}: open it: nobody answers"));
+        progress.at("loading the config's plugins");
+        assert!(!reason().contains("nobody"), "{}", reason());
+        assert_eq!(progress.failure(), None);
+        let wrong = Error::config("load a", "it is none");
+        progress.failed(wrong.clone());
+        assert_eq!(reason(), "the host ends: load a: it is none");
+        assert_eq!(progress.failure(), Some(wrong));
+        let status = progress.status();
+        assert_eq!((status.id.as_str(), status.ready), ("h1", false));
     }
 }
