@@ -4,6 +4,7 @@
 //! [`Host`] follows the control log: one `running` task a pipeline does what its deployment says. [`plans`] opens
 //! only files; [`durability`] asks the databases of a plan what they keep, [`fits`] compares its tables and topics.
 
+mod boot;
 mod canaries;
 mod control_thread;
 mod durability;
@@ -15,6 +16,7 @@ mod load;
 mod log;
 mod operate;
 mod plans;
+mod progress;
 mod publish;
 mod releases;
 mod retries;

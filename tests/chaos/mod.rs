@@ -5,6 +5,7 @@ mod acl;
 mod careful;
 mod classes;
 mod data_loss;
+mod early;
 mod ended_twice;
 mod flights;
 mod kill;

@@ -27,6 +27,7 @@ use super::metrics::Requests;
 use super::operator::Operator;
 use super::problem::Trouble;
 use super::rate::{Client, Rates};
+use super::seat::Seat;
 use crate::config::{HttpConfig, HttpLimits, Role};
 
 /// Uploads received at once; further ones wait.
@@ -34,7 +35,7 @@ const UPLOADS: usize = 4;
 
 /// What the handlers share.
 pub(super) struct App {
-    pub(super) operator: Arc<dyn Operator>,
+    pub(super) seat: Seat,
     pub(super) limits: HttpLimits,
     /// The folder of uploads under way.
     pub(super) folder: PathBuf,
@@ -58,10 +59,10 @@ pub(super) struct Service {
 struct Known(Result<Caller, Trouble>);
 
 impl Service {
-    pub(super) fn new(config: &HttpConfig, folder: PathBuf, operator: Arc<dyn Operator>) -> Self {
+    pub(super) fn new(config: &HttpConfig, folder: PathBuf, seat: Seat) -> Self {
         let per_second = f64::from(config.limits.requests_per_second);
         let app = Arc::new(App {
-            operator,
+            seat,
             limits: config.limits,
             folder,
             uploads: Semaphore::new(UPLOADS),
@@ -143,6 +144,14 @@ impl Service {
 struct Peer(IpAddr);
 
 impl App {
+    /// The host behind the API.
+    ///
+    /// # Errors
+    /// It is not there yet.
+    pub(super) fn operator(&self) -> Result<&dyn Operator, Trouble> {
+        self.seat.operator()
+    }
+
     fn rate(&self, client: Client) -> Result<(), Duration> {
         self.rates.lock().take(client, Instant::now())
     }
@@ -151,7 +160,7 @@ impl App {
     async fn denied(&self, by: By, what: String, why: &Trouble) {
         let name = by.to_string();
         if self.denials.lock().take(by, Instant::now()) {
-            self.operator.denied(&name, &what, why.detail()).await;
+            self.seat.denied(&name, &what, why.detail()).await;
         } else {
             tracing::debug!(
                 by = name,
@@ -205,6 +214,14 @@ pub(super) async fn need(
     let (by, trouble) = refused;
     app.denied(by, asked(&request), &trouble).await;
     labelled(trouble.into_response(), route)
+}
+
+/// Lets a request through once the host is there: before its body is read, which may be large.
+pub(super) async fn there(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match app.operator() {
+        Ok(_) => next.run(request).await,
+        Err(trouble) => trouble.into_response(),
+    }
 }
 
 /// Remembers the route for the request counter.

@@ -4,6 +4,8 @@
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -56,8 +58,16 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stop: watch::Receiver<bool>,
     patience: Duration,
 ) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let under_way = Arc::clone(&asked);
     let answer = service_fn(move |request| -> BoxFuture<'static, _> {
-        Box::pin(service.clone().answer(peer, incoming(request)))
+        let (service, under_way) = (service.clone(), Arc::clone(&under_way));
+        Box::pin(async move {
+            under_way.store(true, Ordering::Relaxed);
+            let answer = service.answer(peer, incoming(request)).await;
+            under_way.store(false, Ordering::Relaxed);
+            answer
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -65,7 +75,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_headers(HEADERS)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), answer);
-    let mut stopping = false;
+    let (mut stopping, mut idle) = (false, false);
     loop {
         // Biased: what can be answered is answered before the end is looked at.
         let outcome = tokio::select! {
@@ -82,20 +92,23 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             }
             None => {
                 stopping = true;
+                idle = !asked.load(Ordering::Relaxed);
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }
     }
-    linger(connection.into_parts().io.into_inner()).await;
+    // A client that asks nothing has no answer to lose: the host would end later for nothing.
+    let most = if idle { 0 } else { LINGER_BYTES };
+    linger(connection.into_parts().io.into_inner(), most).await;
 }
 
-/// Says that no more comes, then reads what is still being sent: closing with unread bytes would make the client's
+/// Says that no more comes, then reads what is still being sent, at most so many bytes: closing with unread bytes would make the client's
 /// system throw away the answer it has not read yet.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, most: usize) {
     let rest = async {
         stream.shutdown().await?;
         let mut buffer = [0; 8 << 10];
-        let mut left = LINGER_BYTES;
+        let mut left = most;
         while left > 0 {
             match stream.read(&mut buffer).await? {
                 0 => break,
@@ -114,6 +127,6 @@ pub(super) async fn turn_away(mut stream: TcpStream) {
     let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: close";
     let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     if let Ok(Ok(())) = timeout(LINGER, stream.write_all(answer.as_bytes())).await {
-        linger(stream).await;
+        linger(stream, LINGER_BYTES).await;
     }
 }

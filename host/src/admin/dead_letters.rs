@@ -93,7 +93,7 @@ pub(super) async fn page(
 ) -> Result<Json<DeadLetterPage>, Trouble> {
     let Query(query) = query.map_err(|wrong| Trouble::malformed(wrong.body_text()))?;
     check(&query).map_err(Trouble::malformed)?;
-    Ok(Json(app.operator.dead_letters(&name, query).await?))
+    Ok(Json(app.operator()?.dead_letters(&name, query).await?))
 }
 
 /// One record that was set aside, with its bytes.
@@ -114,7 +114,7 @@ pub(super) async fn one(
     State(app): State<Arc<App>>,
     One { name, at }: One,
 ) -> Result<Json<DeadLetter>, Trouble> {
-    Ok(Json(app.operator.dead_letter(&name, at).await?))
+    Ok(Json(app.operator()?.dead_letter(&name, at).await?))
 }
 
 /// One record that was set aside, with the manifest and configuration it met: enough to run it elsewhere.
@@ -135,7 +135,7 @@ pub(super) async fn bundle(
     State(app): State<Arc<App>>,
     One { name, at }: One,
 ) -> Result<Json<DeadLetterBundle>, Trouble> {
-    Ok(Json(app.operator.dead_letter_bundle(&name, at).await?))
+    Ok(Json(app.operator()?.dead_letter_bundle(&name, at).await?))
 }
 
 /// Forget dead letters for good, a page of them; their records stay counted as dead.
@@ -157,7 +157,7 @@ pub(super) async fn drop_page(
     let wanted: DropRequest = body::json(request, app.limits.stall).await?;
     check(&wanted.letters).map_err(refused)?;
     let dropped = app
-        .operator
+        .operator()?
         .drop_dead_letters(&caller.name, &name, wanted)
         .await?;
     Ok(Json(dropped))
@@ -188,7 +188,7 @@ pub(super) async fn retry_page(
         }
     }
     let report = app
-        .operator
+        .operator()?
         .retry_dead_letters(&caller.name, &name, wanted)
         .await?;
     Ok(Json(report))

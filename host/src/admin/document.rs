@@ -15,7 +15,7 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::app::{App, need, open};
+use super::app::{App, need, open, there};
 use super::problem::PROBLEM;
 use super::types::Problem;
 use super::{dead_letters, pipelines, plugins, probes};
@@ -43,35 +43,44 @@ struct Head;
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
     // Roles are checked by layers, which need a host; the document needs none of it.
-    let [free, read, operate, deploy] = groups();
+    let [free, watch, read, operate, deploy] = groups();
     let all = OpenApiRouter::with_openapi(Head::openapi());
-    let all = all.merge(free).merge(read).merge(operate).merge(deploy);
+    let all = all
+        .merge(free)
+        .merge(watch)
+        .merge(read)
+        .merge(operate)
+        .merge(deploy);
     completed(all.into_openapi())
 }
 
 /// Every route with the role it needs, and the document.
 pub(super) fn routes(app: &Arc<App>) -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
-    let [free, read, operate, deploy] = groups();
+    let [free, watch, read, operate, deploy] = groups();
     let needs = |group: OpenApiRouter<Arc<App>>, role: Role| {
         group.route_layer(from_fn_with_state((app.clone(), role), need))
     };
+    // Inside of the role: who may not ask is not told how the host is.
+    let host =
+        |group: OpenApiRouter<Arc<App>>| group.route_layer(from_fn_with_state(app.clone(), there));
     let all = OpenApiRouter::with_openapi(Head::openapi())
         .merge(free.route_layer(from_fn(open)))
-        .merge(needs(read, Role::Read))
-        .merge(needs(operate, Role::Operate))
-        .merge(needs(deploy, Role::Deploy));
+        .merge(needs(watch, Role::Read))
+        .merge(needs(host(read), Role::Read))
+        .merge(needs(host(operate), Role::Operate))
+        .merge(needs(host(deploy), Role::Deploy));
     let (router, document) = all.split_for_parts();
     (router, completed(document))
 }
 
-/// Routes by the role they need: none, read, operate, deploy.
-fn groups() -> [OpenApiRouter<Arc<App>>; 4] {
+/// Routes by what they need: nothing; the role read; the host itself and read, operate, deploy.
+fn groups() -> [OpenApiRouter<Arc<App>>; 5] {
     let free = OpenApiRouter::new()
         .routes(routes!(probes::live))
         .routes(routes!(probes::ready))
         .routes(routes!(probes::openapi));
+    let watch = OpenApiRouter::new().routes(routes!(probes::metrics));
     let read = OpenApiRouter::new()
-        .routes(routes!(probes::metrics))
         .routes(routes!(probes::host))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::version))
@@ -95,7 +104,7 @@ fn groups() -> [OpenApiRouter<Arc<App>>; 4] {
         .routes(routes!(pipelines::deploy))
         .routes(routes!(pipelines::promote))
         .routes(routes!(pipelines::remove));
-    [free, read, operate, deploy]
+    [free, watch, read, operate, deploy]
 }
 
 /// Adds the token scheme and what every operation of a kind may answer.

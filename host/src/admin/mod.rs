@@ -8,6 +8,7 @@
 //!                                 │
 //!             document: routes ── plugins   pipelines   dead_letters   probes (+ metrics)    body: caps and clocks   problem: RFC 9457
 //!                                 │
+//!                               seat    who answers: nobody yet, then the operator
 //!                              operator   the seam: `assemble` implements it
 //! ```
 
@@ -25,6 +26,7 @@ mod plugins;
 mod probes;
 mod problem;
 mod rate;
+mod seat;
 mod server;
 mod tls;
 pub mod types;
@@ -33,4 +35,5 @@ pub use access::{hash_token, is_token_name, new_token};
 pub use dead_letters::micros;
 pub use document::document;
 pub use operator::{Answer, Kind, NewUpload, Operator, Refusal, Step};
+pub use seat::Seat;
 pub use server::{Server, serve};

@@ -68,7 +68,7 @@ impl FromRequestParts<Arc<App>> for Asked {
 impl Asked {
     async fn step(self, step: Step, request: Request) -> Result<Json<Deployed>, Trouble> {
         let wanted = change(request, &self.app).await?;
-        let operator = &self.app.operator;
+        let operator = self.app.operator()?;
         let done = operator.change(&self.by, &self.pipeline, step, wanted);
         Ok(Json(done.await?))
     }
@@ -83,7 +83,7 @@ impl Asked {
     responses((status = 200, description = "by name", body = Vec<PipelineStatus>))
 )]
 pub(super) async fn all(State(app): State<Arc<App>>) -> Result<Json<Vec<PipelineStatus>>, Trouble> {
-    Ok(Json(app.operator.status(None).await?))
+    Ok(Json(app.operator()?.status(None).await?))
 }
 
 /// One pipeline: what runs, how far it is, what failed.
@@ -99,7 +99,7 @@ pub(super) async fn one(
     State(app): State<Arc<App>>,
     Name(name): Name,
 ) -> Result<Json<PipelineStatus>, Trouble> {
-    let found = app.operator.status(Some(&name)).await?;
+    let found = app.operator()?.status(Some(&name)).await?;
     let found = found.into_iter().find(|status| status.name == name);
     let missing = || {
         Trouble::not_found(
@@ -124,7 +124,7 @@ pub(super) async fn history(
     State(app): State<Arc<App>>,
     Name(name): Name,
 ) -> Result<Json<History>, Trouble> {
-    Ok(Json(app.operator.history(&name).await?))
+    Ok(Json(app.operator()?.history(&name).await?))
 }
 
 /// What a deployment would change; changes nothing. Deploying by the plan's hash is refused when it is outdated.
@@ -143,7 +143,7 @@ pub(super) async fn plan(
     request: Request,
 ) -> Result<Json<Plan>, Trouble> {
     let wanted = deployment(request, &app).await?;
-    Ok(Json(app.operator.plan(&name, wanted).await?))
+    Ok(Json(app.operator()?.plan(&name, wanted).await?))
 }
 
 /// Deploy a release. It is in the control log when this answers; hosts follow within moments.
@@ -164,7 +164,7 @@ pub(super) async fn deploy(
 ) -> Result<Json<Deployed>, Trouble> {
     let wanted = deployment(request, &app).await?;
     Ok(Json(
-        app.operator.deploy(&caller.name, &name, wanted).await?,
+        app.operator()?.deploy(&caller.name, &name, wanted).await?,
     ))
 }
 
@@ -234,7 +234,7 @@ pub(super) async fn resume(asked: Asked, request: Request) -> Result<Json<Deploy
     responses((status = 200, description = "raised", body = Raised))
 )]
 pub(super) async fn raise(asked: Asked) -> Result<Json<Raised>, Trouble> {
-    let operator = &asked.app.operator;
+    let operator = asked.app.operator()?;
     Ok(Json(operator.raise(&asked.by, &asked.pipeline).await?))
 }
 

@@ -44,7 +44,7 @@ const SIGNED: HeaderName = HeaderName::from_static("wasmill-signature");
     responses((status = 200, description = "by name and version", body = Vec<VersionInfo>))
 )]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<VersionInfo>>, Trouble> {
-    Ok(Json(app.operator.list_versions().await?))
+    Ok(Json(app.operator()?.list_versions().await?))
 }
 
 /// One stored version.
@@ -68,7 +68,7 @@ pub(super) async fn version(
         return Err(Trouble::not_found(what, "the path is not UTF-8"));
     };
     let wanted = format!("{name}@{version}");
-    let versions = app.operator.list_versions().await?;
+    let versions = app.operator()?.list_versions().await?;
     let found = versions
         .into_iter()
         .find(|version| version.plugin == wanted);
@@ -145,7 +145,7 @@ pub(super) async fn upload(
         );
     }
     let uploaded = app
-        .operator
+        .operator()?
         .upload(NewUpload {
             file: file.file.path().to_owned(),
             digest: format!("sha256:{}", hex(&digest)),

@@ -43,7 +43,7 @@ pub(super) async fn live() -> Response {
     )
 )]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let readiness = app.operator.ready().await;
+    let readiness = app.seat.ready().await;
     let status = if readiness.ready {
         StatusCode::OK
     } else {
@@ -73,8 +73,12 @@ pub(super) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Trouble> {
-    let host = app.operator.host_status().await;
-    let pipelines = app.operator.status(None).await?;
+    let host = app.seat.host_status().await;
+    let pipelines = match app.operator() {
+        Ok(operator) => operator.status(None).await?,
+        // What is known of a host that starts is worth a scrape.
+        Err(_) => Vec::new(),
+    };
     let text = metrics::text(&host, &pipelines, &app.requests);
     Ok(([(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response())
 }
@@ -87,8 +91,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Tro
     operation_id = "get_host",
     responses((status = 200, description = "the host", body = HostStatus))
 )]
-pub(super) async fn host(State(app): State<Arc<App>>) -> Json<HostStatus> {
-    Json(app.operator.host_status().await)
+pub(super) async fn host(State(app): State<Arc<App>>) -> Result<Json<HostStatus>, Trouble> {
+    Ok(Json(app.operator()?.host_status().await))
 }
 
 /// What a reader of the audit trail may ask for.
@@ -119,5 +123,5 @@ pub(super) async fn audit(
     if !(1..=AUDIT_MOST).contains(&most) {
         return Err(Trouble::malformed("most is not from 1 to 1000"));
     }
-    Ok(Json(app.operator.audit(most).await?))
+    Ok(Json(app.operator()?.audit(most).await?))
 }

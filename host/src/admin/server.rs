@@ -3,7 +3,6 @@
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
@@ -14,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::app::Service;
-use super::operator::Operator;
+use super::seat::Seat;
 use super::{connection, tls};
 use crate::config::HttpConfig;
 use crate::error::Error;
@@ -59,22 +58,18 @@ impl Server {
     }
 }
 
-/// Serves the API on a thread of its own. `folder` is where uploads under way are kept; it is made when missing.
+/// Serves the API on a thread of its own, at once, whoever sits in the seat. `folder` is where uploads under way are kept; it is made when missing.
 ///
 /// # Errors
 /// A `Config` error: the address is taken or not this machine's, the TLS files or the folder cannot be used.
-pub fn serve(
-    config: &HttpConfig,
-    folder: &Path,
-    operator: Arc<dyn Operator>,
-) -> Result<Server, Error> {
+pub fn serve(config: &HttpConfig, folder: &Path, seat: impl Into<Seat>) -> Result<Server, Error> {
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let listener = listen(config.listen)?;
     let addr = listener
         .local_addr()
         .map_err(|error| cannot_listen(config.listen, &error))?;
     prepare(folder)?;
-    let service = Service::new(config, folder.to_owned(), operator);
+    let service = Service::new(config, folder.to_owned(), seat.into());
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

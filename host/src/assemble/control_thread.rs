@@ -29,6 +29,8 @@ pub(super) struct Work {
     pub(super) asked: Asked,
     /// Given up when the config's pipelines are deployed.
     pub(super) loaded: Vec<Arc<Loaded>>,
+    /// Called once the control log was read to its end, or is lost: what is deployed is known then.
+    pub(super) read: Box<dyn FnOnce() + Send>,
 }
 
 /// Follows the control log and supervises all pipelines to their end.
@@ -48,6 +50,14 @@ pub(super) fn run(hub: &Arc<Hub>, shared: Shared, work: Work, stop: watch::Recei
     local.block_on(&runtime, async {
         let mut actors: Vec<task::LocalTask<()>> = Vec::new();
         let history = task::local(keep_history(Arc::clone(hub), work.begun));
+        let _reading = {
+            let control = hub.control.clone();
+            task::local(async move {
+                // A host whose log is lost tells of that itself.
+                control.ready().await.ok();
+                (work.read)();
+            })
+        };
         let publishing = {
             let (hub, stop) = (Arc::clone(hub), stop.clone());
             task::local(async move {

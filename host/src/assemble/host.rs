@@ -1,54 +1,52 @@
 //! [`Host`]: every pipeline that is deployed, running until it is told to stop.
 //!
-//! One control thread with a current-thread runtime follows the control log and supervises (`control_thread`);
-//! shards compute; each pipeline's source has a thread of its own. A pipeline that has to stop leaves the others running.
+//! The API listens first. Then one control thread waits for what a host needs (`boot`), follows the control log and
+//! supervises (`control_thread`); shards compute; each pipeline's source has a thread of its own. A pipeline that has to
+//! stop leaves the others running.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::control_thread::{self, Work};
-use super::hub::Hub;
-use super::jobs;
-use super::log;
-use super::operate::Desk;
+use super::boot::Boot;
+use super::progress::Progress;
 use super::publish;
-use super::releases::Releases;
-use super::running::Shared;
-use super::servers::Servers;
-use super::starts::Starts;
-use crate::admin;
+use crate::admin::{self, Seat};
 use crate::config::Config;
-use crate::control::{BlobStore, Control};
 use crate::error::{Error, Result};
-use crate::pipeline::{Deaths, Shards, Totals};
+use crate::pipeline::Totals;
 use crate::plugin::{Engine, EngineOptions};
 use crate::task;
-use crate::upload::{CheckLimits, Checker};
 
 /// Longest drain, as promised by `wasmill run`. Lanes end earlier; a consumer whose broker is gone does not: it
 /// waits for the end of its session.
 const DRAIN: Duration = Duration::from_secs(25);
+/// How long a host that is told to stop before it is there may take: it holds nothing yet.
+const UNBEGUN: Duration = Duration::from_secs(1);
 /// A second signal during the drain aborts with this status, as shells report SIGINT.
 const ABORTED: i32 = 130;
-/// A running host.
+
+/// A host that runs, or is on its way.
 #[derive(Debug)]
 pub struct Host {
     thread: Option<task::Thread<()>>,
     stop: watch::Sender<bool>,
-    hub: Arc<Hub>,
+    progress: Arc<Progress>,
     /// Ends with the host.
     http: Option<admin::Server>,
 }
 
 impl Host {
-    /// Loads every pipeline of the config that names a file, then starts whatever is deployed. Returns when all
-    /// are planned; whatever is outside (brokers, databases) is waited for as long as it takes.
+    /// Begins to start a host: its API listens when this returns. Then, on a thread of its own, the control log is
+    /// opened, every pipeline of the config that names a file is loaded, and whatever is deployed is started. What is
+    /// outside (brokers, databases) is waited for as long as it takes; what is wrong with a plugin, or with the
+    /// control log, ends the host: see [`Host::failure`].
     ///
     /// # Errors
-    /// Whatever is wrong with the config or a plugin, before anything runs.
+    /// Whatever is wrong with the config, a plugin's file or the address of the API, as far as nothing outside has to
+    /// be asked.
     pub fn start(config: &Config) -> Result<Self> {
         Self::start_with(config, None)
     }
@@ -59,111 +57,71 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn start_with(config: &Config, checker: Option<PathBuf>) -> Result<Self> {
-        let config = Arc::new(config.clone());
+        let progress = Arc::new(Progress::new(Arc::new(config.clone())));
         let engine = Engine::new(EngineOptions::default())?;
         let stays = config.http.is_some() || config.control.is_some();
         if config.pipelines.is_empty() && !stays {
             return Err(Error::config("start a host", "the config has no pipeline")
                 .hint("add a [pipeline.NAME] section, or [http] to deploy by upload"));
         }
-        let declared = publish::declared(&config)?;
-        let store = BlobStore::open(config.host.cache.join("plugins"))?;
-        for (release, bytes) in declared
-            .iter()
-            .filter_map(|declared| declared.file.as_ref())
-        {
-            store.put(&release.digest, bytes)?;
-        }
-        let log = log::open(&config, &store)?;
-        let control = Control::open(log, store, config.host.id.clone())?;
-        let releases = Releases::new(Arc::clone(&config), engine.clone(), control.clone());
-        // Held until the pipelines hold them: nothing is compiled or checked twice.
-        let mut loaded = Vec::new();
-        for declared in &declared {
-            if let Some((release, _)) = &declared.file {
-                releases.trust(release);
-                loaded.push(releases.load_here(&declared.pipeline, release)?);
+        let declared = publish::declared(config)?;
+        let said = Arc::clone(&progress);
+        let seat = config
+            .http
+            .as_ref()
+            .map(|_| Seat::new(move || said.status()));
+        let boot = Boot {
+            progress: Arc::clone(&progress),
+            engine,
+            declared,
+            checker,
+            seat: seat.clone(),
+        };
+        let http = match (&config.http, seat) {
+            (Some(http), Some(seat)) => {
+                let uploads = config.host.cache.join("uploads");
+                Some(admin::serve(http, &uploads, seat)?)
             }
-        }
-        let deaths = Deaths::remembered_in(&config.host.cache.join("deaths").join(&config.host.id));
-        let shards = Shards::start(config.host.shards, &deaths)?;
+            _ => None,
+        };
         let (stop, stopped) = watch::channel(false);
-        let (segments, begun) = mpsc::unbounded_channel();
-        let (jobs, asked) = jobs::jobs();
-        let servers = Arc::new(Servers::new(&config));
-        let hub = Arc::new(Hub::new(
-            Arc::clone(&servers),
-            control,
-            releases.clone(),
-            jobs,
-        ));
-        let shared = Shared {
-            servers,
-            releases,
-            shards,
-            starts: Starts::new(),
-            control: hub.control.clone(),
-            segments,
-            stays,
-        };
-        let http = match &config.http {
-            Some(http) => {
-                let checker = Checker {
-                    exe: checker,
-                    limits: CheckLimits {
-                        component: http.limits.upload,
-                        ..CheckLimits::default()
-                    },
-                    cache: Some(config.host.cache.join("compiled")),
-                    ceilings: config.ceilings,
-                    signing: config.signing.clone(),
-                };
-                let desk = Arc::new(Desk::new(Arc::clone(&hub), checker));
-                Some(admin::serve(
-                    http,
-                    &config.host.cache.join("uploads"),
-                    desk,
-                )?)
-            }
-            None => None,
-        };
-        let seen = Arc::clone(&hub);
+        let come = Arc::clone(&progress);
         let thread = task::thread("control", move || {
-            let work = Work {
-                declared,
-                begun,
-                asked,
-                loaded,
-            };
-            let run = || control_thread::run(&seen, shared, work, stopped);
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
-                seen.failed(Error::bug(
-                    "follow the control log",
-                    "the control thread panicked",
-                ));
+            let run = || boot.run(stopped);
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            let panicked = |_| Err(Error::bug("run the host", "the control thread panicked"));
+            if let Err(error) = outcome.unwrap_or_else(panicked) {
+                come.failed(error);
             }
         })?;
         Ok(Self {
             thread: Some(thread),
             stop,
-            hub,
+            progress,
             http,
         })
+    }
+
+    /// Whether it came as far as to run pipelines.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.progress.hub().is_some()
     }
 
     /// Committed numbers by pipeline.
     #[must_use]
     pub fn totals(&self) -> Vec<(String, Totals)> {
-        let all = self.hub.pipelines();
+        let all = self.progress.hub().map(|hub| hub.pipelines());
         all.into_iter()
+            .flatten()
             .map(|(name, pipeline)| (name, pipeline.counters.totals()))
             .collect()
     }
 
-    /// The first failure that ended something, if there was one.
+    /// What ended the start, or the first failure that ended something, if there was one.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
-        self.hub.failure()
+        self.progress.failure()
     }
 
     /// Drains every pipeline and waits for the end.
@@ -176,10 +134,10 @@ impl Host {
     }
 
     /// Runs until SIGTERM or SIGINT (then drains) or until every pipeline has stopped by itself. A second
-    /// signal ends the process at once, which is always safe.
+    /// signal ends the process at once, which is always safe. A host that is not there yet ends within a second.
     ///
     /// # Errors
-    /// The first failure of a pipeline.
+    /// What ended the start, or the first failure of a pipeline.
     pub fn run_until_signal(&self) -> Result<()> {
         task::block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
@@ -196,7 +154,8 @@ impl Host {
                         if self.has_ended() {
                             break;
                         }
-                        if asked.is_some_and(|asked| asked.elapsed() > DRAIN) {
+                        let patience = if self.has_begun() { DRAIN } else { UNBEGUN };
+                        if asked.is_some_and(|asked| asked.elapsed() > patience) {
                             tracing::warn!("not everything ended in time: going anyway, nothing is lost");
                             break;
                         }

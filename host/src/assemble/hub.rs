@@ -78,12 +78,13 @@ pub(super) struct Look {
 }
 
 impl Hub {
-    /// The hub of a host that runs nothing yet. `jobs` are done by the control thread.
+    /// The hub of a host that runs nothing yet and was started then. `jobs` are done by the control thread.
     pub(super) fn new(
         servers: Arc<Servers>,
         control: Control,
         releases: Releases,
         jobs: Jobs,
+        started: Instant,
     ) -> Self {
         let retries = servers.config.postgres.iter();
         let retries =
@@ -95,7 +96,7 @@ impl Hub {
             servers,
             control,
             releases,
-            started: Instant::now(),
+            started,
             published: AtomicBool::new(false),
             jobs,
             pipelines: Mutex::default(),

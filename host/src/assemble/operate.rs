@@ -29,7 +29,7 @@ mod status;
 pub(super) mod succession;
 mod uploads;
 
-pub(super) use status::evidence;
+pub(super) use status::{evidence, host, starting, time};
 
 use std::sync::Arc;
 

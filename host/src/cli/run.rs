@@ -21,8 +21,9 @@ impl Run {
         let config = assemble::load(&or_default(self.config, "wasmill.toml"))?;
         let host = Host::start_with(&config, std::env::current_exe().ok())?;
         let outcome = host.run_until_signal();
-        let totals = host.totals();
-        if voice.json {
+        // A host that failed to start has one document to print: the failure.
+        if voice.json && (outcome.is_ok() || host.has_begun()) {
+            let totals = host.totals();
             let pipelines: serde_json::Map<_, _> = totals
                 .iter()
                 .map(|(name, totals)| (name.clone(), serde_json::json!(totals)))

@@ -68,6 +68,11 @@ impl Status {
                     std::thread::sleep(PAUSE);
                     continue;
                 }
+                Err(Failure::Remote(remote)) if remote.error.blame() == Blame::Outside => {
+                    eprintln!("{} {}", report::paint("waiting:", "1;33"), remote.error);
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 Err(other) => return Err(other),
             };
             let clear = if terminal { CLEAR } else { "" };

@@ -17,7 +17,7 @@ use super::catalog::ask;
 use super::control_reader::Reader;
 use super::feed::create_topic;
 use super::identity::is_unknown;
-use super::logs::Logs;
+use super::logs::{Logs, Overheard};
 use super::native::Described;
 use super::{KafkaSettings, client_error};
 use crate::control::{ControlLog, Follower, KnownLog, Sink, Write};
@@ -67,7 +67,7 @@ pub struct KafkaControlLog {
     settings: ControlLogSettings,
     identity: Option<String>,
     /// Replaced when it is beyond repair. A lock for the moment of cloning the handle.
-    producer: Mutex<FutureProducer<Logs>>,
+    producer: Mutex<FutureProducer<Overheard>>,
     _closing: Thread<()>,
 }
 
@@ -82,12 +82,12 @@ impl std::fmt::Debug for KafkaControlLog {
 }
 
 impl KafkaControlLog {
-    /// Finds the topic, or makes it where this host has seen none.
+    /// Finds the topic, or makes it where this host has seen none. `heard` tells meanwhile why no broker is reached.
     ///
     /// # Errors
     /// `Config`: the topic is not the one this host has seen, has more than one partition, is not only compacted, or
     /// may not be used. `Outside`: no broker answers.
-    pub async fn open(settings: ControlLogSettings) -> Result<Self, Error> {
+    pub async fn open(settings: ControlLogSettings, heard: Overheard) -> Result<Self, Error> {
         let what = format!(
             "open the control log, topic {:?} at {}",
             settings.topic, settings.kafka.brokers
@@ -99,7 +99,7 @@ impl KafkaControlLog {
             .map_err(|error| client_error(&what, &error))?;
         let admin = Arc::new(admin);
         // Made first: it connects and gets its id meanwhile.
-        let producer = producer(&settings.kafka)?;
+        let producer = producer(&settings.kafka, heard)?;
         let described = match describe(&admin, &settings, settings.known.is_some()).await? {
             Ok(described) => described,
             Err(_) => make(&what, &admin, &settings).await?,
@@ -169,7 +169,10 @@ impl KafkaControlLog {
                 return Ok(());
             };
             tracing::warn!(topic = self.settings.topic, %code, reason, "producer of the control log made anew");
-            std::mem::replace(&mut *current, producer(&self.settings.kafka)?)
+            std::mem::replace(
+                &mut *current,
+                producer(&self.settings.kafka, Overheard::default())?,
+            )
         };
         // Waits for its thread.
         task::blocking(move || drop(fresh)).await
@@ -221,7 +224,10 @@ impl ControlLog for KafkaControlLog {
     }
 }
 
-fn producer(settings: &KafkaSettings) -> Result<FutureProducer<Logs>, Error> {
+fn producer(
+    settings: &KafkaSettings,
+    heard: Overheard,
+) -> Result<FutureProducer<Overheard>, Error> {
     settings
         .client_config()
         .set("enable.idempotence", "true")
@@ -229,7 +235,7 @@ fn producer(settings: &KafkaSettings) -> Result<FutureProducer<Logs>, Error> {
         .set("linger.ms", "0")
         .set("socket.nagle.disable", "true")
         .set("message.timeout.ms", DELIVERY.as_millis().to_string())
-        .create_with_context(Logs)
+        .create_with_context(heard)
         .map_err(|error| client_error("make a producer for the control log", &error))
 }
 

@@ -42,6 +42,7 @@ pub use feed::Feed;
 pub use flight::COORDINATES;
 pub use lanes::Transactions;
 pub use letters::KafkaLetters;
+pub use logs::Overheard;
 pub use messages::{Author, KafkaRoute, WRITER};
 pub use output::{Make, ensure_topic};
 pub use producer::Producers;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmill::admin::{Server, hash_token, serve};
+use wasmill::admin::types::HostStatus;
+use wasmill::admin::{Seat, Server, hash_token, serve};
 use wasmill::config::{HttpConfig, HttpLimits, Role, TokenConfig};
 
 use crate::fake::Fake;
@@ -44,8 +45,19 @@ pub(crate) fn token(name: &str, role: Role) -> TokenConfig {
 
 impl Host {
     pub(crate) fn start(config: &HttpConfig) -> Self {
-        let (fake, folder) = (Fake::new(), tempfile::tempdir().unwrap());
-        let server = serve(config, folder.path(), fake.clone()).unwrap();
+        let fake = Fake::new();
+        Self::behind(config, fake.clone().into(), fake)
+    }
+
+    /// One whose host is not there yet, and the seat it takes.
+    pub(crate) fn starting(config: &HttpConfig, before: HostStatus) -> (Self, Seat) {
+        let seat = Seat::new(move || before.clone());
+        (Self::behind(config, seat.clone(), Fake::new()), seat)
+    }
+
+    fn behind(config: &HttpConfig, seat: Seat, fake: Arc<Fake>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = serve(config, folder.path(), seat).unwrap();
         Self {
             fake,
             server,

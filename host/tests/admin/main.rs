@@ -10,4 +10,5 @@ mod document;
 mod early;
 mod fake;
 mod hostile;
+mod starting;
 mod uploads;

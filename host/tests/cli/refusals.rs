@@ -1,6 +1,9 @@
 //! What must not happen: a token in the open, a plan that is not the one that was looked at, a file that does
 //! not go out as it is. And what goes over the wire.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use serde_json::json;
 
 use super::answers as a;
@@ -209,4 +212,39 @@ fn waiting_for_a_canary_looks_at_its_partitions_only() {
         "{}",
         out(&output)
     );
+}
+
+#[test]
+fn a_host_that_is_starting_is_told_with_its_reason_and_watched_until_it_is_there() {
+    let starting = json!({
+        "type": "urn:wasmill:problem:unavailable", "title": "ask the host", "status": 503, "code": "unavailable",
+        "detail": "it is starting: waiting for the control log since 12:00:03", "instance": "/v1/pipelines",
+        "hint": "ask again when `/ready` answers 200",
+    });
+    let host = Scripted::new(&[("GET /v1/pipelines", 503, starting.clone())]);
+    let output = wasmill(&host.url, &["status"]);
+    assert_eq!(code(&output), 1, "{}", err(&output));
+    for says in [
+        "waiting for the control log since",
+        "hint",
+        "/ready` answers 200",
+    ] {
+        assert!(err(&output).contains(says), "{says}: {}", err(&output));
+    }
+    let host = Scripted::new(&[
+        ("GET /v1/pipelines/quakes", 503, starting),
+        ("GET /v1/pipelines/quakes", 200, a::status()),
+    ]);
+    let mut watching = command(&host.url, &["status", "quakes", "--watch"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let stdout = watching.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut first).unwrap();
+    watching.kill().unwrap();
+    let said = watching.wait_with_output().unwrap();
+    assert!(first.contains("quakes"), "{first:?}: {}", err(&said));
+    assert!(err(&said).contains("waiting: "), "{}", err(&said));
 }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use wasmill::control::{BlobStore, Change, Control, Deployment, Origin, Outcome, Release, State};
 use wasmill::error::{Blame, Error};
-use wasmill::kafka::{ControlLogSettings, KafkaControlLog};
+use wasmill::kafka::{ControlLogSettings, KafkaControlLog, Overheard};
 use wasmill_devbroker::{Broker, Options};
 
 use crate::harness::{
@@ -50,7 +50,7 @@ fn open(brokers: &str, topic: &str, id: &str, folder: &Path) -> Result<Control, 
         known,
     };
     block_on(async {
-        let log = KafkaControlLog::open(settings).await?;
+        let log = KafkaControlLog::open(settings, Overheard::default()).await?;
         let control = Control::open(Arc::new(log), store, id.to_owned())?;
         control.ready().await?;
         Ok(control)
@@ -428,7 +428,7 @@ fn compacted(brokers: &str, topic: &str) -> bool {
         replication: None,
         known: None,
     };
-    let log = block_on(KafkaControlLog::open(settings)).unwrap();
+    let log = block_on(KafkaControlLog::open(settings, Overheard::default())).unwrap();
     let (sender, told) = std::sync::mpsc::channel();
     let follower = wasmill::control::ControlLog::follow(
         &log,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::behind;
 use crate::admin::types::{
@@ -14,26 +14,38 @@ use crate::anchor::{self, Redriven};
 use crate::assemble::canaries;
 use crate::assemble::hub::{Hub, Known};
 use crate::assemble::seen::{self, Pipeline, Seen};
+use crate::config::Config;
 use crate::control::{self, Deployment, Numbers, Origin, State};
 use crate::pipeline::{self, LaneTotals};
 
 /// A time as the API shows it.
-pub(super) fn time(millis: i64) -> String {
+pub(in crate::assemble) fn time(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| at.to_string())
 }
 
-/// The host.
-pub(super) fn host(hub: &Hub) -> HostStatus {
-    let reasons = hub.reasons();
-    let running = hub.pipelines();
+/// A host of which nothing is known but that it was started then, and why it does not do its work.
+pub(in crate::assemble) fn starting(
+    config: &Config,
+    started: Instant,
+    reasons: Vec<String>,
+) -> HostStatus {
     HostStatus {
-        id: hub.config.host.id.clone(),
+        id: config.host.id.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        uptime_seconds: hub.started.elapsed().as_secs(),
+        uptime_seconds: started.elapsed().as_secs(),
         ready: reasons.is_empty(),
         reasons,
-        shards: u32::try_from(hub.config.host.shards).unwrap_or(u32::MAX),
+        shards: u32::try_from(config.host.shards).unwrap_or(u32::MAX),
         memory_bytes: memory(),
+        control_offset: 0,
+        pipelines: Vec::new(),
+    }
+}
+
+/// The host.
+pub(in crate::assemble) fn host(hub: &Hub) -> HostStatus {
+    let running = hub.pipelines();
+    HostStatus {
         control_offset: hub.control.state().next(),
         pipelines: running
             .values()
@@ -51,6 +63,7 @@ pub(super) fn host(hub: &Hub) -> HostStatus {
                 .unwrap_or(u32::MAX),
             })
             .collect(),
+        ..starting(&hub.config, hub.started, hub.reasons())
     }
 }
 

@@ -36,8 +36,7 @@ impl Deployed {
         let servers = Arc::new(Servers::new(config));
         exists(config, &servers).await?;
         let store = BlobStore::open(config.host.cache.join("plugins"))?;
-        let (settings, known) = (Arc::clone(config), store.clone());
-        let log = task::blocking(move || log::open(&settings, &known)).await??;
+        let log = log::open(config, &store, &|_| {}).await?;
         let control = Control::open(log, store.clone(), config.host.id.clone())?;
         control.ready().await?;
         let engine = Engine::new(EngineOptions::default())?;
