@@ -73,7 +73,11 @@ impl Seat {
             Some(operator) => operator.ready().await,
             None => {
                 let HostStatus { ready, reasons, .. } = (self.inner.before)();
-                Readiness { ready, reasons }
+                Readiness {
+                    ready,
+                    reasons,
+                    notes: Vec::new(),
+                }
             }
         }
     }
