@@ -299,6 +299,7 @@ mod tests {
             until: Some("2026-01-02t03:04:05.123+01:00".to_owned()),
             limit: Some(1000),
             cursor: Some("9999999999:9999999999999999999:0".to_owned()),
+            count: true,
         };
         assert_eq!(check(&right), Ok(()));
         let text = |text: &str| Some(text.to_owned());

@@ -38,6 +38,8 @@ fn letters_are_listed_shown_retried_and_dropped() {
         r#"{"letters":{},"dry_run":true}"#,
     );
     assert_eq!(counted.value()["dropped"], 1);
+    let page = get(&format!("{LETTERS}?limit=1&count=true")).value();
+    assert_eq!(page["left"], 0, "{page}");
     host.json(&format!("POST {LETTERS}/drop"), r#"{"letters":{}}"#);
     let audit = get("/v1/audit?most=2").value();
     assert_eq!(audit[0]["action"], "drop dead letters");
@@ -65,6 +67,7 @@ fn questions_that_mean_nothing_are_refused() {
         "until=2026-13-01T00:00:00Z",
         "limit=0",
         "limit=1001",
+        "count=yes",
         "cursor=1",
         "cursor=1:2:-3",
         "plugin=%00",
@@ -111,7 +114,9 @@ fn questions_that_mean_nothing_are_refused() {
             r#"{"letters":[]}"#,
             r#"{"letters":{"partition":-1}}"#,
             r#"{"letters":{"partition":"0"}}"#,
+            r#"{"letters":{"limit":0}}"#,
             r#"{"letters":{"limit":1001}}"#,
+            r#"{"letters":{"count":1}}"#,
             r#"{"letters":{"code":"A"}}"#,
             r#"{"letters":{"cursor":"x"}}"#,
             r#"{"letters":{"topic":"x"}}"#,
