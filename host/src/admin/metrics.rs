@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::types::{HostStatus, PipelineState, PipelineStatus};
+use crate::route::code;
 use crate::telemetry::metric;
 
 /// The format's media type (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
@@ -138,6 +139,9 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     let mut stalled = Vec::new();
     let mut latencies = Vec::new();
     for status in pipelines {
+        // From the start, so that `increase()` sees the first one.
+        errors.extend(CLASSES.map(|class| (with(status, "class", class), 0)));
+        letters.extend(code::OWN.map(|code| (with(status, "code", code), 0)));
         errors.extend(
             status
                 .errors
@@ -194,6 +198,9 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     level(registry, metric::LANE_STALLED, &stalled);
     level(registry, metric::LATENCY, &latencies);
 }
+
+/// Every class of failure, as `ErrorCount` has them.
+const CLASSES: [&str; 5] = ["plugin", "data", "config", "outside", "bug"];
 
 /// Every state with its word: a pipeline has 1 in one of them and 0 in the others.
 const STATES: [(&str, PipelineState); 6] = [
