@@ -39,7 +39,7 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
     let mut problems = a::plan();
     problems["ddl"] = serde_json::json!(["ALTER TABLE geo.quakes ADD COLUMN depth float8;"]);
     problems["problems"] = serde_json::json!([
-        {"what": "route \"quakes\"", "detail": "table geo.quakes has no column \"depth\"", "hint": "run the statement shown"},
+        {"what": "route \"quakes\"", "detail": "table geo.quakes has no column \"depth\"", "hint": "run this, or change the routes:\nALTER TABLE geo.quakes ADD COLUMN depth float8;"},
         {"what": "grants", "detail": "it asks for headers"},
     ]);
     let mut empty = a::plan();
