@@ -41,6 +41,12 @@ pub(super) fn count(number: u64) -> String {
     out
 }
 
+/// How many of something: `1 record`, `2,000 records`. For nouns with an s.
+pub(super) fn number_of(number: u64, one: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {one}{s}", count(number))
+}
+
 /// Bytes in the unit that leaves up to four digits.
 pub(super) fn size(bytes: u64) -> String {
     let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -94,6 +100,10 @@ mod tests {
         assert_eq!(
             [rate(0.0), rate(99.94), rate(1234.5)].join(" "),
             "0.0 99.9 1234"
+        );
+        assert_eq!(
+            [0, 1, 2000].map(|number| number_of(number, "dead letter")),
+            ["0 dead letters", "1 dead letter", "2,000 dead letters"]
         );
         assert_eq!(or_dash(None::<u8>), "–");
         assert_eq!(or_dash(Some(3)), "3");
