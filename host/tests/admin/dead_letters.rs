@@ -79,6 +79,23 @@ fn questions_that_mean_nothing_are_refused() {
         host.ask(&format!("GET {LETTERS}?{query}"), &[], "")
             .is(400, "malformed");
     }
+    let ask = |path: &str| host.ask(&format!("GET {path}"), &[], "").value();
+    let told = ask(&format!("{LETTERS}?partition=x"));
+    assert_eq!(
+        told["detail"],
+        "the query: partition: invalid digit found in string"
+    );
+    let hint = told["hint"].as_str().unwrap();
+    assert!(
+        hint.starts_with("its parameters are partition, from, to, "),
+        "{told}"
+    );
+    assert!(hint.ends_with("limit, cursor, count"), "{told}");
+    assert_eq!(
+        ask(&format!("{LETTERS}/0/7?offset=7"))["hint"],
+        "its parameters are index"
+    );
+    assert_eq!(ask("/v1/audit?least=1")["hint"], "its parameters are most");
     for right in [
         "cursor=9999999999:9999999999999999999:9999999999",
         "from=9223372036854775807",
