@@ -183,7 +183,10 @@ async fn a_mended_version_turns_dead_letters_into_rows_and_the_rest_is_dropped()
     assert!(said.to_string().contains("20 would go"), "{said:#}");
     let (code, said) = run(&site, &[&drop[..], &["--all", "--limit", "5"]].concat());
     assert_eq!(code, Some(5), "{said:#}");
-    assert!(said.to_string().contains("5 of 20 would go"), "{said:#}");
+    assert!(
+        said.to_string().contains("5 of 20 dead letters would go"),
+        "{said:#}"
+    );
     let five = ["--all", "--limit", "5", "--after", "0:7:0", "--yes"];
     let dropped = done(&site, &[&drop[..], &five].concat());
     assert_eq!(

@@ -273,7 +273,10 @@ fn verdicts(tested: &author::Report, detail: Detail, voice: Voice) -> Result<(),
     }
     Err(Error::plugin(
         "test the plugin",
-        format!("{failed} of {} fixtures differ", tested.fixtures.len()),
+        format!(
+            "{failed} of {} failed",
+            show::number_of(tested.fixtures.len() as u64, "fixture")
+        ),
     )
     .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
     .into())

@@ -41,10 +41,14 @@ pub(super) fn count(number: u64) -> String {
     out
 }
 
-/// How many of something: `1 record`, `2,000 records`. For nouns with an s.
+/// How many of something: `1 record`, `2,000 records`, `0 retries`.
 pub(super) fn number_of(number: u64, one: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{} {one}{s}", count(number))
+    let number = count(number);
+    match (number.as_str(), one.strip_suffix('y')) {
+        ("1", _) => format!("1 {one}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {one}s"),
+    }
 }
 
 /// Bytes in the unit that leaves up to four digits.
@@ -104,6 +108,10 @@ mod tests {
         assert_eq!(
             [0, 1, 2000].map(|number| number_of(number, "dead letter")),
             ["0 dead letters", "1 dead letter", "2,000 dead letters"]
+        );
+        assert_eq!(
+            [0, 1].map(|number| number_of(number, "retry")),
+            ["0 retries", "1 retry"]
         );
         assert_eq!(or_dash(None::<u8>), "–");
         assert_eq!(or_dash(Some(3)), "3");

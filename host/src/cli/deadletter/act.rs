@@ -117,11 +117,11 @@ pub(in crate::cli) fn retried(report: &RetryReport) {
         results.filter(|one| one.outcome == outcome).count()
     };
     report::line(format_args!(
-        "{} retried through {}: {} emitted ({} rows), {} filtered, {} dead still, {} refused, {} gone",
+        "{} retried through {}: {} emitted ({}), {} filtered, {} dead still, {} refused, {} gone",
         report.results.len(),
         report.plugin,
         count(RetryOutcome::Emitted),
-        report.results.iter().map(|one| one.rows).sum::<u64>(),
+        show::number_of(report.results.iter().map(|one| one.rows).sum(), "row"),
         count(RetryOutcome::Filtered),
         count(RetryOutcome::Dead),
         count(RetryOutcome::Refused),
@@ -160,8 +160,10 @@ impl Drop {
                 found += send(&DropRequest { letters, dry_run })?.dropped;
             }
             let those = match self.chosen.limit.map(u64::from) {
-                Some(limit) if limit < found => format!("{limit} of {found}"),
-                _ => found.to_string(),
+                Some(limit) if limit < found => {
+                    format!("{limit} of {}", show::number_of(found, "dead letter"))
+                }
+                _ => show::number_of(found, "dead letter"),
             };
             if !std::io::stdin().is_terminal() {
                 let detail =
@@ -169,9 +171,7 @@ impl Drop {
                 let error = Error::config(what.clone(), detail);
                 return Err(Failure::Refused(error.hint("give --yes")));
             }
-            deploy::confirm(&format!(
-                "drop {those} dead letters of pipeline {pipeline} for good?"
-            ))?;
+            deploy::confirm(&format!("drop {those} of pipeline {pipeline} for good?"))?;
         }
         let mut dropped = 0;
         let rest = page_by_page(&self.chosen, "drop", DROPPED, |letters| {
@@ -190,7 +190,8 @@ impl Drop {
             report::json(&serde_json::json!(dropped));
         } else {
             report::line(format_args!(
-                "dropped {dropped} dead letters of pipeline {pipeline}"
+                "dropped {} of pipeline {pipeline}",
+                show::number_of(dropped, "dead letter")
             ));
             limited(dropped, left, next.as_deref());
         }
@@ -243,7 +244,8 @@ fn page_by_page(
 /// How many there were and are, where there was a limit.
 fn limited(done: u64, left: Option<u64>, next: Option<&str>) {
     let Some(left) = left else { return };
-    report::line(format_args!("{} matched, {left} left", done + left));
+    let [matched, left] = [done + left, left].map(show::count);
+    report::line(format_args!("{matched} matched, {left} left"));
     if let Some(next) = next {
         eprintln!("there are more: --after {next}, or a larger --limit");
     }

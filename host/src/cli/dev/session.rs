@@ -18,7 +18,7 @@ use crate::cli::demo::servers::Servers;
 use crate::cli::feed::KeyAt;
 use crate::cli::follow::{self, Goal, Waiting};
 use crate::cli::own_host::OwnHost;
-use crate::cli::{Failure, Voice, feed, plugin, report, upload};
+use crate::cli::{Failure, Voice, feed, plugin, report, show, upload};
 use crate::config::{PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::kafka::{self, Feed};
@@ -230,8 +230,9 @@ impl Session {
             let sent = feed::send_lines(&mut BufReader::new(file), key, &producer, &unreadable)?;
             let keyed = key.map(|key| format!(", their key from {}", key.pointer));
             eprintln!(
-                "{:>9} {sent} records of {} into topic {}{}",
+                "{:>9} {} of {} into topic {}{}",
                 report::paint("fed", "1;32"),
+                show::number_of(sent, "record"),
                 path.display(),
                 build.topic,
                 keyed.unwrap_or_default()
@@ -356,8 +357,9 @@ impl Session {
             .map(|(route, rows)| format!("{route} {rows}"))
             .collect();
         report::line(format_args!(
-            "{}: the newest {records} records make rows in {}",
+            "{}: rows of the newest {}: {}",
             build.plugin(),
+            show::number_of(records as u64, "record"),
             counted.join(", ")
         ));
         if let (Some((plugin, _)), Some(changes)) = (before, &changes) {
