@@ -81,7 +81,7 @@ impl Retry {
         match all.results.iter().filter(failed).count() {
             0 => Ok(()),
             left => Err(Failure::Mismatch(format!(
-                "{left} of {} are dead letters still",
+                "dead letters still: {left} of {}",
                 all.results.len()
             ))),
         }
