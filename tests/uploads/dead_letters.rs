@@ -180,7 +180,10 @@ async fn a_mended_version_turns_dead_letters_into_rows_and_the_rest_is_dropped()
     assert_eq!(code, Some(2), "{said:#}");
     let (code, said) = run(&site, &[&drop[..], &["--all"]].concat());
     assert_eq!(code, Some(5), "{said:#}");
-    assert!(said.to_string().contains("20 would go"), "{said:#}");
+    assert!(
+        said.to_string().contains("20 dead letters would go"),
+        "{said:#}"
+    );
     let (code, said) = run(&site, &[&drop[..], &["--all", "--limit", "5"]].concat());
     assert_eq!(code, Some(5), "{said:#}");
     assert!(
