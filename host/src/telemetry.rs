@@ -1,6 +1,12 @@
 //! Where logs go, set up once; the names of all metrics; events that programs look for, each with its fields.
 
+use std::fmt;
+
+use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::{RecordFields, VisitOutput as _};
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 
 use crate::config::look_of_stderr;
 use crate::toml_check::Look;
@@ -33,7 +39,42 @@ pub fn log_to_stderr(filter: &str, json: bool) {
         builder.json().flatten_event(true).try_init().ok();
     } else {
         let colour = look_of_stderr() == Look::Colour;
-        builder.with_ansi(colour).with_target(false).try_init().ok();
+        let builder = builder.with_ansi(colour).with_target(false);
+        builder.fmt_fields(PlainWords).try_init().ok();
+    }
+}
+
+/// Fields as `name=value`. A text is in quotes only where it has more than a name has in it, so that a pipeline reads
+/// `pipeline=quakes` in every line, whether its field is a text or something that is displayed.
+#[derive(Clone, Copy, Debug)]
+struct PlainWords;
+
+impl<'w> FormatFields<'w> for PlainWords {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut words = Words(DefaultVisitor::new(writer, true));
+        fields.record(&mut words);
+        words.0.finish()
+    }
+}
+
+struct Words<'w>(DefaultVisitor<'w>);
+
+impl Visit for Words<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@+".contains(&byte);
+        if !value.is_empty() && value.bytes().all(plain) {
+            self.0.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.0.record_str(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.0.record_error(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.record_debug(field, value);
     }
 }
 
@@ -161,23 +202,50 @@ mod tests {
         }
     }
 
-    /// Which of the lines of a host and of its libraries are written.
-    fn written(filter: &str) -> Vec<&'static str> {
+    /// What is logged meanwhile.
+    fn logged(filter: &str, say: impl FnOnce()) -> String {
         let lines = Lines::default();
         let to = lines.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(understood(filter))
             .with_writer(move || to.clone())
+            .with_ansi(false)
+            .fmt_fields(PlainWords)
             .finish();
-        tracing::subscriber::with_default(subscriber, || {
+        tracing::subscriber::with_default(subscriber, say);
+        let text = lines.0.lock().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// Which of the lines of a host and of its libraries are written.
+    fn written(filter: &str) -> Vec<&'static str> {
+        let text = logged(filter, || {
             tracing::info!(target: "wasmill::cassandra", "ours");
             tracing::error!(target: "scylla::network::connection_pool", "driver");
             tracing::info!(target: "librdkafka", "chatter");
             tracing::warn!(target: "librdkafka", "warning");
         });
-        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
         let all = ["ours", "driver", "chatter", "warning"];
         all.into_iter().filter(|word| text.contains(word)).collect()
+    }
+
+    #[test]
+    fn a_name_reads_alike_in_every_line_and_other_texts_are_quoted() {
+        let text = logged("info", || {
+            let (pipeline, why) = ("quakes-2", "a limit\nERROR");
+            let plugin = String::from("quakes@1.2.0");
+            tracing::info!(pipeline, %plugin, why, empty = "", error = %"two words", "said");
+            tracing::info!(%pipeline, plugin, number = 3, "said");
+        });
+        let wanted = [
+            r#"said pipeline=quakes-2 plugin=quakes@1.2.0 why="a limit\nERROR" empty="" error=two words"#,
+            "said pipeline=quakes-2 plugin=quakes@1.2.0 number=3",
+        ];
+        let found: Vec<_> = text.lines().collect();
+        assert_eq!(found.len(), 2, "{text}");
+        for (found, wanted) in found.into_iter().zip(wanted) {
+            assert!(found.ends_with(wanted), "{found}");
+        }
     }
 
     #[test]

@@ -128,3 +128,38 @@ fn a_foreign_import_is_refused_when_the_plugin_is_built() {
         "a refused plugin leaves no file"
     );
 }
+
+#[test]
+fn a_failing_fixture_tells_what_differs_and_each_panic_once() {
+    let folder = TempDir::new().unwrap();
+    let fixtures = folder.path().join("fixtures");
+    std::fs::create_dir(&fixtures).unwrap();
+    let record =
+        |n: u32, mark: &str| format!("{{\"key\":\"k{n}\",\"value\":{{\"mark\":\"{mark}\"}}}}\n");
+    let records: String = (0..40).map(|n| record(n, "fine")).collect();
+    let input = records + &record(40, "panic") + &record(41, "fine");
+    std::fs::write(fixtures.join("marks.in.ndjson"), input).unwrap();
+    let rows: Vec<_> = (1..40)
+        .map(|n| serde_json::json!({ "id": format!("k{n}") }))
+        .collect();
+    let golden = serde_json::json!({"rows": {"seen": rows}, "dead": []});
+    std::fs::write(fixtures.join("marks.out.json"), golden.to_string()).unwrap();
+    let component = plugin("tests/guests/trap");
+    let component = component.to_str().unwrap();
+    let output = run(&folder, &["plugin", "test", "--component", component]);
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert_eq!(said.matches("record k40 asked for it").count(), 1, "{said}");
+    for line in [
+        "fixture marks: DIFFERS (42 records)",
+        "  dead[0]: wanted nothing, found {\"code\":\"trap\",\"index\":40}",
+        "  rows.seen[0]: wanted nothing, found {\"id\":\"k0\"}",
+        "  rows.seen[40]: wanted nothing, found {\"id\":\"k41\"}",
+    ] {
+        assert!(
+            said.lines().any(|found| found == line),
+            "{line:?} in {said}"
+        );
+    }
+}

@@ -152,6 +152,13 @@ async fn a_mended_version_turns_dead_letters_into_rows_and_the_rest_is_dropped()
         &site,
         &["deploy", "reject-some@0.2.0", "--pipeline", MARKS, "--yes"],
     );
+    let two = ["--code", "marked", "--limit", "2"];
+    let report = done(&site, &[&retry[..], &two].concat());
+    assert_eq!(outcomes(&report), ["emitted"; 2], "{report:#}");
+    assert_eq!(
+        (&report["left"], &report["next"]),
+        (&json!(17), &json!("0:23:0"))
+    );
     let (code, report) = run(&site, &[&retry[..], &["--all"]].concat());
     assert_eq!(code, Some(1), "{report:#}");
     let count = |wanted| {
@@ -160,7 +167,7 @@ async fn a_mended_version_turns_dead_letters_into_rows_and_the_rest_is_dropped()
             .filter(|one| **one == wanted)
             .count()
     };
-    assert_eq!((count("emitted"), count("dead")), (19, 20), "{report:#}");
+    assert_eq!((count("emitted"), count("dead")), (17, 20), "{report:#}");
     let written = ids(&stage).await;
     assert_eq!(written.len(), 180);
     assert!(written.iter().all(|(_, times)| *times == 1), "{written:?}");
@@ -173,15 +180,37 @@ async fn a_mended_version_turns_dead_letters_into_rows_and_the_rest_is_dropped()
     assert_eq!(code, Some(2), "{said:#}");
     let (code, said) = run(&site, &[&drop[..], &["--all"]].concat());
     assert_eq!(code, Some(5), "{said:#}");
-    assert!(said.to_string().contains("20 would go"), "{said:#}");
+    assert!(
+        said.to_string().contains("20 dead letters would go"),
+        "{said:#}"
+    );
+    let (code, said) = run(&site, &[&drop[..], &["--all", "--limit", "5"]].concat());
+    assert_eq!(code, Some(5), "{said:#}");
+    assert!(
+        said.to_string().contains("5 of 20 dead letters would go"),
+        "{said:#}"
+    );
+    let five = ["--all", "--limit", "5", "--after", "0:7:0", "--yes"];
+    let dropped = done(&site, &[&drop[..], &five].concat());
+    assert_eq!(
+        (&dropped["dropped"], &dropped["left"]),
+        (&json!(5), &json!(14))
+    );
+    let left = list(&[]);
+    assert_eq!(left.len(), 15);
+    assert_eq!(
+        (&left[0]["offset"], &left[1]["offset"]),
+        (&json!(7), &json!(67))
+    );
     let dropped = done(&site, &[&drop[..], &["--all", "--yes"]].concat());
-    assert_eq!(dropped["dropped"], 20);
+    assert_eq!(dropped, json!({"dropped": 15}));
     assert_eq!(list(&[]).len(), 0);
     let audit = done(&site, &["audit"]).to_string();
     for part in [
         "1 emitted, 0 filtered, 0 still dead",
-        "19 emitted, 0 filtered, 20 still dead",
-        "20 dropped",
+        "17 emitted, 0 filtered, 20 still dead",
+        "5 dropped",
+        "15 dropped",
     ] {
         assert!(audit.contains(part), "{part}: {audit}");
     }

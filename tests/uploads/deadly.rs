@@ -98,7 +98,7 @@ async fn a_canary_that_kills_the_host_is_rolled_back_and_its_record_is_a_row() {
     processed(&stage, &send(&stage, 2, BEFORE)).await;
     site.api.upload_file(&bad.file);
     deployed(&site, &bad, json!({ "canary": { "partitions": 1 } }));
-    logged(&host, &format!("plugin=\"{}\"", bad.plugin())).await;
+    logged(&host, &format!("plugin={}", bad.plugin())).await;
     let records = send_more(&stage, 2, BEFORE..ALL);
     let (_host, kills) = killed(&site, &stage, host, false, |status| {
         status["canary"].is_null()
@@ -123,7 +123,7 @@ async fn a_shadow_that_kills_the_host_is_stopped_and_nothing_else() {
     processed(&stage, &send(&stage, 1, BEFORE)).await;
     site.api.upload_file(&bad.file);
     deployed(&site, &bad, json!({ "shadow": true }));
-    logged(&host, "deployment followed pipeline=\"swapped\" revision=2").await;
+    logged(&host, "deployment followed pipeline=swapped revision=2").await;
     let records = send_more(&stage, 1, BEFORE..ALL);
     let (_host, kills) = killed(&site, &stage, host, true, |status| {
         status["shadow"]["failures"] == 1

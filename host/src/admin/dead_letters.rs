@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, FromRequestParts, Path, Query, Request, State};
+use axum::extract::{Extension, FromRequestParts, Path, Request, State};
 use http::request::Parts;
 use jiff::fmt::temporal::DateTimeParser;
 
@@ -14,6 +13,7 @@ use super::app::App;
 use super::body;
 use super::pipelines::{Name, is_version, refused};
 use super::problem::Trouble;
+use super::query::Params;
 use super::types::{
     DeadLetter, DeadLetterBundle, DeadLetterPage, DeadLetterQuery, DropRequest, Dropped,
     RetryReport, RetryRequest,
@@ -60,9 +60,7 @@ impl<S: Send + Sync> FromRequestParts<S> for One {
             let detail = "the path does not end in a partition and an offset";
             return Err(Trouble::not_found(what, detail));
         };
-        let query = Query::<Index>::from_request_parts(parts, state).await;
-        let Query(Index { index }) =
-            query.map_err(|wrong| Trouble::malformed(wrong.body_text()))?;
+        let Params(Index { index }) = Params::from_request_parts(parts, state).await?;
         let index = index.unwrap_or(0);
         if index < 0 {
             return Err(Trouble::malformed("index is negative"));
@@ -89,9 +87,8 @@ impl<S: Send + Sync> FromRequestParts<S> for One {
 pub(super) async fn page(
     State(app): State<Arc<App>>,
     Name(name): Name,
-    query: Result<Query<DeadLetterQuery>, QueryRejection>,
+    Params(query): Params<DeadLetterQuery>,
 ) -> Result<Json<DeadLetterPage>, Trouble> {
-    let Query(query) = query.map_err(|wrong| Trouble::malformed(wrong.body_text()))?;
     check(&query).map_err(Trouble::malformed)?;
     Ok(Json(app.operator()?.dead_letters(&name, query).await?))
 }
@@ -299,6 +296,7 @@ mod tests {
             until: Some("2026-01-02t03:04:05.123+01:00".to_owned()),
             limit: Some(1000),
             cursor: Some("9999999999:9999999999999999999:0".to_owned()),
+            count: true,
         };
         assert_eq!(check(&right), Ok(()));
         let text = |text: &str| Some(text.to_owned());

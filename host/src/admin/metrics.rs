@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::types::{HostStatus, PipelineState, PipelineStatus};
+use crate::route::code;
 use crate::telemetry::metric;
 
 /// The format's media type (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
@@ -140,6 +141,9 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     let mut latencies = Vec::new();
     let mut waiting = Vec::new();
     for status in pipelines {
+        // From the start, so that `increase()` sees the first one.
+        errors.extend(CLASSES.map(|class| (with(status, "class", class), 0)));
+        letters.extend(code::OWN.map(|code| (with(status, "code", code), 0)));
         errors.extend(
             status
                 .errors
@@ -202,6 +206,9 @@ fn of_pipelines(registry: &mut Registry, pipelines: &[PipelineStatus]) {
     level(registry, metric::LATENCY, &latencies);
     level(registry, metric::WAITING, &waiting);
 }
+
+/// Every class of failure, as `ErrorCount` has them.
+const CLASSES: [&str; 5] = ["plugin", "data", "config", "outside", "bug"];
 
 /// Every state with its word: a pipeline has 1 in one of them and 0 in the others.
 const STATES: [(&str, PipelineState); 6] = [

@@ -6,7 +6,7 @@
 //!                                 │
 //!                                app   guard ▶ who (access) ▶ how often (rate) ▶ route + role ▶ form of the answer
 //!                                 │
-//!             document: routes ── plugins   pipelines   dead_letters   probes (+ metrics)    body: caps and clocks   problem: RFC 9457
+//!             document: routes ── plugins   pipelines   dead_letters   probes (+ metrics)    body: caps and clocks   query   problem: RFC 9457
 //!                                 │
 //!                               seat    who answers: nobody yet, then the operator
 //!                              operator   the seam: `assemble` implements it
@@ -25,6 +25,7 @@ mod pipelines;
 mod plugins;
 mod probes;
 mod problem;
+mod query;
 mod rate;
 mod seat;
 mod server;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -12,6 +12,7 @@ use super::app::App;
 use super::document::document;
 use super::metrics;
 use super::problem::Trouble;
+use super::query::Params;
 use super::types::{AuditEntry, HostStatus, Readiness};
 
 /// Entries of the audit trail that are given when nothing is said.
@@ -116,9 +117,8 @@ pub(super) struct AuditQuery {
 )]
 pub(super) async fn audit(
     State(app): State<Arc<App>>,
-    query: Result<Query<AuditQuery>, axum::extract::rejection::QueryRejection>,
+    Params(query): Params<AuditQuery>,
 ) -> Result<Json<Vec<AuditEntry>>, Trouble> {
-    let Query(query) = query.map_err(|wrong| Trouble::malformed(wrong.body_text()))?;
     let most = query.most.unwrap_or(AUDIT);
     if !(1..=AUDIT_MOST).contains(&most) {
         return Err(Trouble::malformed("most is not from 1 to 1000"));

@@ -22,8 +22,8 @@ mod tests;
 
 pub use build::{BuildOptions, Built, Progress, build};
 pub use fixtures::{
-    DEAD, EmbeddedFixture, FixtureReport, Gathered, Golden, Place, Report, Rerun, Rows, Runner,
-    Verdict, embedded_fixtures, gather_fixtures, run_fixtures,
+    DEAD, Detail, EmbeddedFixture, FixtureReport, Gathered, Golden, Place, Report, Rerun, Rows,
+    Runner, Verdict, embedded_fixtures, gather_fixtures, run_fixtures,
 };
 pub use inspect::{Inspection, inspect};
 pub use scaffold::scaffold;

@@ -198,9 +198,19 @@ impl Client {
     }
 
     fn unreached(&self, error: &ureq::Error, what: &str) -> Failure {
-        Error::outside(what.to_owned(), format!("{}: {error}", self.endpoint.base))
-            .hint("is a host with [http] running there? name it with --host or WASMILL_HOST")
-            .into()
+        let base = &self.endpoint.base;
+        let (detail, hint) = match other_scheme(base, error) {
+            Some((spoken, other)) => (
+                format!("{base}: what listens there {spoken}"),
+                format!("give {other} with --host or WASMILL_HOST"),
+            ),
+            None => (
+                format!("{base}: {error}"),
+                "is a host with [http] running there? name it with --host or WASMILL_HOST"
+                    .to_owned(),
+            ),
+        };
+        Error::outside(what.to_owned(), detail).hint(hint).into()
     }
 
     /// Something else than a Wasmill host answered.
@@ -220,6 +230,22 @@ impl Client {
         )
         .hint("name a host's own address with --host; a proxy before it may have answered")
         .into()
+    }
+}
+
+/// Whether a host speaks TLS where plain HTTP was tried, or the other way round: what it speaks, and its address then.
+/// A TLS server answers plain HTTP with an alert or not at all, a plain one answers a handshake with HTTP: neither
+/// library has a type for it.
+fn other_scheme(base: &str, error: &ureq::Error) -> Option<(&'static str, String)> {
+    match base.split_once("://")? {
+        ("https", rest) if error.to_string().contains("InvalidContentType") => {
+            Some(("speaks plain HTTP, not TLS", format!("http://{rest}")))
+        }
+        ("http", rest) if matches!(error, ureq::Error::Protocol(_)) => Some((
+            "speaks no plain HTTP, most likely TLS",
+            format!("https://{rest}"),
+        )),
+        _ => None,
     }
 }
 

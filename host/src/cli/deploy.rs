@@ -80,11 +80,12 @@ impl Deploy {
             &request,
             &format!("plan pipeline {pipeline:?}"),
         )?;
-        let plan: Plan = planned.read()?;
+        let mut plan: Plan = planned.read()?;
         if voice.json && self.plan_only {
             report::line(planned.text.trim_end());
         }
         if !voice.json {
+            plan::show_ddl_once(&mut plan);
             plan::lines(&plan).iter().for_each(report::line);
         }
         if let Some(error) = plan::refused(&pipeline, &plan.problems) {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
-use super::{Failure, Voice, or_default, report};
+use super::{Failure, Voice, or_default, report, show};
 use crate::assemble;
 use crate::error::Error;
 use crate::kafka::{Feed as Producer, KafkaSettings};
@@ -70,7 +70,8 @@ impl Feed {
         if voice.json {
             report::json(&serde_json::json!({"topic": self.topic, "records": sent}));
         } else {
-            report::line(format_args!("{sent} records in topic {}", self.topic));
+            let sent = show::number_of(sent, "record");
+            report::line(format_args!("{sent} in topic {}", self.topic));
         }
         Ok(())
     }

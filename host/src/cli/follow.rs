@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::client::{Client, path};
-use super::{Failure, Remote, Voice, report};
+use super::{Failure, Remote, Voice, report, show};
 use crate::admin::types::{Deployed, PipelineState, PipelineStatus};
 use crate::error::{Blame, Error};
 use crate::toml_check::units;
@@ -139,7 +139,8 @@ fn look(
                     bar.set_length(of as u64);
                     bar.set_position(done as u64);
                     bar.set_message(why.clone());
-                    format!("{done} of {of} partitions run it; the pipeline is {why}")
+                    let all = show::number_of(of as u64, "partition");
+                    format!("it runs on {done} of {all}; the pipeline is {why}")
                 }
             },
             // The host restarts, or is not as far in the control log as the one that took the change.
@@ -201,9 +202,9 @@ fn seen(status: &PipelineStatus, revision: u64, goal: Goal) -> Seen {
                 done,
                 of,
                 format!(
-                    "{} runs as a canary on {of} {}",
+                    "{} runs as a canary on {}",
                     canary.plugin,
-                    if of == 1 { "partition" } else { "partitions" }
+                    show::number_of(of as u64, "partition")
                 ),
             )
         }
@@ -213,7 +214,10 @@ fn seen(status: &PipelineStatus, revision: u64, goal: Goal) -> Seen {
             (
                 done,
                 of,
-                format!("{} runs on all {of} partitions", status.plugin),
+                match of {
+                    1 => format!("{} runs on the partition", status.plugin),
+                    _ => format!("{} runs on all {of} partitions", status.plugin),
+                },
             )
         }
     };
@@ -313,7 +317,7 @@ mod tests {
         ));
         assert_eq!(
             everywhere(&status("running", 3, &[Some("new")])),
-            Seen::Done("q@2.0.0 runs on all 1 partitions".to_owned())
+            Seen::Done("q@2.0.0 runs on the partition".to_owned())
         );
         assert_eq!(
             everywhere(&status("running", 4, &[Some("new")])),

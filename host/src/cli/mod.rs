@@ -165,6 +165,8 @@ pub fn main() -> ExitCode {
         Command::Run(_) => "info",
         // It runs every record again, also those that were logged about when they were processed.
         Command::Verify(_) => "error,wasmill::guest=off",
+        // It says itself why the plugin failed, and what a panic said is in there.
+        Command::Plugin(plugin::Plugin::Test { .. }) => "warn,wasmill::guest=off",
         _ => "warn",
     };
     crate::telemetry::log_to_stderr(

@@ -44,6 +44,20 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
+/// Takes the statements that the plan shows as one block out of the hints of its problems, which then point there.
+pub(super) fn show_ddl_once(plan: &mut Plan) {
+    for hint in plan.problems.iter_mut().filter_map(|one| one.hint.as_mut()) {
+        let rest = plan
+            .ddl
+            .iter()
+            .fold(hint.clone(), |rest, statement| rest.replace(statement, ""));
+        if rest != *hint {
+            let words: Vec<_> = rest.split_whitespace().collect();
+            *hint = format!("{} see \"to run first\" in the plan", words.join(" "));
+        }
+    }
+}
+
 fn changes(changes: &[Change]) -> String {
     show::table(
         ["change", "from", "", "to"],
@@ -93,6 +107,37 @@ pub(super) fn refused(pipeline: &str, problems: &[PlanProblem]) -> Option<Error>
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
     use super::*;
+
+    #[test]
+    fn ddl_stands_in_the_plan_once_and_hints_point_at_it() {
+        let hints = [
+            "run this, or change the routes:\nCREATE TABLE \"a\" (\n  \"id\" int8\n);\nALTER TABLE b ADD c int4;",
+            "create it: ALTER TABLE b ADD c int4;",
+            "start the database",
+        ];
+        let mut plan: Plan = serde_json::from_value(serde_json::json!({
+            "pipeline": "p", "seen": 0, "hash": "", "changes": [], "warnings": [], "guarantees": [],
+            "ddl": ["CREATE TABLE \"a\" (\n  \"id\" int8\n);", "ALTER TABLE b ADD c int4;"],
+            "problems": hints.map(|hint| serde_json::json!({"class": "config", "what": "w", "detail": "d", "hint": hint})),
+        }))
+        .unwrap();
+        show_ddl_once(&mut plan);
+        let found: Vec<_> = plan
+            .problems
+            .iter()
+            .filter_map(|one| one.hint.as_deref())
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "run this, or change the routes: see \"to run first\" in the plan",
+                "create it: see \"to run first\" in the plan",
+                "start the database"
+            ]
+        );
+        let text = lines(&plan).join("\n");
+        assert_eq!(text.matches("ALTER TABLE").count(), 1, "{text}");
+    }
 
     #[test]
     fn a_refusal_says_once_what_was_attempted() {

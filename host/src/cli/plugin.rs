@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, Voice, or_default, report, signing};
-use crate::author::{self, BuildOptions, Built, FixtureReport, Golden, Progress, Verdict};
+use super::{Failure, Voice, or_default, report, show, signing};
+use crate::author::{self, BuildOptions, Built, Detail, FixtureReport, Golden, Progress, Verdict};
 use crate::error::Error;
 use crate::manifest::Manifest;
 use crate::pipeline::setup;
+
+/// Lines on one fixture unless all are asked for: of failures of the plugin, and of differences.
+const SHOWN: usize = 10;
 
 /// Write, build, test and look at plugins.
 #[derive(Debug, clap::Subcommand)]
@@ -36,7 +39,7 @@ pub(super) enum Plugin {
     },
     /// Run the fixtures of a plugin through the real component and compare with the golden rows.
     #[command(
-        after_help = "Examples:\n  wasmill plugin test\n  wasmill plugin test --bless     write what the component returns as the golden rows\n  wasmill plugin test why --component quakes.wasm     run the bundle of a dead letter"
+        after_help = "Examples:\n  wasmill plugin test\n  wasmill plugin test --bless     write what the component returns as the golden rows\n  wasmill plugin test --log wasmill::guest=debug     what the plugin logs, too\n  wasmill plugin test why --component quakes.wasm     run the bundle of a dead letter"
     )]
     Test {
         /// The plugin's folder; the current one by default.
@@ -47,6 +50,9 @@ pub(super) enum Plugin {
         /// Replace the golden files by what the component returns now.
         #[arg(long)]
         bless: bool,
+        /// Show every difference and all of each value, not only the first ones.
+        #[arg(long)]
+        full: bool,
         /// Use only crates that are on this machine.
         #[arg(long)]
         offline: bool,
@@ -103,20 +109,26 @@ impl Plugin {
                 folder,
                 component: Some(component),
                 bless,
+                full,
                 ..
             } => {
                 let folder = or_default(folder, ".");
                 let values = configuration(&folder)?;
                 let component = read_component(&component)?;
                 let tested = run_fixtures(&component, &folder, golden(bless), &values)?;
-                verdicts(&tested, voice)
+                verdicts(&tested, detail(full), voice)
             }
             Self::Test {
                 folder,
                 component: None,
                 bless,
+                full,
                 offline,
-            } => test(&or_default(folder, "."), bless, offline, voice),
+            } => {
+                let folder = or_default(folder, ".");
+                let tested = test(&folder, bless, offline)?;
+                verdicts(&tested, detail(full), voice)
+            }
             Self::Keygen { out } => signing::keygen(&out, voice),
             Self::Sign { file, key } => signing::sign(&file, &key, voice),
             Self::Inspect { file } => inspect(&file, voice),
@@ -173,7 +185,7 @@ fn built_report(built: &Built, voice: Voice) {
     ));
 }
 
-fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), Failure> {
+fn test(folder: &Path, bless: bool, offline: bool) -> Result<author::Report, Error> {
     let options = BuildOptions {
         out: None,
         offline,
@@ -188,7 +200,11 @@ fn test(folder: &Path, bless: bool, offline: bool, voice: Voice) -> Result<(), F
         // The component carries its fixtures: what was blessed has to get into it.
         self::build(folder, &options)?;
     }
-    verdicts(&tested, voice)
+    Ok(tested)
+}
+
+fn detail(full: bool) -> Detail {
+    if full { Detail::Full } else { Detail::Short }
 }
 
 fn golden(bless: bool) -> Golden {
@@ -225,7 +241,8 @@ fn configuration(folder: &Path) -> Result<BTreeMap<String, toml::Value>, Error> 
     Ok(values.into_iter().collect())
 }
 
-fn run_fixtures(
+/// Runs the fixtures of a plugin's folder through a component.
+pub(super) fn run_fixtures(
     component: &[u8],
     folder: &Path,
     golden: Golden,
@@ -236,23 +253,30 @@ fn run_fixtures(
 }
 
 /// Shows what came of the fixtures.
-fn verdicts(tested: &author::Report, voice: Voice) -> Result<(), Failure> {
+fn verdicts(tested: &author::Report, detail: Detail, voice: Voice) -> Result<(), Failure> {
     let failed = tested
         .fixtures
         .iter()
         .filter(|fixture| !matches!(fixture.verdict, Verdict::Passed | Verdict::Blessed))
         .count();
     if voice.json {
-        report::json(&tested.fixtures.iter().map(fixture_document).collect());
+        let documents = tested.fixtures.iter();
+        let documents = documents.map(|fixture| fixture_document(fixture, detail));
+        report::json(&documents.collect());
     } else {
-        tested.fixtures.iter().for_each(fixture_report);
+        for fixture in &tested.fixtures {
+            fixture_lines(fixture, detail).iter().for_each(report::line);
+        }
     }
     if tested.passed() {
         return Ok(());
     }
     Err(Error::plugin(
         "test the plugin",
-        format!("{failed} of {} fixtures differ", tested.fixtures.len()),
+        format!(
+            "{failed} of {} failed",
+            show::number_of(tested.fixtures.len() as u64, "fixture")
+        ),
     )
     .hint("look at the differences; if they are right, `wasmill plugin test --bless`")
     .into())
@@ -267,25 +291,45 @@ fn verdict(fixture: &FixtureReport) -> &'static str {
     }
 }
 
-pub(super) fn fixture_report(fixture: &FixtureReport) {
-    report::line(format_args!(
-        "fixture {}: {} ({} records)",
+/// What came of a fixture: why the plugin failed, and what is otherwise.
+pub(super) fn fixture_lines(fixture: &FixtureReport, detail: Detail) -> Vec<String> {
+    let mut lines = vec![format!(
+        "fixture {}: {} ({})",
         fixture.name,
         verdict(fixture),
-        fixture.records
-    ));
-    for fault in &fixture.faults {
-        report::line(format_args!("  {fault}"));
+        show::number_of(fixture.records as u64, "record")
+    )];
+    let faults = fixture.faults.iter().map(|fault| match fault.hint_text() {
+        Some(hint) => format!("{fault}\n    hint: {hint}"),
+        None => fault.to_string(),
+    });
+    for told in [faults.collect(), fixture.differences(detail)] {
+        lines.extend(first_of(&told, detail));
     }
-    if let Verdict::Differs { wanted, found } = &fixture.verdict {
-        report::line(format_args!("  wanted {wanted:#}\n  found  {found:#}"));
-    }
+    lines
 }
 
-fn fixture_document(fixture: &FixtureReport) -> serde_json::Value {
+fn first_of(told: &[String], detail: Detail) -> Vec<String> {
+    let most = match detail {
+        Detail::Short => SHOWN,
+        Detail::Full => told.len(),
+    };
+    let shown = told.iter().take(most);
+    let mut lines: Vec<_> = shown.map(|line| format!("  {line}")).collect();
+    if told.len() > most {
+        let more = told.len() - most;
+        lines.push(format!(
+            "  … and {more} more: `wasmill plugin test --full` shows all"
+        ));
+    }
+    lines
+}
+
+fn fixture_document(fixture: &FixtureReport, detail: Detail) -> serde_json::Value {
     serde_json::json!({
         "fixture": fixture.name, "records": fixture.records, "verdict": verdict(fixture),
         "faults": fixture.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "differences": fixture.differences(detail),
     })
 }
 
@@ -325,4 +369,37 @@ pub(super) fn ensure_built(folder: &Path, say: &dyn Fn(&str)) -> Result<PathBuf,
         pre_release: None,
     };
     Ok(build(folder, &options)?.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_first_differences_are_shown_and_all_with_full() {
+        let rows = |add: u32| {
+            (0..12)
+                .map(|id| json!({"id": id, "mag": id + add}))
+                .collect::<Vec<_>>()
+        };
+        let fixture = FixtureReport {
+            name: "quakes".to_owned(),
+            records: 1,
+            verdict: Verdict::Differs {
+                wanted: json!({"rows": {"quakes": rows(0)}}),
+                found: json!({"rows": {"quakes": rows(1)}}),
+            },
+            faults: vec![Error::plugin("run the plugin", "boom").hint("do not")],
+        };
+        let short = fixture_lines(&fixture, Detail::Short);
+        assert_eq!(
+            short[..4].join("\n"),
+            "fixture quakes: DIFFERS (1 record)\n  run the plugin: boom\n    hint: do not\n  \
+             rows.quakes[0].mag: wanted 0, found 1\n  rows.quakes[1].mag: wanted 1, found 2"
+        );
+        assert_eq!(short.len(), 2 + SHOWN + 1);
+        assert!(short[2 + SHOWN].contains("and 2 more") && short[2 + SHOWN].contains("--full"));
+        assert_eq!(fixture_lines(&fixture, Detail::Full).len(), 2 + 12);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::client::{Client, Method, path};
 use super::connection::Connection;
-use super::{Failure, Voice, report};
+use super::{Failure, Voice, report, show};
 use crate::admin::types::Raised;
 
 /// The positions of a pipeline.
@@ -46,7 +46,9 @@ impl Positions {
 
 fn said(pipeline: &str, raised: &Raised) -> String {
     format!(
-        "raised pipeline {pipeline}: {} partitions ({} new) write after {} µs; `wasmill resume {pipeline}` goes on",
-        raised.partitions, raised.added, raised.write_time
+        "raised pipeline {pipeline}: write times of {} ({} new) lie after {} µs; `wasmill resume {pipeline}` goes on",
+        show::number_of(raised.partitions.into(), "partition"),
+        raised.added,
+        raised.write_time
     )
 }

@@ -18,7 +18,17 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self, voice: Voice) -> Result<(), Failure> {
-        let config = assemble::load(&or_default(self.config, "wasmill.toml"))?;
+        let path = or_default(self.config, "wasmill.toml");
+        let config = assemble::load(&path)?;
+        let control = config.control.as_ref();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            host = config.host.id,
+            config = %path.display(),
+            control = control.map_or("in memory", |control| control.topic.as_str()),
+            shards = config.host.shards,
+            "starting"
+        );
         let host = Host::start_with(&config, std::env::current_exe().ok())?;
         let outcome = host.run_until_signal();
         // A host that failed to start has one document to print: the failure.

@@ -41,6 +41,16 @@ pub(super) fn count(number: u64) -> String {
     out
 }
 
+/// How many of something: `1 record`, `2,000 records`, `0 retries`.
+pub(super) fn number_of(number: u64, one: &str) -> String {
+    let number = count(number);
+    match (number.as_str(), one.strip_suffix('y')) {
+        ("1", _) => format!("1 {one}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {one}s"),
+    }
+}
+
 /// Bytes in the unit that leaves up to four digits.
 pub(super) fn size(bytes: u64) -> String {
     let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -94,6 +104,14 @@ mod tests {
         assert_eq!(
             [rate(0.0), rate(99.94), rate(1234.5)].join(" "),
             "0.0 99.9 1234"
+        );
+        assert_eq!(
+            [0, 1, 2000].map(|number| number_of(number, "dead letter")),
+            ["0 dead letters", "1 dead letter", "2,000 dead letters"]
+        );
+        assert_eq!(
+            [0, 1].map(|number| number_of(number, "retry")),
+            ["0 retries", "1 retry"]
         );
         assert_eq!(or_dash(None::<u8>), "–");
         assert_eq!(or_dash(Some(3)), "3");

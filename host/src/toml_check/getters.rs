@@ -149,7 +149,17 @@ impl<'a> Section<'a> {
         };
         let DeValue::Array(items) = one.value.value else {
             let other = one.value.value;
-            self.wrong_type(key, &one.value.span, "an array of strings", other, None);
+            let hint = match other {
+                DeValue::String(text) => Some(as_list(key, text)),
+                _ => None,
+            };
+            self.wrong_type(
+                key,
+                &one.value.span,
+                "an array of strings",
+                other,
+                hint.as_deref(),
+            );
             return Vec::new();
         };
         let mut texts: Vec<At<&'a str>> = Vec::new();
@@ -285,4 +295,14 @@ impl<'a> Section<'a> {
                 .hint(format!("from {low} to {high}")),
         );
     }
+}
+
+/// The line that says what a string where a list belongs most likely means: its words are the items.
+fn as_list(key: &str, text: &str) -> String {
+    let items = text.split(',').map(str::trim);
+    let items: Vec<_> = items
+        .filter(|item| !item.is_empty())
+        .map(|item| format!("{item:?}"))
+        .collect();
+    format!("{key} = [{}]", items.join(", "))
 }

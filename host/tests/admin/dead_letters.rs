@@ -38,6 +38,8 @@ fn letters_are_listed_shown_retried_and_dropped() {
         r#"{"letters":{},"dry_run":true}"#,
     );
     assert_eq!(counted.value()["dropped"], 1);
+    let page = get(&format!("{LETTERS}?limit=1&count=true")).value();
+    assert_eq!(page["left"], 0, "{page}");
     host.json(&format!("POST {LETTERS}/drop"), r#"{"letters":{}}"#);
     let audit = get("/v1/audit?most=2").value();
     assert_eq!(audit[0]["action"], "drop dead letters");
@@ -65,6 +67,7 @@ fn questions_that_mean_nothing_are_refused() {
         "until=2026-13-01T00:00:00Z",
         "limit=0",
         "limit=1001",
+        "count=yes",
         "cursor=1",
         "cursor=1:2:-3",
         "plugin=%00",
@@ -76,6 +79,23 @@ fn questions_that_mean_nothing_are_refused() {
         host.ask(&format!("GET {LETTERS}?{query}"), &[], "")
             .is(400, "malformed");
     }
+    let ask = |path: &str| host.ask(&format!("GET {path}"), &[], "").value();
+    let told = ask(&format!("{LETTERS}?partition=x"));
+    assert_eq!(
+        told["detail"],
+        "the query: partition: invalid digit found in string"
+    );
+    let hint = told["hint"].as_str().unwrap();
+    assert!(
+        hint.starts_with("its parameters are partition, from, to, "),
+        "{told}"
+    );
+    assert!(hint.ends_with("limit, cursor, count"), "{told}");
+    assert_eq!(
+        ask(&format!("{LETTERS}/0/7?offset=7"))["hint"],
+        "its parameters are index"
+    );
+    assert_eq!(ask("/v1/audit?least=1")["hint"], "its parameters are most");
     for right in [
         "cursor=9999999999:9999999999999999999:9999999999",
         "from=9223372036854775807",
@@ -111,7 +131,9 @@ fn questions_that_mean_nothing_are_refused() {
             r#"{"letters":[]}"#,
             r#"{"letters":{"partition":-1}}"#,
             r#"{"letters":{"partition":"0"}}"#,
+            r#"{"letters":{"limit":0}}"#,
             r#"{"letters":{"limit":1001}}"#,
+            r#"{"letters":{"count":1}}"#,
             r#"{"letters":{"code":"A"}}"#,
             r#"{"letters":{"cursor":"x"}}"#,
             r#"{"letters":{"topic":"x"}}"#,

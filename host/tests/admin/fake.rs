@@ -446,6 +446,7 @@ impl Operator for Fake {
             let letters = letters(&query);
             Ok(DeadLetterPage {
                 next: (!letters.is_empty()).then(|| "0:8:0".to_owned()),
+                left: query.count.then_some(0),
                 letters,
             })
         })
@@ -522,6 +523,7 @@ impl Operator for Fake {
             Ok(Dropped {
                 dropped: found as u64,
                 next: None,
+                left: request.letters.count.then_some(0),
             })
         })
     }
@@ -550,6 +552,7 @@ impl Operator for Fake {
                 release: last.release,
                 results: letters(&request.letters).into_iter().map(result).collect(),
                 next: None,
+                left: request.letters.count.then_some(0),
             })
         })
     }

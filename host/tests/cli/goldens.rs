@@ -44,7 +44,7 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
     absent["problems"] = serde_json::json!([away]);
     problems["problems"] = serde_json::json!([
         away,
-        {"class": "config", "what": "route \"quakes\"", "detail": "table geo.quakes has no column \"depth\"", "hint": "run the statement shown"},
+        {"class": "config", "what": "route \"quakes\"", "detail": "table geo.quakes has no column \"depth\"", "hint": "run this, or change the routes:\nALTER TABLE geo.quakes ADD COLUMN depth float8;"},
         {"class": "config", "what": "grants", "detail": "it asks for headers"},
     ]);
     let mut empty = a::plan();
@@ -350,6 +350,15 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
                 (RETRY, 200, a::retried(None)),
             ],
         ),
+        case(
+            "deadletter-retry-limit",
+            "deadletter retry quakes --all --limit 2",
+            &[(RETRY, 200, {
+                let mut first = a::retried(Some("0:1201:0"));
+                first["left"] = 3.into();
+                first
+            })],
+        ),
         case("deadletter-retry-which", "deadletter retry quakes", &[]),
         case(
             "deadletter-drop-unasked",
@@ -367,6 +376,28 @@ fn cases(component: &str) -> Vec<(Case, Vec<String>)> {
                 ),
                 (DROP, 200, serde_json::json!({"dropped": 7})),
             ],
+        ),
+        case(
+            "deadletter-drop-limit",
+            "deadletter drop quakes --all --limit 1002 --yes",
+            &[
+                (
+                    DROP,
+                    200,
+                    serde_json::json!({"dropped": 1000, "next": "0:5:0"}),
+                ),
+                (DROP, 200, serde_json::json!({"dropped": 2, "left": 0})),
+            ],
+        ),
+        case(
+            "deadletter-drop-limit-unasked",
+            "deadletter drop quakes --all --limit 10",
+            &[(DROP, 200, serde_json::json!({"dropped": 250}))],
+        ),
+        case(
+            "deadletter-drop-limit-of-named",
+            "deadletter drop quakes 0:1200 --limit 1",
+            &[],
         ),
         case(
             "deadletter-drop-both",

@@ -190,3 +190,30 @@ fn an_upload_that_is_refused_says_why_whatever_its_size() {
         }
     }
 }
+
+#[test]
+fn http_and_https_mixed_up_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/admin/tls");
+    let tls = format!(
+        "tls = {{ certificate = {:?}, key = {:?} }}\n",
+        tls.join("certificate.pem"),
+        tls.join("key.pem")
+    );
+    for (lines, wrong, right) in [("", "https", "http"), (&*tls, "http", "https")] {
+        let config = format!(
+            "host.id = \"t\"\n[http]\nlisten = \"127.0.0.1:0\"\n{lines}[kafka.main]\nbrokers = \"a:1\"\n"
+        );
+        let config = Config::check(&config, &|_| None).unwrap().http.unwrap();
+        let server = serve(&config, dir.path(), fake::Fake::new()).unwrap();
+        let at = server.addr();
+        let output = wasmill(&format!("{wrong}://{at}"), &["list"]);
+        assert_eq!(code(&output), 1);
+        let said = err(&output);
+        eprintln!("{said}");
+        assert!(
+            said.contains(&format!(" hint: give {right}://{at}")),
+            "{said}"
+        );
+    }
+}

@@ -248,3 +248,56 @@ fn a_host_that_is_starting_is_told_with_its_reason_and_watched_until_it_is_there
     assert!(first.contains("quakes"), "{first:?}: {}", err(&said));
     assert!(err(&said).contains("waiting: "), "{}", err(&said));
 }
+
+#[test]
+fn a_limit_is_kept_over_pages_and_what_it_leaves_is_counted_once() {
+    const RETRY: &str = "POST /v1/pipelines/quakes/dead-letters/retry";
+    let page = |offsets: std::ops::Range<i64>, left: Option<u64>| {
+        let one = |offset| json!({"partition": 0, "offset": offset, "index": 0, "outcome": "filtered", "rows": 0});
+        let next = format!("0:{}:0", offsets.end - 1);
+        let results: Vec<_> = offsets.map(one).collect();
+        json!({"plugin": "quakes@1.2.0", "release": "5", "results": results, "next": next, "left": left})
+    };
+    let host = Scripted::new(&[
+        (RETRY, 200, page(0..100, None)),
+        // It took long: not all that was asked for was begun.
+        (RETRY, 200, page(100..140, Some(10))),
+        (RETRY, 200, page(140..150, Some(0))),
+    ]);
+    let arguments = [
+        "deadletter",
+        "retry",
+        "quakes",
+        "--all",
+        "--limit",
+        "150",
+        "--json",
+    ];
+    let retried = wasmill(&host.url, &arguments);
+    assert_eq!(code(&retried), 0, "{}", err(&retried));
+    let report: serde_json::Value = serde_json::from_str(&out(&retried)).unwrap();
+    assert_eq!(report["results"].as_array().unwrap().len(), 150);
+    assert_eq!(
+        (&report["left"], &report["next"]),
+        (&json!(0), &json!("0:149:0"))
+    );
+    let asked: Vec<_> = host
+        .asked()
+        .iter()
+        .map(|asked| asked.json()["letters"].clone())
+        .collect();
+    let wanted = [
+        json!({"limit": 100}),
+        json!({"limit": 50, "cursor": "0:99:0", "count": true}),
+        json!({"limit": 10, "cursor": "0:139:0", "count": true}),
+    ];
+    assert_eq!(asked, wanted);
+    for limit in ["0", "-1", "4294967296", "ten"] {
+        let refused = wasmill(
+            &host.url,
+            &["deadletter", "drop", "quakes", "--all", "--limit", limit],
+        );
+        assert_eq!(code(&refused), 2, "{limit}: {}", err(&refused));
+    }
+    assert_eq!(host.asked().len(), 3);
+}

@@ -81,6 +81,9 @@ pub struct DeadLetterQuery {
         example = "0:1200:0"
     )]
     pub cursor: Option<String>,
+    /// Whether to count what comes after this page, too: `left` in the answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub count: bool,
 }
 
 /// Dead letters, a page of them.
@@ -91,6 +94,9 @@ pub struct DeadLetterPage {
     /// The cursor for what comes after; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Letters that come after these; absent unless `count` is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
 }
 
 /// A record that was set aside, and why.
@@ -206,6 +212,9 @@ pub struct Dropped {
     /// The cursor for what comes after; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Letters that come after these; absent unless `count` is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
 }
 
 /// Which dead letters to run once more, and through what.
@@ -239,6 +248,9 @@ pub struct RetryReport {
     /// The cursor for what comes after; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Letters that come after these; absent unless `count` is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
 }
 
 /// What came of one retry.

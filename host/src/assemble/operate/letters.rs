@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 
-use self::page::{asked, count, cursor, page, whole};
+use self::page::{asked, count, cursor, left, page, whole};
 use self::shown::SHOWN;
 use super::{Desk, refused};
 use crate::admin::types::{
@@ -120,6 +120,7 @@ impl Desk {
             async move {
                 let letters = place.open().await?;
                 let found = page(&*letters, &query, LIMIT, SHOWN).await?;
+                let left = left(&*letters, &query, found.next.as_deref()).await?;
                 let topic = &place.loaded.release.plan.input.topic;
                 let shown = found
                     .letters
@@ -128,6 +129,7 @@ impl Desk {
                 Ok(DeadLetterPage {
                     letters: shown.collect(),
                     next: found.next,
+                    left,
                 })
             }
             .boxed_local()
@@ -181,18 +183,26 @@ impl Desk {
             async move {
                 let letters = place.open().await?;
                 if request.dry_run {
-                    return count(&*letters, request.letters).await;
+                    let left = request.letters.count.then_some(0);
+                    return Ok(Dropped {
+                        dropped: count(&*letters, request.letters).await?,
+                        next: None,
+                        left,
+                    });
                 }
                 let found = page(&*letters, &request.letters, LIMIT, 0).await?;
-                if found.letters.is_empty() {
-                    return Ok(Dropped::default());
+                // Counted before anything is done: what was done is told, whatever fails.
+                let left = left(&*letters, &request.letters, found.next.as_deref()).await?;
+                let mut dropped = 0;
+                if !found.letters.is_empty() {
+                    dropped = letters.remove(&found.letters).await?;
+                    let outcome = format!("{dropped} dropped: {}", asked(&request.letters));
+                    place.audit(&by, &pipeline, WHAT, outcome).await;
                 }
-                let dropped = letters.remove(&found.letters).await?;
-                let outcome = format!("{dropped} dropped: {}", asked(&request.letters));
-                place.audit(&by, &pipeline, WHAT, outcome).await;
                 Ok(Dropped {
                     dropped,
                     next: found.next,
+                    left,
                 })
             }
             .boxed_local()
@@ -227,6 +237,7 @@ impl Desk {
                     plugin: release.plan.plugin.clone(),
                     release: release.id.to_string(),
                     results: Vec::new(),
+                    left: left(&*letters, &request.letters, found.next.as_deref()).await?,
                     next: found.next,
                 };
                 let begun = Instant::now();
@@ -244,6 +255,8 @@ impl Desk {
                     report.results.push(shown::result(at, one));
                     if begun.elapsed() > PAGE && report.results.len() < all {
                         report.next = Some(cursor(at));
+                        let not_begun = (all - report.results.len()) as u64;
+                        report.left = report.left.map(|left| left + not_begun);
                         break;
                     }
                 }

@@ -102,8 +102,7 @@ impl Filters {
             digest: self.digest.clone(),
             since: time(self.since),
             until: time(self.until),
-            limit: None,
-            cursor: None,
+            ..DeadLetterQuery::default()
         }
     }
 }
@@ -121,10 +120,16 @@ pub(super) struct Chosen {
     /// All of the pipeline.
     #[arg(long)]
     all: bool,
+    /// How many at most, as `list` shows them: the oldest of each partition first.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "at")]
+    pub(super) limit: Option<u32>,
+    /// Only what comes after: the cursor that a list or a retry with --limit ended with.
+    #[arg(long, value_name = "CURSOR", conflicts_with = "at")]
+    after: Option<String>,
 }
 
 impl Chosen {
-    /// A question for each part of what was chosen.
+    /// A question for each part of what was chosen; only one where there is a limit.
     ///
     /// # Errors
     /// Usage: nothing was chosen, or in two ways.
@@ -144,7 +149,10 @@ impl Chosen {
                 "it is not said which",
                 "name them (0:42), choose by a filter (--code malformed), or give --all",
             ),
-            1 if self.at.is_empty() => Ok(vec![filtered]),
+            1 if self.at.is_empty() => Ok(vec![DeadLetterQuery {
+                cursor: self.after.clone(),
+                ..filtered
+            }]),
             1 => Ok(self.at.iter().map(|at| at.query()).collect()),
             _ => usage(
                 "coordinates, filters and --all are three ways to choose",

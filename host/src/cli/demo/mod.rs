@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::own_host::OwnHost;
-use super::{Failure, Voice, report, signals};
+use super::{Failure, Voice, report, show as text, signals};
 use crate::assemble::Host;
 use crate::error::Error;
 use crate::pipeline::{Plan, Totals};
@@ -71,8 +71,9 @@ impl Demo {
         let sent = feed::send(&servers, &self.plugins)?;
         let total: u64 = sent.iter().map(|(_, sent)| sent.records).sum();
         say(&format!(
-            "fed      {total} records into {} topics",
-            sent.len()
+            "fed      {} into {}",
+            text::number_of(total, "record"),
+            text::number_of(sent.len() as u64, "topic")
         ));
         let expected = Expectation { sent };
         let scratch = wasmill_local::Scratch::new()
@@ -101,8 +102,8 @@ impl Demo {
         let mismatches: Vec<&String> = shown.mismatches.iter().chain(more).collect();
         if let Some(mismatch) = mismatches.first() {
             return Err(Failure::Mismatch(format!(
-                "demo: {} numbers do not add up, first: {mismatch}",
-                mismatches.len()
+                "demo: {} off, first: {mismatch}",
+                text::number_of(mismatches.len() as u64, "number")
             )));
         }
         if self.stay {

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use super::again::Again;
 use super::servers::Servers;
 use super::{Expectation, sum};
-use crate::cli::report;
+use crate::cli::{report, show as text};
 use crate::error::Error;
 use crate::pipeline::{Binding, Plan, Totals};
 use crate::record::TextTable;
@@ -139,7 +139,8 @@ impl Shown {
     pub(super) fn print(&self) {
         for sink in &self.sinks {
             report::line("");
-            report::line(format_args!("{}: {} rows", sink.title, sink.count));
+            let rows = text::number_of(sink.count, "row");
+            report::line(format_args!("{}: {rows}", sink.title));
             report::line(format_args!("  {}", sink.guarantee));
             if !sink.rows.rows.is_empty() {
                 report::line(drawn(&sink.rows));

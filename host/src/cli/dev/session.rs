@@ -1,22 +1,24 @@
 //! What one save does: build → fixtures → upload → deploy → the newest records again, compared with the build
 //! before. It owns the servers, the host and the scratch folder; watching is not its business.
 
+use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tracing::subscriber::NoSubscriber;
 
 use super::diff;
 use super::inputs::{checked, key_pointer, newest, overlay_of, samples};
 use crate::admin::types::{DeployRequest, Deployed, Uploaded};
-use crate::author::{self, BuildOptions, Built, Golden, Rerun, Rows};
+use crate::author::{BuildOptions, Built, Detail, Golden, Rerun, Rows};
 use crate::cli::client::{Method, path};
 use crate::cli::demo::servers::Servers;
 use crate::cli::feed::KeyAt;
 use crate::cli::follow::{self, Goal, Waiting};
 use crate::cli::own_host::OwnHost;
-use crate::cli::{Failure, Voice, feed, plugin, report, upload};
+use crate::cli::{Failure, Voice, feed, plugin, report, show, upload};
 use crate::config::{PipelineConfig, RouteBinding};
 use crate::error::Error;
 use crate::kafka::{self, Feed};
@@ -175,17 +177,16 @@ impl Session {
         if !folder.is_dir() {
             return Ok(());
         }
-        let setup = |manifest: &Manifest| {
-            setup::encode(
-                "fixtures",
-                "info",
-                manifest,
-                &std::collections::BTreeMap::new(),
-            )
-        };
-        let tested = author::run_fixtures(&build.component, &folder, Golden::Compare, &setup)?;
+        // As in `wasmill plugin test`: why the plugin failed is said with the fixture.
+        let tested = tracing::subscriber::with_default(NoSubscriber::default(), || {
+            let folder = &self.settings.folder;
+            plugin::run_fixtures(&build.component, folder, Golden::Compare, &BTreeMap::new())
+        })?;
         if !self.voice.json {
-            tested.fixtures.iter().for_each(plugin::fixture_report);
+            for fixture in &tested.fixtures {
+                let lines = plugin::fixture_lines(fixture, Detail::Short);
+                lines.iter().for_each(report::line);
+            }
         }
         if tested.passed() {
             return Ok(());
@@ -229,8 +230,9 @@ impl Session {
             let sent = feed::send_lines(&mut BufReader::new(file), key, &producer, &unreadable)?;
             let keyed = key.map(|key| format!(", their key from {}", key.pointer));
             eprintln!(
-                "{:>9} {sent} records of {} into topic {}{}",
+                "{:>9} {} of {} into topic {}{}",
                 report::paint("fed", "1;32"),
+                show::number_of(sent, "record"),
                 path.display(),
                 build.topic,
                 keyed.unwrap_or_default()
@@ -355,8 +357,9 @@ impl Session {
             .map(|(route, rows)| format!("{route} {rows}"))
             .collect();
         report::line(format_args!(
-            "{}: the newest {records} records make rows in {}",
+            "{}: rows of the newest {}: {}",
             build.plugin(),
+            show::number_of(records as u64, "record"),
             counted.join(", ")
         ));
         if let (Some((plugin, _)), Some(changes)) = (before, &changes) {

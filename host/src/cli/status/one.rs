@@ -26,7 +26,7 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
             status.plugin, status.release, status.revision, status.origin
         ),
         match status.lag.records {
-            Some(lag) => format!("  lag      {} records", show::count(lag)),
+            Some(lag) => format!("  lag      {}", show::number_of(lag, "record")),
             None => {
                 "  lag      not known: the broker did not tell where the partitions end".to_owned()
             }
@@ -37,14 +37,14 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
             show::rate(status.rates.rows_per_second)
         ),
         format!(
-            "  totals   {} received = {} emitted + {} filtered + {} dead; {} rows in {} flights, {} retries",
+            "  totals   {} received = {} emitted + {} filtered + {} dead; {} in {}, {}",
             show::count(totals.received),
             show::count(totals.emitted),
             show::count(totals.filtered),
             show::count(totals.dead),
-            show::count(totals.rows),
-            show::count(totals.flights),
-            show::count(totals.retries)
+            show::number_of(totals.rows, "row"),
+            show::number_of(totals.flights, "flight"),
+            show::number_of(totals.retries, "retry")
         ),
         format!(
             "  guest    {:.3} s in all, {} memory",
@@ -114,12 +114,12 @@ pub(super) fn lines(status: &PipelineStatus) -> Vec<String> {
 fn ledger(partitions: &[PartitionStatus]) -> Option<String> {
     if let Some(ledger) = super::ledger(partitions) {
         return Some(format!(
-            "  ledger   {} records = {} emitted + {} filtered + {} dead ({} were dead letters that were retried)",
-            show::count(ledger.records),
+            "  ledger   {} = {} emitted + {} filtered + {} dead (among them {})",
+            show::number_of(ledger.records, "record"),
             show::count(ledger.emitted),
             show::count(ledger.filtered),
             show::count(ledger.dead),
-            show::count(ledger.retried)
+            show::number_of(ledger.retried, "retried dead letter")
         ));
     }
     let stands = partitions.iter().any(|one| one.position.is_some());
@@ -209,12 +209,12 @@ fn share(part: u64, whole: u64) -> String {
 
 fn shadow_lines(shadow: &ShadowReport) -> Vec<String> {
     let mut lines = vec![format!(
-        "shadow {} (release {}): {} records, {} differ, {} failures",
+        "shadow {} (release {}): {}, {} differing, {}",
         shadow.plugin,
         shadow.release,
-        show::count(shadow.records),
+        show::number_of(shadow.records, "record"),
         show::count(shadow.differing),
-        show::count(shadow.failures)
+        show::number_of(shadow.failures, "failure")
     )];
     for example in &shadow.examples {
         lines.push(format!(

@@ -15,11 +15,14 @@ use crate::error::{Blame, Retry};
 use crate::pipeline::{Desired, Release, SegmentStart};
 use crate::source::SourceCommand;
 
-/// Releases 1 to `count - 1` over the world's plan, none at 0; the first is the world's own.
+/// Releases 0 to `count - 1` over the world's plan. The host knows them all: a lane may come to replay one that is not
+/// wanted any more.
 fn releases(world: &World, count: i64) -> Vec<Arc<Release>> {
     let acts: Acts = Arc::clone(&world.plugin.acts);
     let made = (0..count).map(|number| release(number, Sinks::Here, &acts));
-    made.collect()
+    let made: Vec<_> = made.collect();
+    world.known.borrow_mut().clone_from(&made);
+    made
 }
 
 /// Waits for what begins in a partition.

@@ -1,6 +1,6 @@
 //! A pipeline's world made of fakes: plans, batches, one lane under test, and what has to hold in the end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -200,6 +200,8 @@ pub(super) struct World {
     pub(super) deaths: Deaths,
     /// What is wanted, where that is more than the release under test; lanes run what partition 0 should.
     pub(super) wanted: Option<Desired>,
+    /// Releases that the host can load though nobody wants them any more.
+    pub(super) known: RefCell<Vec<Arc<Release>>>,
     commands: blocking::Sender<SourceCommand>,
     /// Hears what the lanes advise.
     group: Group,
@@ -234,6 +236,7 @@ impl World {
             stall: Duration::from_secs(60),
             deaths: Deaths::default(),
             wanted: None,
+            known: RefCell::default(),
             commands,
             group: Group::new(commanded),
         }

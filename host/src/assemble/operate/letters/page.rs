@@ -1,7 +1,7 @@
 //! Which letters a request means, page by page, in the words of the contract. It changes nothing.
 
 use crate::admin::micros;
-use crate::admin::types::{DeadLetterQuery, Dropped};
+use crate::admin::types::DeadLetterQuery;
 use crate::anchor::{Coordinates, DeadLetters, Letter, LetterFilter, LetterPage};
 use crate::error::Result;
 
@@ -48,11 +48,8 @@ pub(super) async fn page(
     })
 }
 
-/// How many there are in all.
-pub(super) async fn count(
-    letters: &dyn DeadLetters,
-    mut query: DeadLetterQuery,
-) -> Result<Dropped> {
+/// How many there are in all, whatever the page.
+pub(super) async fn count(letters: &dyn DeadLetters, mut query: DeadLetterQuery) -> Result<u64> {
     query.limit = Some(COUNTED);
     let mut all = 0;
     loop {
@@ -60,11 +57,25 @@ pub(super) async fn count(
         all += found.letters.len() as u64;
         query.cursor = found.next;
         if query.cursor.is_none() {
-            return Ok(Dropped {
-                dropped: all,
-                next: None,
-            });
+            return Ok(all);
         }
+    }
+}
+
+/// How many come after a page whose last letter is at `next`; `None` where that was not asked.
+pub(super) async fn left(
+    letters: &dyn DeadLetters,
+    query: &DeadLetterQuery,
+    next: Option<&str>,
+) -> Result<Option<u64>> {
+    let after = |next: &str| DeadLetterQuery {
+        cursor: Some(next.to_owned()),
+        ..query.clone()
+    };
+    match (query.count, next) {
+        (false, _) => Ok(None),
+        (true, None) => Ok(Some(0)),
+        (true, Some(next)) => Ok(Some(count(letters, after(next)).await?)),
     }
 }
 
@@ -104,6 +115,7 @@ pub(super) fn asked(query: &DeadLetterQuery) -> String {
     let query = DeadLetterQuery {
         limit: None,
         cursor: None,
+        count: false,
         ..query.clone()
     };
     match serde_json::to_string(&query).as_deref() {
@@ -138,6 +150,7 @@ mod tests {
             code: Some("trap".to_owned()),
             limit: Some(5),
             cursor: Some("0:1:0".to_owned()),
+            count: true,
             ..DeadLetterQuery::default()
         };
         assert_eq!(asked(&query), r#"{"code":"trap"}"#);
