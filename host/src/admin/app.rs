@@ -177,8 +177,11 @@ fn asked(request: &Request) -> String {
 }
 
 /// Lets a request through to a route that needs no role.
-pub(super) async fn open(request: Request, next: Next) -> Response {
+pub(super) async fn open(mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
+    if let Some(Known(Ok(caller))) = request.extensions_mut().remove::<Known>() {
+        request.extensions_mut().insert(caller);
+    }
     labelled(next.run(request).await, route)
 }
 

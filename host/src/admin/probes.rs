@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
+use super::access::Caller;
 use super::app::App;
 use super::document::document;
 use super::metrics;
@@ -33,6 +34,8 @@ pub(super) async fn live() -> Response {
 }
 
 /// Whether the host does its work.
+///
+/// The reasons name servers and their errors: where there are tokens, they are for who sends one.
 #[utoipa::path(
     get,
     path = "/ready",
@@ -43,8 +46,17 @@ pub(super) async fn live() -> Response {
         (status = 503, description = "it does not, with the reasons", body = Readiness)
     )
 )]
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let readiness = app.seat.ready().await;
+pub(super) async fn ready(
+    State(app): State<Arc<App>>,
+    caller: Option<Extension<Caller>>,
+) -> Response {
+    let mut readiness = app.seat.ready().await;
+    if caller.is_none() {
+        readiness.notes.clear();
+        if !readiness.ready {
+            readiness.reasons = vec!["ask with a token to be told why".to_owned()];
+        }
+    }
     let status = if readiness.ready {
         StatusCode::OK
     } else {

@@ -1,10 +1,10 @@
 //! The things rdkafka does not offer: draining a queue in batches, a topic's identity, replies to asynchronous
 //! commits, whether a member has left, and what a group has committed.
 //!
-//! The only module here with `unsafe`, its files below included. [`FetchQueue`] owns a consumer that never subscribes together with its
-//! queue and copies each message once, straight into the caller's batch. Batch fetch and group membership do
-//! not mix on one handle: `rd_kafka_consume_batch_queue` would serve the rebalance event itself and silently
-//! unassign, so membership lives on another handle.
+//! The only module here with `unsafe`, its files below included. [`FetchQueue`] owns a consumer that never subscribes
+//! together with its queue and copies each message once, straight into the caller's batch. Batch fetch and group
+//! membership do not mix on one handle: `rd_kafka_consume_batch_queue` would serve the rebalance event itself and
+//! silently unassign, so membership lives on another handle.
 
 #![allow(
     unsafe_code,

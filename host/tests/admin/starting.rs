@@ -108,6 +108,12 @@ fn who_may_not_ask_learns_nothing_of_it() {
     ask("DELETE /v1/pipelines/a", "ci").is(503, "unavailable");
     ask("GET /v1/pipelines", "eyes").is(503, "unavailable");
     assert_eq!(ask("GET /metrics", "eyes").status, 200);
+    // A probe is told whether, and who may read why.
+    for stranger in [host.ask("GET /ready", &[], ""), ask("GET /ready", "nobody")] {
+        assert_eq!(stranger.status, 503);
+        assert!(!stranger.body.contains("waiting"), "{stranger:?}");
+    }
+    assert_eq!(ask("GET /ready", "eyes").value()["reasons"][0], WAITS);
     // There is no audit trail before the host is there; afterwards there is.
     assert!(host.fake.denied.lock().is_empty());
     seat.take(host.fake.clone());
