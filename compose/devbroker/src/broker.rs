@@ -177,6 +177,12 @@ impl Broker {
             .map(|c| c.offset)
     }
 
+    /// Whether the broker answers who asks for a group's offsets that it is not the group's coordinator, as one does
+    /// that has just handed groups over or has not loaded them yet.
+    pub fn set_coordinator_moved(&self, moved: bool) {
+        self.shared.lock().coordinator_moved = moved;
+    }
+
     /// Closes every connection now; clients may connect again at once.
     pub fn drop_connections(&self) {
         self.gate.send_modify(|gate| gate.drops += 1);

@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
+    /// Whether it says of itself that it is not the coordinator.
+    pub(crate) coordinator_moved: bool,
 }
 
 impl State {

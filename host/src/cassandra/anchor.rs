@@ -176,7 +176,7 @@ impl CassandraAnchor {
                 self.positions.what("read", partition),
                 "DATA LOSS: there is none, although the pipeline was deployed",
             )
-            .hint("restore its row, or give the pipeline a new name: nothing was skipped")
+            .hint(position::RESTORE)
         })
     }
 

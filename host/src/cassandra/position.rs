@@ -31,6 +31,10 @@ const LIST: Consistency = Consistency::Quorum;
 /// Consistency of the learn phase of an LWT; the condition itself is SERIAL by the session's profile.
 const LEARN: Consistency = Consistency::Quorum;
 
+/// What to do about a position that is lost.
+pub(super) const RESTORE: &str =
+    "restore its row, or give the pipeline a new name: nothing was skipped";
+
 /// A position as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Position {
@@ -169,6 +173,13 @@ impl Positions {
         };
         let (number, id, next, reserved, hlc, cuts, topic_id, records, emitted, filtered, dead) =
             row;
+        let (Some(number), Some(id), Some(next), Some(reserved), Some(hlc)) =
+            (number, id, next, reserved, hlc)
+        else {
+            // cells that somebody deleted; or a TRUNCATE, which can leave those that an LWT wrote at that moment
+            let detail = "DATA LOSS: its row is not whole, epoch or position is null";
+            return Err(Error::config(&what, detail).hint(RESTORE));
+        };
         let counts = [records, emitted, filtered, dead].map(Option::unwrap_or_default);
         let ledger = Ledger::stored(partition, counts)?;
         let cuts = match cuts {
@@ -353,11 +364,11 @@ impl Positions {
 
 /// A row of positions: epoch number and id, next, reserved, hlc, cuts, topic id, the ledger's four counts.
 type StoredRow = (
-    i64,
-    uuid::Uuid,
-    i64,
-    i64,
-    i64,
+    Option<i64>,
+    Option<uuid::Uuid>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
     Option<String>,
     Option<String>,
     Option<i64>,

@@ -81,7 +81,8 @@ impl Deploy {
             &format!("plan pipeline {pipeline:?}"),
         )?;
         let mut plan: Plan = planned.read()?;
-        if voice.json && self.plan_only {
+        let shown = voice.json && self.plan_only;
+        if shown {
             report::line(planned.text.trim_end());
         }
         if !voice.json {
@@ -89,7 +90,11 @@ impl Deploy {
             plan::lines(&plan).iter().for_each(report::line);
         }
         if let Some(error) = plan::refused(&pipeline, &plan.problems) {
-            return Err(error.into());
+            return Err(match shown {
+                // The plan is the one document on standard output, with its problems.
+                true => Failure::Shown(error),
+                false => error.into(),
+            });
         }
         if self.plan_only {
             return Ok(());

@@ -228,6 +228,8 @@ enum Failure {
     Differs(String),
     /// What is live does not fit what would run: shown already.
     Unfit(String),
+    /// One error about what was shown already, whole.
+    Shown(Error),
     /// An argument that parses and means nothing.
     Usage(Error),
     /// Not done because it must not be: not allowed, not confirmed, somebody else was first.
@@ -273,7 +275,7 @@ impl From<crate::config::LoadError> for Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Error(error) => exit_code(error.blame()),
+            Self::Error(error) | Self::Shown(error) => exit_code(error.blame()),
             Self::Problems(_) | Self::Unfit(_) => exit_code(Blame::Config),
             Self::Mismatch(_) => 1,
             Self::Differs(_) => 6,

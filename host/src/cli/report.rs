@@ -19,9 +19,10 @@ pub(super) fn line(text: impl std::fmt::Display) {
 
 /// Prints why a command failed: what, detail, what to do.
 pub(super) fn failure(failure: &Failure, voice: Voice) {
-    if voice.json {
+    let shown = matches!(failure, Failure::Shown(_));
+    if voice.json && !shown {
         let document = match failure {
-            Failure::Error(error) => document(error, error.blame().word()),
+            Failure::Error(error) | Failure::Shown(error) => document(error, error.blame().word()),
             Failure::Usage(error) => document(error, "usage"),
             Failure::Refused(error) => document(error, "refused"),
             Failure::Remote(remote) => {
@@ -44,6 +45,7 @@ pub(super) fn failure(failure: &Failure, voice: Voice) {
     }
     match failure {
         Failure::Error(error)
+        | Failure::Shown(error)
         | Failure::Usage(error)
         | Failure::Refused(error)
         | Failure::Remote(Remote { error, .. }) => {

@@ -1,8 +1,8 @@
 //! What topics look like: their partitions, watermarks and identity, and what groups have committed. Blocking.
 //!
-//! [`Catalog`] is shared by everybody of a host who asks one cluster: those who ask at the same time share a client,
-//! which costs several threads and connections. It lives as long as somebody asks: nobody has to serve it in between,
-//! and what it remembers of a topic is never old. No answer is kept.
+//! [`Catalog`] is shared by everybody of a host who asks one cluster: those who ask for topics at the same time share a
+//! client, which costs several threads and connections. It lives as long as somebody asks: nobody has to serve it in
+//! between, and what it remembers of a topic is never old. No answer is kept.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -98,8 +98,15 @@ impl Catalog {
             "ask what group {group:?} has committed at {}",
             self.settings.brokers
         );
-        let client = self.client().map_err(|error| client_error(&what, &error))?;
-        let asked = native::committed(client.0.client(), (group, topic), (wait, SLACK));
+        // Of the group it asks for, which it does not join: librdkafka up to 2.12.1 at least reads through a null
+        // pointer where a client of no group is told that the coordinator is another one (librdkafka#5040).
+        let client: BaseConsumer<Logs> = self
+            .settings
+            .client_config()
+            .set("group.id", group)
+            .create_with_context(Logs)
+            .map_err(|error| client_error(&what, &error))?;
+        let asked = native::committed(client.client(), (group, topic), (wait, SLACK));
         let committed = asked
             .ok_or_else(|| Error::config(what.clone(), "a group's name holds no zero byte"))?
             .map_err(|code| client_error(&what, &KafkaError::OffsetFetch(code)))?;

@@ -129,6 +129,54 @@ pub(crate) fn seeds_once(world: &World) {
     });
 }
 
+/// What a TRUNCATE leaves of a row that an LWT changes at that moment: the cells of the change, and no others.
+pub(crate) fn a_row_that_is_not_whole_is_a_data_loss(world: &World) {
+    world.block(async {
+        let session = world.session().await;
+        let (anchor, eye) = (anchor(&session, "torn").await, world.eye().await);
+        let row = "pipeline = 'torn' AND topic = 'quakes' AND \"partition\" = 0";
+        // A change of a position names the first three in its condition, and writes the others.
+        for (lost, named, value) in [
+            ("epoch_number", true, "1"),
+            ("epoch_id", true, "00000000-0000-0000-0000-000000000000"),
+            ("next", true, "0"),
+            ("reserved", false, "0"),
+            ("hlc", false, "0"),
+        ] {
+            anchor.seed(&[seed(0, 0)]).await.unwrap();
+            let claim = anchor.claim(&[0]).await.unwrap().remove(0);
+            let torn = format!("DELETE {lost} FROM KS.wasmill_position WHERE {row} IF EXISTS");
+            eye.run(&torn).await;
+            let mut errors = vec![
+                anchor.claim(&[0]).await.unwrap_err(),
+                anchor.stored().await.unwrap_err(),
+            ];
+            if named {
+                match commit(&anchor, &claim, 0..10, &[], nothing()).await {
+                    Err(CommitError::Stop(error)) => errors.push(error),
+                    other => panic!("{lost}: {other:?}"),
+                }
+            }
+            // A seed leaves what is there alone, torn or not.
+            anchor.seed(&[seed(0, 0)]).await.unwrap();
+            errors.push(anchor.claim(&[0]).await.unwrap_err());
+            for error in errors {
+                assert_eq!(error.blame(), Blame::Config, "{lost}: {error}");
+                assert!(error.detail().starts_with("DATA LOSS"), "{lost}: {error}");
+                assert!(error.what().contains("\"torn\", quakes/0"), "{error}");
+                let hint = error.hint_text();
+                assert!(hint.is_some_and(|hint| hint.contains("restore")));
+            }
+            let restored =
+                format!("UPDATE KS.wasmill_position SET {lost} = {value} WHERE {row} IF EXISTS");
+            eye.run(&restored).await;
+            anchor.claim(&[0]).await.unwrap();
+            let gone = format!("DELETE FROM KS.wasmill_position WHERE {row} IF EXISTS");
+            eye.run(&gone).await;
+        }
+    });
+}
+
 pub(crate) fn the_newer_claim_fences_the_older(world: &World) {
     world.block(async {
         let session = world.session().await;

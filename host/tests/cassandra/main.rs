@@ -39,6 +39,10 @@ fn against_a_real_cassandra() {
         ("catalog: tables", catalog::tables_that_differ),
         ("catalog: facts", catalog::what_the_cluster_says),
         ("anchor: seed", anchor::seeds_once),
+        (
+            "anchor: a torn row",
+            anchor::a_row_that_is_not_whole_is_a_data_loss,
+        ),
         ("anchor: duel", anchor::the_newer_claim_fences_the_older),
         ("anchor: lazy", anchor::positions_follow_lazily),
         (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use wasmill::error::Blame;
 use wasmill::kafka::Catalog;
 use wasmill::source::SourceCommand;
 use wasmill_devbroker::{Broker, Options};
@@ -212,6 +213,20 @@ fn advice_is_taken_and_answered_by_real_kafka() {
     if let Some(brokers) = real() {
         advice(&brokers, &fresh("advice"));
     }
+}
+
+/// In librdkafka 2.12.1 a client of no group dies of this answer, and the whole process with it (librdkafka#5040).
+#[test]
+fn a_coordinator_that_moved_is_a_server_away() {
+    let broker = Broker::start(Options::default()).unwrap();
+    let catalog = Catalog::new(kafka(&broker.bootstrap()));
+    let ask = || catalog.committed("group", "topic", MARK, Duration::from_secs(5));
+    assert_eq!(ask().unwrap(), [].into());
+    broker.set_coordinator_moved(true);
+    let error = ask().unwrap_err();
+    assert_eq!(error.blame(), Blame::Outside, "{error:?}");
+    broker.set_coordinator_moved(false);
+    assert_eq!(ask().unwrap(), [].into());
 }
 
 #[test]

@@ -85,6 +85,10 @@ fn may_commit(state: &mut State, request: &OffsetCommitRequest) -> Result<(), Re
 /// The committed offsets of the named partitions, or of all.
 pub(crate) fn fetch(shared: &Shared, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let state = shared.lock();
+    if state.coordinator_moved {
+        let code = ResponseError::NotCoordinator.code();
+        return OffsetFetchResponse::default().with_error_code(code);
+    }
     let wanted = request
         .topics
         .unwrap_or_else(|| all_committed(&state, &request.group_id));

@@ -1,4 +1,5 @@
-//! What a group has committed, of any group over any client: rdkafka asks for a consumer's own group only.
+//! What a group has committed in a topic, without naming partitions, and the bytes that were said with it: rdkafka wants
+//! the one and panics over the other where they are no text.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_int};
@@ -19,7 +20,8 @@ pub(in crate::kafka) struct Committed {
 }
 
 /// Asks for the offsets a group has committed in a topic, by partition; waits at most `wait`, and `slack` more for the
-/// client's own report that nobody answered. `None`: the names cannot be asked for.
+/// client's own report that nobody answered. The client must be one with a `group.id`. `None`: the names cannot be
+/// asked for.
 pub(in crate::kafka) fn committed<C: ClientContext>(
     client: &Client<C>,
     (group, topic): (&str, &str),
