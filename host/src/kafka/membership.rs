@@ -130,8 +130,6 @@ pub(super) struct Membership {
     asked: HashMap<usize, oneshot::Sender<bool>>,
     tickets: usize,
     is_static: bool,
-    /// Since when it has been a member without a partition, as far as was looked.
-    idle: Option<Instant>,
 }
 
 impl std::fmt::Debug for Membership {
@@ -161,7 +159,6 @@ impl Membership {
             asked: HashMap::new(),
             tickets: 0,
             is_static: properties.get("group.instance.id").is_some(),
-            idle: None,
         })
     }
 
@@ -199,20 +196,16 @@ impl Membership {
         std::mem::take(&mut self.state().lock().gone)
     }
 
-    /// Whether this static member has been without a partition for so long; to be asked now and then.
-    ///
-    /// A cooperative group shares out in two turns: an older member gives partitions up, and joins again so that they
-    /// are given to the newcomer. If it dies in between and is static, its successor takes its place without another
-    /// turn, and what it gave up belongs to nobody until a member comes or goes.
-    pub(super) fn starves(&mut self, patience: Duration) -> bool {
-        let idles = self.is_static
-            && self.state().lock().held.is_empty()
-            && native::is_member(self.client());
-        if !idles {
-            self.idle = None;
-            return false;
-        }
-        self.idle.get_or_insert_with(Instant::now).elapsed() > patience
+    /// Whether it is in the group.
+    pub(super) fn is_member(&self) -> bool {
+        native::is_member(self.client())
+    }
+
+    /// Leaves the group and joins it, which makes it share out: a static member leaves by unsubscribing, and not by
+    /// ending.
+    pub(super) fn join_anew(&self) -> Result<(), KafkaError> {
+        self.consumer.unsubscribe();
+        self.join()
     }
 
     /// Whether this member was told that another one has its instance id. It may be itself: a commit that waited in

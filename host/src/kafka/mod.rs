@@ -19,6 +19,7 @@ mod membership;
 mod messages;
 mod native;
 mod output;
+mod ownerless;
 mod positions;
 mod producer;
 mod range;

@@ -15,6 +15,7 @@ use super::identity::{Identity, is_unknown};
 use super::logs::Logs;
 use super::membership::Membership;
 use super::native::FetchQueue;
+use super::ownerless::{self, Lookout};
 use super::{KafkaSettings, client_error};
 use crate::config::Membership as MembershipMode;
 use crate::error::{Blame, Error};
@@ -26,6 +27,8 @@ const WAIT: Duration = Duration::from_millis(10);
 const AWAY: Duration = Duration::from_secs(1);
 /// Between advisory commits.
 const ADVISE: Duration = Duration::from_secs(1);
+/// How long partitions may be on their way from one member to another: as long as lanes may take to end.
+const HANDED_OVER: Duration = Duration::from_secs(12);
 
 /// What a Kafka source needs to know.
 #[derive(Clone, Debug)]
@@ -76,7 +79,6 @@ impl KafkaSource {
     fn membership(
         &self,
         events: mpsc::UnboundedSender<SourceEvent>,
-        mode: MembershipMode,
     ) -> Result<Membership, KafkaError> {
         let mut config = self.settings.kafka.client_config();
         let session = self.settings.kafka.session_timeout.as_millis();
@@ -96,11 +98,21 @@ impl KafkaSource {
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1")
             .set("fetch.message.max.bytes", "1024");
-        if mode == MembershipMode::Static {
+        if self.settings.membership == MembershipMode::Static {
             config.set("group.instance.id", &self.settings.instance);
         }
         let Self { settings, .. } = self;
         Membership::new(&config, &settings.topic, &settings.mark, events)
+    }
+
+    fn lookout(&self) -> Lookout {
+        match self.settings.membership {
+            MembershipMode::Static => {
+                Lookout::new((self.settings.kafka.session_timeout / 2).min(HANDED_OVER))
+            }
+            // One that ends has left, or the group shares out when its session has ended.
+            MembershipMode::Dynamic => Lookout::none(),
+        }
     }
 
     fn fetch(&self) -> Result<FetchQueue, KafkaError> {
@@ -136,14 +148,14 @@ impl Source for KafkaSource {
         let KafkaSourceSettings { topic, group, .. } = &self.settings;
         let what = format!("consume topic {topic:?} as group {group:?}");
         let failed = |error: KafkaError| client_error(&what, &error);
-        let mode = self.settings.membership;
-        let membership = self.membership(events.clone(), mode).map_err(failed)?;
+        let membership = self.membership(events.clone()).map_err(failed)?;
         membership.join().map_err(failed)?;
         let fetch = self.fetch().map_err(failed)?;
         let mut running = Running {
             identity: Identity::new(&self.settings.topic, self.topic_id.clone()),
             fetching: Fetching::new(&self.settings.topic, fetch, events.clone()),
             membership,
+            lookout: self.lookout(),
             away: None,
             silent: false,
             events,
@@ -168,7 +180,7 @@ impl Source for KafkaSource {
             running.read()?;
             if committed_at.elapsed() >= ADVISE {
                 running.advise();
-                running.look_for_work()?;
+                running.look_around()?;
                 committed_at = Instant::now();
             }
         }
@@ -181,6 +193,7 @@ struct Running {
     identity: Identity,
     fetching: Fetching,
     membership: Membership,
+    lookout: Lookout,
     /// Since when, and why, this member is not in the group.
     away: Option<(Instant, Error)>,
     /// Whether it was told that no broker answers.
@@ -212,8 +225,7 @@ impl Running {
     /// that is known once its session has ended.
     fn stay_away(&mut self, error: Error) -> Result<(), Error> {
         tracing::warn!(topic = self.source.settings.topic, %error, "fenced from the group; looking whether it was another host");
-        let mode = self.source.settings.membership;
-        let fresh = self.source.membership(self.events.clone(), mode);
+        let fresh = self.source.membership(self.events.clone());
         let fresh = fresh.map_err(|failed| client_error(&self.what, &failed))?;
         self.identity.withdraw();
         let lost = std::mem::replace(&mut self.membership, fresh).abandon();
@@ -222,6 +234,7 @@ impl Running {
         }
         self.events.send(SourceEvent::Lost(lost)).ok();
         self.advice.withdraw();
+        self.lookout = self.source.lookout();
         self.away = Some((Instant::now(), error));
         Ok(())
     }
@@ -252,24 +265,19 @@ impl Running {
         joined.map_err(|failed| client_error(&self.what, &failed))
     }
 
-    /// A static member that has no partition for a session time-out goes on as a dynamic one: somebody new makes the
-    /// group share out again, a static member that returns does not.
-    fn look_for_work(&mut self) -> Result<(), Error> {
+    /// Looks, soon after having joined, whether partitions belong to nobody.
+    fn look_around(&mut self) -> Result<(), Error> {
         let settings = &self.source.settings;
-        if self.away.is_some() || !self.membership.starves(settings.kafka.session_timeout) {
+        let is_member = self.away.is_none() && self.membership.is_member();
+        if !(self.lookout).has_found(is_member, || ownerless::ask(settings)) {
             return Ok(());
         }
         tracing::warn!(
             topic = settings.topic,
-            "no partition for a session time-out, joining the group as a dynamic member"
+            "partitions belong to no member of the group, joining it anew"
         );
-        let failed = |error: KafkaError| client_error(&self.what, &error);
-        let dynamic = MembershipMode::Dynamic;
-        let fresh = self.source.membership(self.events.clone(), dynamic);
-        let fresh = fresh.map_err(failed)?;
-        self.identity.withdraw();
-        self.membership = fresh;
-        self.membership.join().map_err(failed)
+        let joined = self.membership.join_anew();
+        joined.map_err(|failed| client_error(&self.what, &failed))
     }
 
     fn group_error(&mut self, error: &KafkaError) -> Result<(), Error> {

@@ -212,18 +212,15 @@ impl ConsumerContext for DiesRevoking {
 
 /// A static member dies between giving partitions up and joining again, and comes back: nobody shares out anew, and
 /// the newcomer for whom they were would wait for ever.
-#[test]
-fn partitions_that_a_killed_member_was_giving_up_find_an_owner() {
-    let broker = Broker::start(Options::default()).unwrap();
-    let brokers = broker.bootstrap();
-    create_topic(&brokers, "given-up", 2, &[]);
-    produce(&brokers, "given-up", 2, 0..100);
-    let one = settings(&brokers, "given-up", "h1");
+fn given_up(brokers: &str, topic: &str, newcomer: Membership) {
+    create_topic(brokers, topic, 4, &[]);
+    produce(brokers, topic, 4, 0..100);
+    let one = settings(brokers, topic, "h1");
     let (dying, dead) = mpsc::channel();
     let (given, has_all) = mpsc::channel();
     let mut config = ClientConfig::new();
     for (name, value) in [
-        ("bootstrap.servers", brokers.as_str()),
+        ("bootstrap.servers", brokers),
         ("group.id", &one.group),
         ("group.instance.id", &one.instance),
         ("session.timeout.ms", "6000"),
@@ -233,32 +230,51 @@ fn partitions_that_a_killed_member_was_giving_up_find_an_owner() {
     ] {
         config.set(name, value);
     }
+    let subscribed = topic.to_owned();
     thread::spawn(move || {
         let consumer: BaseConsumer<DiesRevoking> =
             config.create_with_context(DiesRevoking(dying)).unwrap();
-        consumer.subscribe(&["given-up"]).unwrap();
+        consumer.subscribe(&[&subscribed]).unwrap();
         loop {
             consumer.poll(Duration::from_millis(10));
-            if consumer.assignment().unwrap().count() == 2 {
+            if consumer.assignment().unwrap().count() == 4 {
                 given.send(()).ok();
             }
         }
     });
     has_all.recv_timeout(PATIENCE).unwrap();
     let ledger = Arc::new(Ledger::default());
-    let mut newcomer = Member::start(settings(&brokers, "given-up", "h2"), &ledger);
+    let mut other = settings(brokers, topic, "h2");
+    other.membership = newcomer;
+    let mut newcomer = Member::start(other, &ledger);
     dead.recv_timeout(PATIENCE).unwrap();
     let mut again = Member::start(one, &ledger);
     together(
         &mut [&mut again, &mut newcomer],
-        "each has its partition",
-        |members| members.iter().all(|member| member.lanes.len() == 1),
+        "each has its partitions",
+        |members| members.iter().all(|member| member.lanes.len() == 2),
     );
     together(&mut [&mut again, &mut newcomer], "all", |members| {
-        members[0].ledger.total() == 200
+        members[0].ledger.total() == 400
     });
     newcomer.shutdown();
     again.shutdown();
+}
+
+#[test]
+fn partitions_that_a_killed_member_was_giving_up_find_an_owner() {
+    let broker = Broker::start(Options::default()).unwrap();
+    given_up(&broker.bootstrap(), "static", Membership::Static);
+    given_up(&broker.bootstrap(), "dynamic", Membership::Dynamic);
+}
+
+#[test]
+fn partitions_that_a_killed_member_was_giving_up_find_an_owner_on_real_kafka() {
+    let _alone = alone();
+    if let Some(brokers) = real() {
+        given_up(&brokers, &fresh("given-up-static"), Membership::Static);
+        given_up(&brokers, &fresh("given-up-dynamic"), Membership::Dynamic);
+    }
 }
 
 /// A supervisor that is gone must not hold a member back.
