@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -17,6 +16,7 @@ use rdkafka::groups::GroupInfo;
 
 use super::logs::Logs;
 use super::source::KafkaSourceSettings;
+use crate::task;
 
 /// How long the cluster may take for each of two answers.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -100,10 +100,7 @@ pub(super) fn ask(settings: &KafkaSourceSettings) -> Answer {
         told.send(some.unwrap_or(None)).ok();
     };
     // No thread is no answer.
-    thread::Builder::new()
-        .name("ownerless".to_owned())
-        .spawn(asks)
-        .ok();
+    task::aside("ownerless", asks);
     answer
 }
 
@@ -168,6 +165,8 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use std::thread;
+
     use super::*;
 
     fn says(some: Option<bool>) -> Answer {
